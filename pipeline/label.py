@@ -1,0 +1,160 @@
+"""label_shard(): one planned shard -> its rows. A pure function of plan, spec, audio and teacher."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.probe import file_sha256
+from pipeline.teachers import Teacher
+from softlabels.audio import AudioInfo, stream_audio
+from softlabels.errors import AudioError, TeacherError
+from softlabels.planned import PlannedClip
+from softlabels.quarantine import Quarantined
+from softlabels.shard import ShardRows
+from softlabels.spec import Activation
+from softlabels.windows import WindowSpec, cut_windows
+
+Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
+
+
+@dataclass(slots=True)
+class Findings:
+    """What labelling a shard brings to light beside its rows.
+
+    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples the teacher heard}.
+    """
+
+    quarantined: list[Quarantined] = field(default_factory=list)
+    audio: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def quarantine(self, clip: PlannedClip, reason: str, detail: str, *, window: int | None = None) -> None:
+        first, windows = (clip.first_window, clip.windows) if window is None else (window, 1)
+        self.quarantined.append(
+            Quarantined(clip_id=clip.clip_id, first_window=first, windows=windows, reason=reason, detail=detail)
+        )
+
+
+def label_shard(
+    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Path
+) -> tuple[ShardRows, Findings]:
+    """Score every window of a shard; each ends as a row or in quarantine."""
+    findings = Findings()
+    keys, scores = [], []
+    for batch_keys, batch in _batches(_windows(clips, window, root, findings), teacher):
+        keys += batch_keys
+        scores.append(_score(teacher, batch)[: len(batch_keys)].copy())  # (batch, classes); a teacher may reuse it
+    scores = np.concatenate(scores) if scores else np.zeros((0, len(teacher.classes)), np.float32)
+    probabilities = to_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores
+    rows = _keep_good_rows(keys, probabilities, window, findings)
+    findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
+    return rows, findings
+
+
+def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
+    wide = logits.astype(np.float64)
+    with np.errstate(over="ignore"):  # exp(800) = inf gives the right 0
+        if activation == "sigmoid":
+            return (1.0 / (1.0 + np.exp(-wide))).astype(np.float32)
+        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _windows(
+    clips: list[PlannedClip], window: WindowSpec, root: Path, findings: Findings
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Every window that can be heard: ((clip, window_index), (window_samples,))."""
+    digests: dict[str, str] = {}  # a long file has many clips, its bytes are digested once
+    for clip in clips:
+        if clip.reason:
+            findings.quarantine(clip, clip.reason, clip.detail)
+            continue
+        try:
+            if clip.path not in digests:
+                digests[clip.path] = file_sha256(root / clip.path)
+            if digests[clip.path] != clip.sha256:
+                raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digests[clip.path]}")
+            yield from _clip_windows(clip, window, root, findings)
+        except AudioError as e:
+            findings.quarantine(clip, e.reason, e.detail)
+
+
+def _clip_windows(
+    clip: PlannedClip, window: WindowSpec, root: Path, findings: Findings
+) -> Iterator[tuple[Key, np.ndarray]]:
+    clip_start, clip_end = clip.span(window.rate_hz)
+    start = clip_start + clip.first_window * window.hop_samples
+    stop = min(clip_end, start + (clip.windows - 1) * window.hop_samples + window.window_samples)
+    info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
+    heard = hashlib.sha256()
+    blocks = _digested(
+        stream_audio(root / clip.path, rate_hz=window.rate_hz, start=start, stop=stop, expected=info), heard
+    )
+    for offset, samples in enumerate(cut_windows(blocks, window, clip.windows)):
+        index = clip.first_window + offset
+        if np.isfinite(samples).all():
+            yield (clip, index), samples
+        else:
+            findings.quarantine(clip, "not-finite-audio", "NaN or infinite samples", window=index)
+    findings.audio[clip.clip_id] = {"file": clip.sha256, "pcm": heard.hexdigest()}
+
+
+def _digested(blocks: Iterable[np.ndarray], digest) -> Iterator[np.ndarray]:
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block))
+        yield block
+
+
+def _batches(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[list[Key], np.ndarray]]:
+    """Keys and (batch_size, window_samples); the last batch is padded with silence, because shape changes bits."""
+    keys: list[Key] = []
+    batch = np.zeros((teacher.batch_size, teacher.window_samples), np.float32)
+    for key, samples in windows:
+        batch[len(keys)] = samples
+        keys.append(key)
+        if len(keys) == teacher.batch_size:
+            yield keys, batch
+            keys = []
+    if keys:
+        batch[len(keys) :] = 0
+        yield keys, batch
+
+
+def _score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
+    scores = teacher.score(batch)
+    expected = (teacher.batch_size, len(teacher.classes))
+    if scores.shape != expected or scores.dtype != np.float32:
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected {expected} float32 scores for {batch.shape} samples, got "
+            f"{scores.shape} {scores.dtype}"
+        )
+    return scores
+
+
+def _keep_good_rows(keys: list[Key], probabilities: np.ndarray, window: WindowSpec, findings: Findings) -> ShardRows:
+    """Drop the windows of clips that failed halfway and those on which the teacher failed."""
+    failed = {(entry.clip_id, entry.first_window + i) for entry in findings.quarantined for i in range(entry.windows)}
+    finite = np.isfinite(probabilities).all(axis=1)
+    for (clip, index), is_finite in zip(keys, finite, strict=True):
+        if not is_finite and (clip.clip_id, index) not in failed:
+            findings.quarantine(clip, "not-finite-teacher", "NaN or infinite scores", window=index)
+    good = [i for i, (clip, index) in enumerate(keys) if finite[i] and (clip.clip_id, index) not in failed]
+    kept = [keys[i] for i in good]
+    return _rows([clip for clip, _ in kept], np.array([i for _, i in kept], np.int64), probabilities[good], window)
+
+
+def _rows(clips: list[PlannedClip], index: np.ndarray, probabilities: np.ndarray, window: WindowSpec) -> ShardRows:
+    spans = np.array([clip.span(window.rate_hz) for clip in clips], np.int64).reshape(-1, 2)
+    start = spans[:, 0] + index * window.hop_samples
+    beyond = np.maximum(0, start + window.window_samples - spans[:, 1])
+    return ShardRows(
+        clip_id=np.array([clip.clip_id for clip in clips], object),
+        window_index=index.astype(np.int32),
+        start_s=start / window.rate_hz,
+        end_s=(start + window.window_samples) / window.rate_hz,
+        pad_fraction=(beyond / window.window_samples).astype(np.float32),
+        probabilities=probabilities,
+    )

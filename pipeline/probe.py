@@ -1,0 +1,124 @@
+"""What every file is before it is decoded: size, sha256, frames, rate, channels. Once a file, in parallel.
+
+Results are kept in a cache beside the store under the file's size and modification time, so a later run
+opens only files that are new or changed. The cache is a hint: it may be deleted at any time.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+
+from softlabels.audio import probe_audio
+from softlabels.errors import AudioError
+
+CHUNK_FILES = 512  # the cache is written after so many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileProbe:
+    """One audio file; `reason` is empty, or says why it cannot be used."""
+
+    path: str
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    container: str = ""
+    frames: int = 0
+    rate_hz: int = 0
+    channels: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+def probe_files(
+    root: Path,
+    paths: Iterable[str],
+    *,
+    cache: Path | None = None,
+    jobs: int = 1,
+    on_probed: Callable[[int], None] = lambda files: None,
+) -> dict[str, FileProbe]:
+    """Probe files below a root.
+
+    Args:
+      root: the audio root; links may not lead out of it.
+      paths: relative to it.
+      cache: a JSON-lines file to read and extend; None probes everything.
+      jobs: threads.
+      on_probed: called with the number of files just finished.
+    Returns: path -> probe, for every path.
+    """
+    paths = sorted(set(paths))
+    known = _read_cache(cache)
+    probes = {path: known[path] for path in paths if path in known and _is_unchanged(root, known[path])}
+    on_probed(len(probes))
+    todo = [path for path in paths if path not in probes]
+    for first in range(0, len(todo), CHUNK_FILES):
+        chunk = todo[first : first + CHUNK_FILES]
+        found = joblib.Parallel(n_jobs=jobs, backend="threading")(joblib.delayed(probe_file)(root, p) for p in chunk)
+        probes |= {probe.path: probe for probe in found}
+        _extend_cache(cache, found)
+        on_probed(len(chunk))
+    return probes
+
+
+def probe_file(root: Path, path: str) -> FileProbe:
+    """Probe one file; what is wrong with it is in the result."""
+    full = root / path
+    try:
+        if not full.resolve().is_relative_to(root.resolve()):
+            raise AudioError(f"outside-root: '{path}' leads out of the audio root")
+        info = probe_audio(full)
+        stat = full.stat()
+        sha256 = file_sha256(full)
+    except AudioError as e:
+        return FileProbe(path=path, reason=e.reason, detail=e.detail)
+    return FileProbe(path=path, size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256, **dataclasses.asdict(info))
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes. Raises: AudioError: missing or unreadable."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as e:
+        raise AudioError(f"missing: no file at '{path.name}'") from e
+    except OSError as e:
+        raise AudioError(f"unreadable: {e.strerror or e}") from e
+
+
+def _is_unchanged(root: Path, probe: FileProbe) -> bool:
+    try:
+        stat = os.stat(root / probe.path)
+    except OSError:
+        return False
+    return (stat.st_size, stat.st_mtime_ns) == (probe.size, probe.mtime_ns)
+
+
+def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
+    if cache is None or not cache.is_file():
+        return {}
+    known: dict[str, FileProbe] = {}
+    for line in cache.read_text(encoding="utf-8").splitlines():
+        try:
+            probe = FileProbe(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # a line cut short by a kill: its file is probed again
+        known[probe.path] = probe
+    return known
+
+
+def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
+    usable = [probe for probe in probes if not probe.reason]
+    if cache is None or not usable:
+        return
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with open(cache, "a", encoding="utf-8") as file:
+        # The leading line break ends a line that a kill may have cut short.
+        file.write("\n" + "\n".join(json.dumps(dataclasses.asdict(probe)) for probe in usable) + "\n")

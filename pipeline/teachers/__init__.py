@@ -1,0 +1,106 @@
+"""Teachers: models that score windows of audio. What they all promise, and choosing one by name.
+
+A teacher of your own is any object with the attributes of `Teacher`; a function that makes it is named as
+`--teacher module:factory` and is called with the path from `--model`, or without an argument.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from softlabels.classes import ClassList
+from softlabels.errors import TeacherError
+from softlabels.spec import Activation
+
+Outputs = Literal["logits", "probabilities"]
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What the pipeline needs to know of a model, and the one thing it has to do.
+
+    name: shown to people and kept in the spec; digest: sha256 of what it computes with.
+    rate_hz, window_samples: the audio it wants, mono float32 in [-1, 1].
+    activation: "sigmoid" or "softmax"; outputs: whether `score` gives logits (before it) or probabilities.
+    batch_size: windows per call of `score`, always exactly so many.
+    notice: a licence or warning that people have to see once; may be empty.
+    """
+
+    name: str
+    digest: str
+    classes: ClassList
+    rate_hz: int
+    window_samples: int
+    activation: Activation
+    outputs: Outputs
+    batch_size: int
+    notice: str
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        """(batch_size, window_samples) float32 -> (batch_size, classes) float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherChoice:
+    """Which teacher, as the command line says it; small and picklable, so workers load their own.
+
+    kind: "birdnet", "litert" or "module:factory". The rest is None where the kind does not need it.
+    """
+
+    kind: str = "birdnet"
+    model: str | None = None
+    labels: str | None = None
+    rate_hz: int | None = None
+    activation: Activation | None = None
+    outputs: Outputs | None = None
+    portable: bool = False
+
+
+def load_teacher(choice: TeacherChoice) -> Teacher:
+    """Load the teacher that was chosen.
+
+    Raises: TeacherError: unknown kind, files or settings missing, or a model that is not what it should be.
+    """
+    if choice.kind == "birdnet":
+        from pipeline.teachers.birdnet import load_birdnet
+
+        _refuse_settings(choice, "rate_hz", "activation", "outputs")
+        return load_birdnet(choice)
+    if choice.kind == "litert":
+        from pipeline.teachers.litert import load_litert
+
+        return load_litert(choice)
+    if ":" in choice.kind:
+        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable")
+        return _load_factory(choice)
+    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert or module:factory")
+
+
+def _refuse_settings(choice: TeacherChoice, *names: str) -> None:
+    for name in names:
+        if getattr(choice, name):
+            flag = "--" + name.removesuffix("_hz").replace("_", "-")
+            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag}")
+
+
+def _load_factory(choice: TeacherChoice) -> Teacher:
+    module_name, _, factory_name = choice.kind.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a console script does not look beside the user's own files
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise TeacherError(
+            f"teacher {choice.kind!r}: expected a function {factory_name!r} in an importable module "
+            f"{module_name!r}: {e}"
+        ) from e
+    teacher = factory(choice.model) if choice.model else factory()
+    if not isinstance(teacher, Teacher):
+        lacking = [name for name in (*Teacher.__annotations__, "score") if not hasattr(teacher, name)]
+        raise TeacherError(f"teacher {choice.kind!r}: {type(teacher).__name__} lacks {', '.join(lacking)}")
+    return teacher

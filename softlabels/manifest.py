@@ -1,0 +1,197 @@
+"""`data_manifest.csv`: one row a clip. Every row is checked; all faults are reported together.
+
+column            meaning
+clip_id           unique text; `007` is not `7`
+path              audio file, relative to the manifest's folder (or the audio root); may not leave it
+label             class names joined by `;`; empty = not annotated; `noise` = annotated as none of the classes
+split, fold       text of your own, such as train / test
+start_s, end_s    the stretch of the file that is the clip, in seconds; empty = from its start / to its end
+sha256            of the file, checked when given
+"""
+
+import csv
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from softlabels.errors import ManifestError
+
+REQUIRED = ("clip_id", "path")
+OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
+NOISE = "noise"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One manifest row: a stretch of one audio file.
+
+    labels: the annotated class names; () = annotated as none of the classes; None = not annotated.
+    end_s: None means to the end of the file.
+    """
+
+    clip_id: str
+    path: str
+    labels: tuple[str, ...] | None = None
+    split: str = ""
+    fold: str = ""
+    start_s: float = 0.0
+    end_s: float | None = None
+    sha256: str = ""
+
+
+def read_manifest(path: str | Path) -> list[Clip]:
+    """Read and check a manifest (UTF-8 CSV; a byte-order mark and CRLF are fine).
+
+    Returns: the clips in the order of the rows.
+    Raises: ManifestError: no such file, not a CSV of text, a missing or unknown column, or faulty rows, of
+      which the first ten are shown with their line numbers and the rest are counted.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            columns = _check_header(path, next(rows, []))
+            clips, faults = _read_rows(rows, columns)
+    except FileNotFoundError as e:
+        raise ManifestError(
+            f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings"
+        ) from e
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise ManifestError(f"manifest '{path}': expected a UTF-8 CSV file, got: {e}") from e
+    if faults:
+        raise ManifestError(_fault_report(path, faults))
+    if not clips:
+        raise ManifestError(f"manifest '{path}': expected at least one row, got only the header")
+    return clips
+
+
+def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
+    """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written."""
+    clips = list(clips)
+    rows = [_row_of(clip) for clip in clips]
+    columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row_of(clip: Clip) -> dict[str, str]:
+    return {
+        "clip_id": clip.clip_id,
+        "path": clip.path,
+        "label": "" if clip.labels is None else ";".join(clip.labels) or NOISE,
+        "split": clip.split,
+        "fold": clip.fold,
+        "start_s": repr(clip.start_s) if clip.start_s else "",
+        "end_s": "" if clip.end_s is None else repr(clip.end_s),
+        "sha256": clip.sha256,
+    }
+
+
+def _check_header(path: str | Path, header: list[str]) -> list[str]:
+    columns = [name.strip() for name in header]
+    missing = [name for name in REQUIRED if name not in columns]
+    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if missing or twice:
+        what = f"column {missing[0]!r} is missing" if missing else f"column {twice[0]!r} is given twice"
+        raise ManifestError(
+            f"manifest '{path}': {what}: expected columns {', '.join(REQUIRED)} and optionally "
+            f"{', '.join(OPTIONAL)}, got {', '.join(columns) or 'an empty file'}"
+        )
+    if unknown:
+        raise ManifestError(
+            f"manifest '{path}': unknown column {unknown[0]!r}: expected only {', '.join(REQUIRED + OPTIONAL)}; "
+            "rename or drop it, because a misspelt column would be ignored in silence"
+        )
+    return columns
+
+
+def _read_rows(rows: Iterator[list[str]], columns: list[str]) -> tuple[list[Clip], list[str]]:
+    clips: list[Clip] = []
+    faults: list[str] = []
+    seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
+    for fields in rows:
+        if not fields:
+            continue  # a blank line
+        line = rows.line_num  # type: ignore[attr-defined]
+        if len(fields) != len(columns):
+            faults.append(f"line {line}: expected {len(columns)} fields, got {len(fields)}")
+            continue
+        clip, wrong = _read_row(dict(zip(columns, fields, strict=True)))
+        if clip.clip_id in seen:
+            wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
+        seen.setdefault(clip.clip_id, line)
+        faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
+        clips.append(clip)
+    return clips, faults
+
+
+def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
+    """A clip and what is wrong with it."""
+    faults: list[str] = []
+    clip_id = unicodedata.normalize("NFC", row["clip_id"])
+    if not clip_id.strip() or _CONTROL.search(clip_id):
+        faults.append("expected text without control characters as clip_id")
+    faults += _path_faults(row["path"])
+    labels, label_faults = _read_label(row.get("label", ""))
+    start_s, start_faults = _read_seconds(row.get("start_s", ""), "start_s")
+    end_s, end_faults = _read_seconds(row.get("end_s", ""), "end_s")
+    faults += label_faults + start_faults + end_faults
+    if end_s is not None and end_s <= (start_s or 0.0):
+        faults.append(f"expected start_s before end_s, got {start_s or 0.0:g} and {end_s:g}")
+    sha256 = row.get("sha256", "").strip().lower()
+    if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+        faults.append(f"expected 64 hexadecimal digits as sha256, got {sha256[:80]!r}")
+    clip = Clip(
+        clip_id=clip_id,
+        path=row["path"],
+        labels=labels,
+        split=row.get("split", "").strip(),
+        fold=row.get("fold", "").strip(),
+        start_s=start_s or 0.0,
+        end_s=end_s,
+        sha256=sha256,
+    )
+    return clip, faults
+
+
+def _path_faults(path: str) -> list[str]:
+    if not path.strip() or _CONTROL.search(path):
+        return [f"expected a path without control characters, got {path!r}"]
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return [f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)"]
+    return []
+
+
+def _read_label(text: str) -> tuple[tuple[str, ...] | None, list[str]]:
+    if not text.strip():
+        return None, []
+    names = [name.strip() for name in text.split(";")]
+    if names == [NOISE]:
+        return (), []
+    if "" in names or NOISE in names or len(set(names)) < len(names):
+        return None, [f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}"]
+    return tuple(names), []
+
+
+def _read_seconds(text: str, column: str) -> tuple[float | None, list[str]]:
+    if not text.strip():
+        return None, []
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        return None, [f"expected seconds from 0 up as {column}, got {text!r}"]
+    return seconds, []
+
+
+def _fault_report(path: str | Path, faults: list[str]) -> str:
+    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
+    listed = "".join(f"\n  {fault}" for fault in faults[:10])
+    return f"manifest '{path}': {len(faults)} faults; correct these rows and run again:{listed}{more}"

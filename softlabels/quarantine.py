@@ -1,0 +1,32 @@
+"""The reasons for which a window has no soft label, and the record that says so."""
+
+from dataclasses import dataclass
+
+# reason -> what it means, for people
+REASONS = {
+    "missing": "there was no file at the clip's path",
+    "outside-root": "the path leads out of the audio root through a link",
+    "unreadable": "the file could not be opened or decoded",
+    "empty": "the file or the clip has no audio samples",
+    "unsupported-container": "not WAV, FLAC, OGG, MP3 or M4A, or an extra is missing",
+    "bad-rate": "the sample rate is outside the budget",
+    "too-many-channels": "the number of channels is outside the budget",
+    "too-long": "the file is longer or larger than the budget",
+    "truncated": "the file ends before its header says",
+    "outside-file": "start_s or end_s lies beyond the end of the file",
+    "digest-mismatch": "the file's sha256 is not the one in the manifest",
+    "changed-since-probe": "the file changed between planning and labelling",
+    "not-finite-audio": "the window holds NaN or infinite samples",
+    "not-finite-teacher": "the teacher answered NaN or infinity",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Windows `first_window` to `first_window + windows - 1` of a clip, and why they have no label."""
+
+    clip_id: str
+    first_window: int
+    windows: int
+    reason: str
+    detail: str = ""

@@ -1,0 +1,101 @@
+"""Receipts: the small JSON that commits a shard, and the only way bytes get into a store.
+
+Commit = digest the encoded shard -> put it under its content name -> put-if-absent the receipt. Whoever's
+receipt is there first has committed. A shard file without a receipt is garbage and never read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from softlabels.errors import StoreError
+from softlabels.quarantine import Quarantined
+from softlabels.spec import canonical_json
+from softlabels.storage import LocalStorage
+
+Outcome = Literal["committed", "equal", "different"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What is known of one committed shard.
+
+    digest, size: sha256 and bytes of the shard file; rows: labelled windows in it.
+    quarantined: the planned windows that are not in it.
+    audio: clip_id -> {"file": sha256 of the audio file, "pcm": sha256 of the clip's samples as the teacher
+      heard them}, so that a mismatch years later names its stage.
+    environment: package versions; numerics_class: digest of the teacher's answer to fixed synthetic windows.
+    """
+
+    shard: int
+    fingerprint: str
+    digest: str
+    size: int
+    rows: int
+    quarantined: tuple[Quarantined, ...]
+    audio: dict[str, dict[str, str]]
+    environment: dict[str, str]
+    numerics_class: str
+
+    @property
+    def file(self) -> str:
+        """The key of the shard file, named by content."""
+        return f"shards/{self.shard:05d}-{self.digest[:12]}.parquet"
+
+    def to_bytes(self) -> bytes:
+        return canonical_json(dataclasses.asdict(self)) + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Receipt":
+        fields = json.loads(data)
+        quarantined = tuple(Quarantined(**entry) for entry in fields.pop("quarantined"))
+        return cls(**fields, quarantined=quarantined)
+
+
+def commit_shard(storage: LocalStorage, data: bytes, receipt: Receipt) -> Outcome:
+    """Put a shard and its receipt.
+
+    Returns: "committed" if this receipt is now the shard's; "equal" if another one with the same digest was
+      there first; "different" if one with another digest was, which stays.
+    """
+    storage.put(receipt.file, data)  # named by content, so this replaces nothing but equal or damaged bytes
+    if storage.put_if_absent(_receipt_key(receipt.shard, 0), receipt.to_bytes()):
+        return "committed"
+    standing = read_receipt(storage, _receipt_key(receipt.shard, 0))
+    return "equal" if standing.digest == receipt.digest else "different"
+
+
+def _receipt_key(shard: int, generation: int) -> str:
+    return f"receipts/{shard:05d}.g{generation}.json"
+
+
+def latest_receipt_keys(storage: LocalStorage) -> dict[int, str]:
+    """shard -> key of its receipt with the highest generation."""
+    latest: dict[int, tuple[int, str]] = {}
+    for key in storage.list("receipts"):
+        match = re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key)
+        if match:
+            shard, generation = int(match[1]), int(match[2])
+            latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
+    return {shard: key for shard, (_, key) in sorted(latest.items())}
+
+
+def read_receipt(storage: LocalStorage, key: str) -> Receipt:
+    """The receipt under a key. Raises: StoreError: damaged."""
+    try:
+        return Receipt.from_bytes(storage.get(key))
+    except (ValueError, TypeError, KeyError) as e:
+        raise StoreError(
+            f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard anew"
+        ) from e
+
+
+def receipts_digest(receipts: dict[int, Receipt]) -> str:
+    """One sha256 over the receipts, in shard order."""
+    total = hashlib.sha256()
+    for shard in sorted(receipts):
+        total.update(receipts[shard].to_bytes())
+    return total.hexdigest()

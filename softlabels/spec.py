@@ -1,0 +1,94 @@
+"""LabelSpec: everything that changes the bytes of a shard, and nothing that does not."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from softlabels.errors import StoreError
+from softlabels.windows import WindowSpec
+
+FORMAT_VERSION = 1
+Activation = Literal["sigmoid", "softmax"]
+Layout = Literal["dense", "sparse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSpec:
+    """The settings of a store. Two stores with equal fingerprints and equal audio have equal shards.
+
+    teacher, teacher_digest: the teacher's name, and the sha256 of what it computes with (its model file).
+    class_digest: of the class list in `classes.txt`.
+    activation: "sigmoid" (classes independent) or "softmax" (exclusive).
+    window: the grid on which clips are scored.
+    batch_size: windows per forward pass; partial batches are padded, because it can change bits.
+    portable: the teacher ran without CPU-specific kernels.
+    layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
+    shard_windows: at most so many windows a shard.
+    decode, resample, significand_bits: fixed in this version of the format, named so that they are on record.
+    """
+
+    teacher: str
+    teacher_digest: str
+    class_digest: str
+    activation: Activation
+    window: WindowSpec
+    shard_windows: int
+    batch_size: int = 1
+    portable: bool = False
+    layout: Layout = "dense"
+    min_probability: float = 0.0
+    decode: str = "float32, mean of channels"
+    resample: str = "soxr HQ, whole file"
+    significand_bits: int = 8
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _check("activation", self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax")
+        _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
+        _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
+        _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
+        in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
+        _check(
+            "min_probability",
+            self.min_probability,
+            in_range,
+            "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "LabelSpec":
+        """Raises: StoreError: written by a newer version, or not a spec."""
+        version = fields.get("format_version")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
+                "`pip install --upgrade softlabels`"
+            )
+        try:
+            return cls(**{**fields, "window": WindowSpec(**fields["window"])})
+        except (TypeError, KeyError, ValueError) as e:
+            raise StoreError(f"store.json: expected the fields of a spec: {e}") from e
+
+    def fingerprint(self) -> str:
+        """sha256 of all fields in canonical JSON."""
+        return hashlib.sha256(canonical_json(self.to_json())).hexdigest()
+
+    def differences(self, other: "LabelSpec") -> list[str]:
+        """`field: mine, not theirs` for every field that differs."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one way a value is written: keys sorted, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")

@@ -1,0 +1,82 @@
+"""Where a store's bytes live: get, list, put, and put-if-absent, on a local directory.
+
+Keys are relative POSIX paths such as `receipts/00017.g0.json`.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
+
+
+class LocalStorage:
+    """A directory. Every write is a temporary file in the same folder, fsync, link or rename, fsync folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def get(self, key: str) -> bytes:
+        """The bytes under a key. Raises FileNotFoundError."""
+        return self.path(key).read_bytes()
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def list(self, folder: str) -> dict[str, int]:
+        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
+        if not self.path(folder).is_dir():
+            return {}
+        with os.scandir(self.path(folder)) as entries:
+            sizes = {
+                f"{folder}/{entry.name}": entry.stat().st_size
+                for entry in entries
+                if entry.is_file() and not entry.name.startswith(TEMPORARY)
+            }
+        return dict(sorted(sizes.items()))
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace, atomically."""
+        temporary = self._write_temporary(key, data)
+        os.replace(temporary, self.path(key))
+        _fsync_folder(self.path(key).parent)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless something is there already; True if this call wrote it. Atomic between processes."""
+        temporary = self._write_temporary(key, data)
+        try:
+            os.link(temporary, self.path(key))
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        _fsync_folder(self.path(key).parent)
+        return True
+
+    def _write_temporary(self, key: str, data: bytes) -> Path:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

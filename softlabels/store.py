@@ -1,0 +1,246 @@
+"""SoftLabelStore: opening a store, and reading what was committed to it, bytes verified."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from softlabels.classes import ClassList
+from softlabels.errors import StoreError
+from softlabels.index import LABELLED, StoreIndex, build_index
+from softlabels.planned import PlannedClip, decode_plan, planned_clips
+from softlabels.receipts import Receipt, latest_receipt_keys, read_receipt
+from softlabels.shard import ShardRows, decode_shard
+from softlabels.spec import Activation, LabelSpec
+from softlabels.storage import LocalStorage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from softlabels.join import JoinedLabels
+
+
+def open(path: str | Path) -> "SoftLabelStore":
+    """Open a store for reading.
+
+    Raises: StoreError: there is none, it is damaged, or a newer softlabels wrote it.
+    """
+    return SoftLabelStore(LocalStorage(path))
+
+
+class SoftLabelStore:
+    """What a teacher said about a corpus. `len(store)` is the number of labelled windows.
+
+    A store is read as it was when opened; shards committed later need another `open`.
+    """
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self.storage = storage
+        header = self._read_header()
+        self.spec = LabelSpec.from_json(header["spec"])
+        if self.spec.fingerprint() != header.get("fingerprint"):
+            raise StoreError(
+                f"store '{storage}': store.json was edited: its spec has fingerprint {self.spec.fingerprint()}, "
+                f"recorded is {header.get('fingerprint')}; restore the file, or label into a new store"
+            )
+        self.classes = self._read_classes()
+
+    def __repr__(self) -> str:
+        return f"SoftLabelStore('{self.storage}', {len(self)} windows, {len(self.classes)} classes)"
+
+    def __len__(self) -> int:
+        return sum(receipt.rows for receipt in self.receipts.values())
+
+    @property
+    def activation(self) -> Activation:
+        return self.spec.activation
+
+    @cached_property
+    def plans(self) -> list[pa.Table]:
+        """The plan files, oldest first."""
+        return [decode_plan(self.storage.get(key)) for key in self.storage.list("plan")]
+
+    @cached_property
+    def receipts(self) -> dict[int, Receipt]:
+        """shard -> its standing receipt, for every committed shard."""
+        return {shard: read_receipt(self.storage, key) for shard, key in latest_receipt_keys(self.storage).items()}
+
+    @cached_property
+    def index(self) -> StoreIndex:
+        """Every planned window, and where its label is."""
+        return build_index(self.plans, self.receipts, self.spec.window)
+
+    @property
+    def planned_shards(self) -> int:
+        return sum(len(plan["shard"].unique()) for plan in self.plans)
+
+    def missing_shards(self) -> list[int]:
+        """Planned shards without a receipt, or whose file is not there in the size the receipt says."""
+        sizes = self.storage.list("shards")
+        planned = sorted({shard for plan in self.plans for shard in plan["shard"].unique().to_pylist()})
+        receipts = self.receipts
+        return [s for s in planned if s not in receipts or sizes.get(receipts[s].file) != receipts[s].size]
+
+    def planned(self, shards: Iterable[int]) -> dict[int, list[PlannedClip]]:
+        """shard -> its planned clips, for the shards asked for."""
+        wanted = pa.array(sorted(shards), pa.int64())
+        rows: dict[int, list[PlannedClip]] = {shard: [] for shard in wanted.to_pylist()}
+        for plan in self.plans:
+            for clip in planned_clips(plan.filter(pc.is_in(plan["shard"], wanted))):
+                rows[clip.shard].append(clip)
+        return rows
+
+    def planned_by_clip(self) -> dict[str, PlannedClip]:
+        """clip_id -> its first planned stretch, as last planned."""
+        return {
+            clip.clip_id: clip
+            for plan in self.plans
+            for clip in planned_clips(plan.filter(pc.equal(plan["first_window"], 0)))
+        }
+
+    def hints(self) -> dict:
+        """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
+        try:
+            hints = json.loads(self.storage.get("run.json"))
+        except (OSError, ValueError):
+            return {}
+        return hints if isinstance(hints, dict) else {}
+
+    def read_shard(self, shard: int) -> ShardRows:
+        """The rows of one committed shard; its digest and page checksums are verified.
+
+        Raises: StoreError: not committed, or damaged; the message says how to repair it.
+        """
+        receipt = self.receipts.get(shard)
+        if receipt is None:
+            raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
+        repair = f"delete {receipt.file} and run `softlabels run` again to label it anew"
+        try:
+            data = self.storage.get(receipt.file)
+        except FileNotFoundError as e:
+            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {repair}") from e
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != receipt.digest:
+            raise StoreError(
+                f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "
+                f"file is sha256:{digest}; {repair}"
+            )
+        try:
+            return decode_shard(data, self.spec, len(self.classes))
+        except StoreError as e:
+            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {repair}") from e
+
+    def read(self) -> Iterator[ShardRows]:
+        """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
+        for shard in self.receipts:
+            yield self.read_shard(shard)
+
+    def take(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
+        """The probabilities of some windows.
+
+        Args:
+          keys: (clip_id, window_index) pairs, in any order.
+        Returns: (keys, classes) float32, in the order of the keys.
+        Raises: StoreError: a key that is not labelled.
+        """
+        entries = self._entries(keys)
+        taken = np.empty((len(keys), len(self.classes)), np.float32)
+        shards, rows = self.index.shard[entries], self.index.row[entries]
+        for shard in np.unique(shards):
+            here = shards == shard
+            taken[here] = self.read_shard(int(shard)).probabilities[rows[here]]
+        return taken
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """All labelled windows as a DataFrame, `probabilities` a column of (classes,) arrays.
+
+        It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
+        """
+        import pandas as pd
+
+        frames = [pd.DataFrame({**rows.keys(), "probabilities": list(rows.probabilities)}) for rows in self.read()]
+        columns = ["clip_id", "window_index", "start_s", "end_s", "pad_fraction", "probabilities"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+    def per_clip(self, pool: Literal["max", "mean"] = "max") -> "pd.DataFrame":
+        """One row a clip: its windows' probabilities pooled; index clip_id, one column a class, float32.
+
+        "max" answers whether the class was heard at all, "mean" for how much of the clip. Clips without any
+        labelled window are left out.
+        """
+        import pandas as pd
+
+        if pool not in ("max", "mean"):
+            raise ValueError(f"pool: expected 'max' or 'mean', got {pool!r}")
+        pooled: dict[str, np.ndarray] = {}
+        windows: dict[str, int] = {}
+        for rows in self.read():
+            for clip_id, row in zip(rows.clip_id, rows.probabilities, strict=True):
+                before = pooled.get(clip_id)
+                if before is None:
+                    pooled[clip_id] = row.astype(np.float64 if pool == "mean" else np.float32)
+                elif pool == "max":
+                    np.maximum(before, row, out=before)
+                else:
+                    before += row
+                windows[clip_id] = windows.get(clip_id, 0) + 1
+        if pool == "mean":
+            pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
+        values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
+        return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
+
+    def join(
+        self,
+        manifest: str | Path,
+        classes: "ClassList | Sequence[str] | str | Path | None" = None,
+        split: str | None = None,
+        missing: Literal["error", "drop", "hard"] = "error",
+        windows: Literal["each", "max", "mean"] = "each",
+        *,
+        root: str | Path | None = None,
+    ) -> "JoinedLabels":
+        """Join the manifest's hard labels with this store's soft labels; see `softlabels.join.join`."""
+        from softlabels.join import join
+
+        return join(self, manifest, classes=classes, split=split, missing=missing, windows=windows, root=root)
+
+    def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
+        """The index entries of labelled keys."""
+        spans, index = self.index.spans(), self.index
+        entries = np.empty(len(keys), np.int64)
+        for i, (clip_id, window_index) in enumerate(keys):
+            first, stop = spans.get(clip_id, (0, 0))
+            entry = first + window_index
+            if window_index < 0 or entry >= stop or index.state[entry] != LABELLED:
+                raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window_index}")
+            entries[i] = entry
+        return entries
+
+    def _read_header(self) -> dict:
+        try:
+            header = json.loads(self.storage.get("store.json"))
+            return {"spec": header["spec"], **header}
+        except FileNotFoundError as e:
+            raise StoreError(
+                f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
+            ) from e
+        except (ValueError, KeyError, TypeError) as e:
+            raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
+
+    def _read_classes(self) -> ClassList:
+        try:
+            classes = ClassList.from_text(self.storage.get("classes.txt").decode())
+        except (OSError, UnicodeDecodeError) as e:
+            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
+        if classes.digest != self.spec.class_digest:
+            raise StoreError(
+                f"store '{self.storage}': classes.txt was changed: expected sha256 {self.spec.class_digest}, "
+                f"got {classes.digest}; restore it, for every class name would be wrong"
+            )
+        return classes
