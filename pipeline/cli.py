@@ -1,25 +1,29 @@
-"""The command line: flags in, exit code out. The only place that prints.
+"""The command line: flags in, exit code out. With `console.py` the only place that prints.
 
 Exit codes: 0 done; 1 problems found; 2 wrong usage or unusable input, nothing labelled; 130 interrupted.
 """
 
 import argparse
-import dataclasses
 import json
+import shlex
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-from pipeline.console import RunConsole, print_summary
+from pipeline.console import (
+    RunConsole,
+    describe,
+    print_contents,
+    print_forecast,
+    print_quarantine,
+    print_summary,
+)
 from pipeline.folder import clips_of_folder
 from pipeline.forecast import forecast
-from pipeline.supervisor import LabelOptions, RunOptions, RunSummary, prepare, run
+from pipeline.supervisor import LabelOptions, RunSummary, prepare, read_clips, run
 from pipeline.teachers import TeacherChoice
 from softlabels.errors import ManifestError, SoftLabelsError
-from softlabels.index import LABELLED, MISSING, QUARANTINED
-from softlabels.manifest import write_manifest
-from softlabels.store import SoftLabelStore
+from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
 
 MANIFEST, STORE = "data_manifest.csv", "soft_labels"
@@ -87,17 +91,21 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     teacher.add_argument("--model", help="the model file; birdnet finds its own")
     teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
     teacher.add_argument("--rate", type=int, metavar="HZ", help="litert: the sample rate the model expects")
-    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="litert: what the classes are to each other")
-    teacher.add_argument("--outputs", choices=["logits", "probabilities"], help="litert: before or after the activation")
+    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="litert: independent or exclusive")
+    teacher.add_argument(
+        "--outputs", choices=["logits", "probabilities"], help="litert: before or after the activation"
+    )
     teacher.add_argument("--portable", action="store_true", help="equal bytes on any x86-64 CPU, for 1.6 x the time")
     labels = run.add_argument_group("labels (fixed once the store is made)")
     labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
     labels.add_argument("--layout", choices=["dense", "sparse"], help="all classes, or only those above a threshold")
     labels.add_argument("--min-probability", type=float, metavar="P", help="the threshold of sparse, default 0.0001")
-    labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 16 to 1024")
+    labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")
     job = run.add_argument_group("job")
     job.add_argument("--jobs", type=int, default=-1, metavar="N", help="worker processes, default one a core")
-    job.add_argument("--root", type=Path, metavar="DIR", help="what paths are relative to, default the manifest's folder")
+    job.add_argument(
+        "--root", type=Path, metavar="DIR", help="what paths are relative to, default the manifest's folder"
+    )
     job.add_argument("--on-error", choices=["skip", "fail"], default="skip", help="quarantine and go on, or stop")
     job.add_argument(
         "--allow-quarantined", default="0", metavar="N", help="exit 0 with up to N windows (or N%%) quarantined"
@@ -111,8 +119,8 @@ def _add_manifest(commands) -> None:
         "manifest",
         _manifest,
         "write a manifest of a folder of recordings, one folder a class",
-        epilog="The label of a clip is the name of its folder, kept as it is; folders called noise, silence, background\n"
-        "or other are annotated as none of the classes; files in DIR itself are not annotated.",
+        epilog="The label of a clip is the name of its folder, kept as it is; folders called noise, silence,\n"
+        "background or other are annotated as none of the classes; files in DIR itself are not annotated.",
     )
     manifest.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
     manifest.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
@@ -129,7 +137,7 @@ def _add_inspect(commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     allowed = _parse_allowed(args.allow_quarantined)
-    manifest, root = _manifest_and_root(args)
+    clips, root = _clips_and_root(args)
     choice = TeacherChoice(
         kind=args.teacher,
         model=args.model,
@@ -147,38 +155,94 @@ def _run(args: argparse.Namespace) -> int:
     )
     with RunConsole() as console:
         if args.dry_run:
-            options = RunOptions(jobs=args.jobs, root=root)
-            prepared = prepare(manifest, args.store, choice, labelling, options, console.events, keep_probes=False)
-            plan = forecast(prepared, jobs=args.jobs)
-            console.close()
-            print_summary(dataclasses.asdict(plan))
-            return 0
-        summary = run(
-            manifest,
-            args.store,
-            teacher=choice,
-            jobs=args.jobs,
-            root=root,
-            labelling=labelling,
-            on_error=args.on_error,
-            events=console.events,
-        )
-    return _conclude(summary, manifest, time.monotonic() - began, allowed)
+            prepared = prepare(clips, root, args.store, choice, labelling, jobs=args.jobs, events=console.events)
+            expected = forecast(prepared, jobs=args.jobs)
+        else:
+            summary = run(
+                clips,
+                args.store,
+                teacher=choice,
+                jobs=args.jobs,
+                root=root,
+                labelling=labelling,
+                on_error=args.on_error,
+                events=console.events,
+            )
+    if args.dry_run:
+        print_forecast(expected, args.store)
+        return 0
+    print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
+    return _exit_code(summary, allowed)
 
 
-def _manifest_and_root(args: argparse.Namespace) -> tuple[Path, Path | None]:
-    """The manifest to read; for a folder it is written first, unless it is there already and equal."""
-    if not Path(args.manifest).is_dir():
-        return Path(args.manifest), args.root
-    output = Path(MANIFEST)
-    text, root = _folder_manifest(Path(args.manifest), output, unlabelled=False)
-    if output.exists() and output.read_text(encoding="utf-8") != text:
+def _manifest_path(args: argparse.Namespace) -> Path:
+    return Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
+
+
+def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Path]:
+    """The clips of the manifest; of a folder, they are written as a manifest on the way."""
+    folder = Path(args.manifest)
+    if not folder.is_dir():
+        return read_clips(folder, args.root)
+    clips, root = _clips_of_folder(folder, Path(MANIFEST), unlabelled=False)
+    if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
         raise ManifestError(
-            f"'{output}' is there already and differs from the folder '{args.manifest}': use it with "
-            f"`softlabels run {output}`, or delete it first"
+            f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "
+            f"with `softlabels run {MANIFEST}`, or delete it first"
         )
-    if not args.dry_run:
-        output.write_text(text, encoding="utf-8")
-        print(f"softlabels run: manifest written to {output}", file=sys.stderr)
-        return output, args.root or root
-    return output, args.root or root
+    if not args.dry_run and not Path(MANIFEST).exists():
+        write_manifest(clips, MANIFEST)
+        print(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", file=sys.stderr)
+    return clips, args.root or root
+
+
+def _clips_of_folder(folder: Path, manifest: Path, *, unlabelled: bool) -> tuple[list[Clip], Path]:
+    """Clips with paths relative to the manifest's folder where the audio lies below it, else to the audio's."""
+    beside = manifest.resolve().parent
+    root = beside if folder.resolve().is_relative_to(beside) else folder
+    return clips_of_folder(folder, relative_to=root, unlabelled=unlabelled), root
+
+
+def _parse_allowed(text: str) -> float:
+    """Windows that may be quarantined; a share below 0 means percent."""
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"--allow-quarantined: expected a number of windows or a percentage such as 0.1%, got {text!r}"
+        )
+    return -number / 100 if text.endswith("%") else number
+
+
+def _exit_code(summary: RunSummary, allowed: float) -> int:
+    limit = -allowed * summary.windows if allowed < 0 else allowed
+    failed = summary.stopped or summary.missing or summary.different or summary.quarantined > limit
+    return 1 if failed else 0
+
+
+def _manifest(args: argparse.Namespace) -> int:
+    if args.output.exists():
+        raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
+    clips, root = _clips_of_folder(args.folder, args.output, unlabelled=args.unlabelled)
+    write_manifest(clips, args.output)
+    classes = {name for clip in clips for name in clip.labels or ()}
+    print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
+    beside = root.resolve() == args.output.resolve().parent
+    flags = "" if beside else f" --root {shlex.quote(str(root))}"
+    named = "" if args.output == Path(MANIFEST) else f" {shlex.quote(str(args.output))}"
+    print(f"next: softlabels run{named}{flags}", file=sys.stderr)
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    store = open_store(args.store)
+    contents = describe(store)
+    if args.quarantine:
+        print_quarantine(store)
+    elif args.json:
+        print(json.dumps(contents, indent=2, ensure_ascii=False))
+    else:
+        print_contents(contents)
+    return 1 if contents["missing"] or contents["quarantined"] else 0

@@ -9,7 +9,7 @@ from softlabels.planned import PlannedClip
 from softlabels.windows import WindowSpec, seconds_to_samples
 
 END_TOLERANCE_S = 0.1  # an end_s beyond the end of the file by no more than this is rounding, and means the end
-MIN_SHARD_WINDOWS, MAX_SHARD_WINDOWS, SHARDS_WANTED = 16, 1024, 256
+MIN_SHARD_WINDOWS, MAX_SHARD_WINDOWS, SHARDS_WANTED = 64, 1024, 256
 
 
 def lay_out_clip(clip: Clip, probe: FileProbe, window: WindowSpec) -> PlannedClip:

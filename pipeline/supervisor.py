@@ -9,6 +9,7 @@ from typing import Literal
 
 import joblib
 import pyarrow.compute as pc
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import softlabels
 from pipeline.card import dataset_card
@@ -27,7 +28,8 @@ from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
 
 PROBE_CACHE = "probe_cache.jsonl"
-WORKER_TIMEOUT_S = 24 * 3600
+SHARD_TIMEOUT_S = 24 * 3600
+DEFAULT_MIN_PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,11 @@ class LabelOptions:
 class RunOptions:
     """What the user may choose that never changes a byte.
 
+    jobs: worker processes; -1 is one a core.
     on_error: "skip" quarantines and goes on, "fail" stops before committing a shard with a quarantined window.
     """
 
     jobs: int = -1
-    root: Path | None = None
     on_error: Literal["skip", "fail"] = "skip"
 
 
@@ -58,7 +60,7 @@ class RunEvents:
 
     on_teacher: Callable[[Teacher], None] = lambda teacher: None
     on_probe: Callable[[int, int], None] = lambda files, total: None
-    on_plan: Callable[[int, int, int, WindowSpec], None] = lambda windows, todo, shards, window: None
+    on_plan: Callable[[int, int, WindowSpec], None] = lambda windows, shards, window: None
     on_shard: Callable[[ShardStatus], None] = lambda status: None
 
 
@@ -67,7 +69,7 @@ class RunSummary:
     """What a run did, and what the store holds now.
 
     clips, windows: in the store's plan; labelled, quarantined, missing: windows of it.
-    left: clips in the store that are no longer in the manifest; new_windows: labelled by this run.
+    left: clips in the store that are no longer in the manifest; new_windows, shards_done: by this run.
     different: shards that came out with other bytes than the store already holds; those stand.
     stopped: why the run gave up early, or "".
     """
@@ -80,6 +82,7 @@ class RunSummary:
     missing: int
     left: int
     new_windows: int
+    shards_done: int
     shard_bytes: int
     different: tuple[int, ...]
     stopped: str = ""
@@ -99,7 +102,7 @@ class Preparation:
 
 
 def run(
-    manifest: str | Path,
+    manifest: str | Path | list[Clip],
     store: str | Path,
     *,
     teacher: str | TeacherChoice = "birdnet",
@@ -112,7 +115,7 @@ def run(
     """Label every clip of a manifest into a store; finished shards are left alone.
 
     Args:
-      manifest: the CSV; its rows are checked before anything is written.
+      manifest: the CSV, whose rows are checked before anything is written; or clips, and then a root.
       store: the directory; made where there is none, extended where the manifest has grown.
       teacher: "birdnet", "module:factory", or a `TeacherChoice`.
       jobs: worker processes; -1 is one a core.
@@ -121,24 +124,34 @@ def run(
     """
     events = events or RunEvents()
     choice = TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher
-    options = RunOptions(jobs=jobs, root=None if root is None else Path(root), on_error=on_error)
-    prepared = prepare(manifest, store, choice, labelling or LabelOptions(), options, events)
+    options = RunOptions(jobs=jobs, on_error=on_error)
+    clips, audio_root = read_clips(manifest, root)
+    prepared = prepare(clips, audio_root, store, choice, labelling or LabelOptions(), jobs=jobs, events=events)
     opened = _write_plan(Path(store), prepared)
     statuses, stopped = _label_missing(opened, prepared, options, events)
     return _close(Path(store), prepared, statuses, stopped)
 
 
+def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Path]:
+    """The clips of a manifest, and the folder that their paths are relative to."""
+    if not isinstance(manifest, list):
+        return read_manifest(manifest), Path(root) if root is not None else Path(manifest).resolve().parent
+    if root is None:
+        raise ValueError("root: clips that come from no file need the folder their paths are relative to")
+    return manifest, Path(root)
+
+
 def prepare(
-    manifest: str | Path,
+    clips: list[Clip],
+    root: Path,
     store: str | Path,
     choice: TeacherChoice,
     labelling: LabelOptions,
-    options: RunOptions,
+    *,
+    jobs: int,
     events: RunEvents,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache."""
-    clips = read_manifest(manifest)
-    root = options.root or Path(manifest).resolve().parent
     existing = _existing_store(Path(store))
     teacher = load_teacher(choice)
     spec = _spec(teacher, choice, labelling, existing)
@@ -148,7 +161,7 @@ def prepare(
         root,
         (clip.path for clip in clips),
         cache=Path(store) / PROBE_CACHE,
-        jobs=options.jobs,
+        jobs=jobs,
         on_probed=lambda done: events.on_probe(done, files),
     )
     laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in clips]
@@ -181,7 +194,13 @@ def _spec(
 ) -> LabelSpec:
     """The settings of this run. Raises: StoreError: the store was made with others."""
     layout = labelling.layout or (existing.spec.layout if existing else "dense")
-    min_probability = labelling.min_probability or (existing.spec.min_probability if existing else 1e-4)
+    if layout == "dense" and labelling.min_probability is not None:
+        raise ValueError("--min-probability goes with --layout sparse; a dense store keeps every probability")
+    if layout == "sparse":
+        stored = existing.spec.min_probability if existing else 0.0
+        min_probability = labelling.min_probability or stored or DEFAULT_MIN_PROBABILITY
+    else:
+        min_probability = 0.0
     if labelling.overlap_s is None and existing:
         window = existing.spec.window
     else:
@@ -196,7 +215,7 @@ def _spec(
         batch_size=teacher.batch_size,
         portable=choice.portable,
         layout=layout,
-        min_probability=min_probability if layout == "sparse" else 0.0,
+        min_probability=min_probability,
     )
     if existing and spec != existing.spec:
         raise StoreError(
@@ -265,13 +284,16 @@ def _label_missing(
     missing = store.missing_shards()
     tasks = _tasks(store, missing, prepared, options)
     windows = sum(clip.windows for task in tasks for clip in task.clips)
-    events.on_plan(len(store.index), windows, len(tasks), store.spec.window)
+    events.on_plan(windows, len(tasks), store.spec.window)
     statuses: list[ShardStatus] = []
-    for status in _in_workers(tasks, options.jobs):
-        statuses.append(status)
-        events.on_shard(status)
-        if status.outcome is None:
-            return statuses, f"--on-error fail: {status.first_reason}"
+    try:
+        for status in _in_workers(tasks, options.jobs):
+            statuses.append(status)
+            events.on_shard(status)
+            if status.outcome is None:
+                return statuses, f"--on-error fail: {status.first_reason}"
+    except BrokenProcessPool as e:
+        return statuses, f"a worker process died: {str(e).splitlines()[0]}"
     return statuses, ""
 
 
@@ -301,7 +323,7 @@ def _in_workers(tasks: list[ShardTask], jobs: int) -> Iterator[ShardStatus]:
         return_as="generator_unordered",
         batch_size=1,
         pre_dispatch="2*n_jobs",
-        timeout=WORKER_TIMEOUT_S,
+        timeout=SHARD_TIMEOUT_S if workers > 1 else None,  # joblib runs a single job right here
     )
     yield from parallel(joblib.delayed(label_and_commit)(task) for task in tasks)
 
@@ -324,6 +346,7 @@ def _close(path: Path, prepared: Preparation, statuses: list[ShardStatus], stopp
         missing=len(index) - labelled - quarantined,
         left=sum(clip_id not in in_manifest for clip_id in index.clip_ids),
         new_windows=sum(status.rows for status in statuses if status.outcome),
+        shards_done=len(statuses),
         shard_bytes=sum(receipt.size for receipt in store.receipts.values()),
         different=tuple(sorted(status.shard for status in statuses if status.outcome == "different")),
         stopped=stopped,
@@ -340,8 +363,8 @@ def _write_success(store: SoftLabelStore) -> None:
         planned = pc.sum(plan["windows"]).as_py()
         if rows + quarantined != planned:
             raise StoreError(
-                f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} labelled "
-                f"and {quarantined} quarantined; a receipt was edited"
+                f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} "
+                f"labelled and {quarantined} quarantined; a receipt was edited"
             )
         success = {"plan": number, "shards": len(shards), "rows": rows, "quarantined": quarantined}
         success["receipts"] = receipts_digest(receipts)

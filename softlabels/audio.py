@@ -83,7 +83,7 @@ def stream_audio(
     if not 0 <= start <= stop <= length:
         raise ValueError(f"samples {start} to {stop} of '{path}': expected them within its {length} samples")
     first = start if _seeks_exactly(path, info, rate_hz) else 0
-    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first, to_end=stop == length))
+    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first))
     if info.rate_hz != rate_hz:
         blocks = _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz)
     yield from _cut(blocks, start - first, stop - first, path)
@@ -142,18 +142,18 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
     return info.container in ("wav", "flac")
 
 
-def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int, to_end: bool) -> Iterator[np.ndarray]:
+def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:
     """Blocks of (frames, channels), held against what the probe promised."""
     frames = first_frame
     for block in _decode(path, info.container, first_frame=first_frame):
         if block.shape[1] != info.channels:
             raise AudioError(f"changed-since-probe: {block.shape[1]} channels, the probe saw {info.channels}")
         frames += len(block)
+        if frames > info.frames:
+            raise AudioError(f"changed-since-probe: {frames} frames or more, the probe saw {info.frames}")
         yield block
     if frames < info.frames:
         raise AudioError(f"truncated: the header promises {info.frames} frames, {frames} could be decoded")
-    if to_end and frames > info.frames:
-        raise AudioError(f"changed-since-probe: {frames} frames, the probe saw {info.frames}")
 
 
 def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iterator[np.ndarray]:
@@ -175,6 +175,8 @@ def _open_soundfile(path: str | Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
+        if not Path(path).exists():
+            raise AudioError(f"missing: no file at '{path}'") from e
         raise AudioError(f"unreadable: {e.error_string}") from e
 
 

@@ -149,7 +149,8 @@ def _parquet_bytes(table: pa.Table) -> bytes:
         version="2.6",
         data_page_version="1.0",
         compression="zstd",
-        compression_level=3,
+        compression_level=6,  # BirdNET: 0.3 ms a window for 4 % less than level 3
+        data_page_size=1 << 20,
         use_dictionary=False,
         column_encoding={"clip_id": "DELTA_BYTE_ARRAY", "window_index": "DELTA_BINARY_PACKED", **encodings},
         write_statistics=["clip_id", "window_index"],

@@ -94,14 +94,15 @@ def _mapped_shards(
     order = np.argsort(rows.shard, kind="stable")
     shards, first = np.unique(rows.shard[order], return_index=True)
     covered = columns >= 0
-    for shard, here in zip(shards.tolist(), np.split(order, first[1:]), strict=True):
+    for shard, here in zip(shards.tolist(), np.split(order, first)[1:], strict=True):
         probabilities = store.read_shard(shard).probabilities
         values = np.full((len(here), len(columns)), np.nan, np.float32)
         values[:, covered] = probabilities[np.ix_(rows.row[here], columns[covered])]
         said = values[:, covered]
         if not ((said >= 0) & (said <= 1)).all():
             raise StoreError(
-                f"shard {shard} of '{store.storage}': expected probabilities from 0 to 1, got {said.min()} to {said.max()}; "
+                f"shard {shard} of '{store.storage}': expected probabilities from 0 to 1, got {said.min()} to "
+                f"{said.max()}; "
                 "the teacher's outputs and activation do not fit; label again with the right ones"
             )
         yield rows.target[here], values

@@ -1,0 +1,8 @@
+"""`python -m pipeline` is the console script `softlabels`."""
+
+import sys
+
+from pipeline.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

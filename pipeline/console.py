@@ -1,0 +1,194 @@
+"""What a person at a terminal sees: progress on stderr, results on stdout as `name  value` lines."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.forecast import Forecast
+from pipeline.supervisor import RunEvents, RunSummary
+from pipeline.teachers import Teacher
+from pipeline.worker import ShardStatus
+from softlabels.index import LABELLED, MISSING, QUARANTINED
+from softlabels.store import SoftLabelStore
+from softlabels.windows import WindowSpec
+
+
+class RunConsole:
+    """Progress of a run: files probed, then windows labelled with windows/s, x real time and time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._teacher: Teacher | None = None
+        self._hop_s = 0.0
+        self.events = RunEvents(
+            on_teacher=self._on_teacher, on_probe=self._on_probe, on_plan=self._on_plan, on_shard=self._on_shard
+        )
+
+    def __enter__(self) -> "RunConsole":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _new_bar(self, total: int, unit: str) -> tqdm:
+        self.__exit__()
+        often = 0.1 if sys.stderr.isatty() else 60  # a log file wants a line a minute
+        return tqdm(total=total, unit=f" {unit}", mininterval=often, dynamic_ncols=True, leave=False)
+
+    def _on_teacher(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+
+    def _on_probe(self, files: int, total: int) -> None:
+        if self._bar is None and files < total:
+            self._bar = self._new_bar(total, "files probed")
+        if self._bar is not None:
+            self._bar.update(files)
+
+    def _on_plan(self, windows: int, shards: int, window: WindowSpec) -> None:
+        self.__exit__()
+        if shards:  # an unchanged store is worth one line in all
+            print(f"teacher: {self._teacher.name}, {len(self._teacher.classes):,} classes", file=sys.stderr)
+            if self._teacher.notice:
+                print(f"notice: {self._teacher.notice}", file=sys.stderr)
+            print(f"labelling {windows:,} windows in {shards:,} shards", file=sys.stderr)
+            self._hop_s = window.hop_samples / window.rate_hz
+            self._bar = self._new_bar(windows, "windows")
+
+    def _on_shard(self, status: ShardStatus) -> None:
+        if self._bar is None:
+            return
+        self._bar.update(status.planned)
+        elapsed = self._bar.format_dict["elapsed"]
+        self._bar.set_postfix_str(f"{self._bar.n * self._hop_s / max(elapsed, 1e-9):,.0f} x real time")
+        if status.quarantined:
+            self._bar.write(f"quarantined {status.quarantined} windows, first {status.first_reason}", file=sys.stderr)
+
+
+def print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
+    """What a run did, and what to type next; one line if there was nothing to do."""
+    if not (summary.new_windows or summary.missing or summary.stopped or summary.shards_done):
+        print(
+            f"{summary.store}: nothing to do, {summary.clips:,} clips, {summary.labelled:,} windows labelled, "
+            f"{summary.quarantined:,} quarantined"
+        )
+        return
+    fields = {
+        "clips": f"{summary.clips:,}",
+        "windows": f"{summary.windows:,}",
+        "labelled": f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
+        "quarantined": f"{summary.quarantined:,}",
+        "missing": f"{summary.missing:,}",
+        "seconds": f"{seconds:,.1f}",
+        "bytes_per_window": f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
+        "store": str(summary.store),
+    }
+    _print_fields(fields)
+    for line in _advice(summary, manifest):
+        print(line, file=sys.stderr)
+
+
+def _advice(summary: RunSummary, manifest: Path) -> list[str]:
+    lines = []
+    if summary.stopped:
+        lines.append(f"stopped early: {summary.stopped}")
+    if summary.different:
+        lines.append(
+            f"shards {', '.join(map(str, summary.different[:10]))} came out with other bytes than those committed, "
+            "which stand: another machine, another package version, or a fault"
+        )
+    if summary.left:
+        lines.append(f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept")
+    if summary.missing:
+        lines.append("next: the same command again, it goes on from here")
+    elif summary.quarantined:
+        lines.append(f"next: softlabels inspect {summary.store} --quarantine")
+    else:
+        lines.append(f"next, in Python: softlabels.open({str(summary.store)!r}).join({str(manifest)!r})")
+    return lines
+
+
+def print_forecast(expected: Forecast, store: str) -> None:
+    """What `run` would do."""
+    _print_fields(
+        {
+            "clips": f"{expected.clips:,}",
+            "unusable_clips": f"{expected.unusable_clips:,}",
+            "windows": f"{expected.windows:,}",
+            "shards": f"{expected.shards:,}",
+            "seconds": f"{expected.seconds:,.0f}",
+            "bytes_dense": f"{expected.dense_bytes:,}",
+            "bytes_sparse": f"{expected.sparse_bytes:,}",
+            "bytes_100_classes": f"{expected.subset_bytes:,}",
+            "store": store,
+        }
+    )
+    print("nothing was labelled; the same command without --dry-run does it", file=sys.stderr)
+
+
+def describe(store: SoftLabelStore) -> dict[str, Any]:
+    """What a store holds, as plain values."""
+    index = store.index
+    reasons = Counter()
+    for entry in index.quarantine:
+        reasons[entry.reason] += entry.windows
+    return {
+        "store": str(store.storage),
+        "fingerprint": store.spec.fingerprint(),
+        "spec": store.spec.to_json(),
+        "classes": len(store.classes),
+        "clips": len(index.clip_ids),
+        "windows": len(index),
+        "labelled": index.count(LABELLED),
+        "quarantined": index.count(QUARANTINED),
+        "quarantined_by_reason": dict(reasons.most_common()),
+        "missing": index.count(MISSING),
+        "shards": store.planned_shards,
+        "missing_shards": store.missing_shards(),
+        "bytes": sum(receipt.size for receipt in store.receipts.values()),
+        "numerics_classes": sorted({receipt.numerics_class for receipt in store.receipts.values()}),
+    }
+
+
+def print_contents(contents: dict[str, Any]) -> None:
+    """`describe` for people."""
+    spec = contents["spec"]
+    window = spec["window"]
+    rate_hz = window["rate_hz"]
+    _print_fields(
+        {
+            "store": contents["store"],
+            "fingerprint": contents["fingerprint"],
+            "teacher": f"{spec['teacher']} sha256:{spec['teacher_digest']}",
+            "classes": f"{contents['classes']:,} {spec['activation']}",
+            "window_s": f"{window['window_samples'] / rate_hz:g}",
+            "hop_s": f"{window['hop_samples'] / rate_hz:g}",
+            "rate_hz": f"{rate_hz}",
+            "layout": spec["layout"],
+            "clips": f"{contents['clips']:,}",
+            "windows": f"{contents['windows']:,}",
+            "labelled": f"{contents['labelled']:,}",
+            "quarantined": f"{contents['quarantined']:,}",
+            **{f"  {reason}": f"{count:,}" for reason, count in contents["quarantined_by_reason"].items()},
+            "missing": f"{contents['missing']:,}",
+            "shards": f"{contents['shards']:,} ({len(contents['missing_shards']):,} missing)",
+            "bytes": f"{contents['bytes']:,}",
+        }
+    )
+
+
+def print_quarantine(store: SoftLabelStore) -> None:
+    """One tab-separated line a quarantined stretch, with a header."""
+    print("clip_id\tfirst_window\twindows\treason\tdetail")
+    for entry in store.index.quarantine:
+        print(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail, sep="\t")
+
+
+def _print_fields(fields: dict[str, str]) -> None:
+    width = 2 + max(map(len, fields))
+    for name, value in fields.items():
+        print(f"{name:<{width}}{value}")

@@ -1,0 +1,100 @@
+"""The real BirdNET on the corpus: parity with a bare interpreter, accuracy, and bytes that do not move."""
+
+import numpy as np
+import pytest
+import soxr
+from conftest import REPOSITORY, run_cli, shard_bytes
+
+import softlabels
+from pipeline.teachers import TeacherChoice, load_teacher
+from pipeline.teachers.birdnet import find_birdnet
+from softlabels import read_manifest
+from softlabels.classes import ClassFinder
+
+
+def test_birdnet_is_what_facts_say() -> None:
+    teacher = load_teacher(TeacherChoice())
+    assert (len(teacher.classes), teacher.rate_hz, teacher.window_samples) == (6522, 48_000, 144_000)
+    assert all(name.count("_") == 1 for name in teacher.classes)
+    assert "CC BY-NC-SA 4.0" in teacher.notice
+
+
+def test_the_corpus_is_labelled_and_every_window_accounted_for(birdnet_store) -> None:
+    index = birdnet_store.index
+    clips = read_manifest(REPOSITORY / "data_manifest.csv")
+    assert len(index.clip_ids) == len(clips)
+    assert len(birdnet_store) == len(index)
+    assert birdnet_store.missing_shards() == []
+    assert index.quarantine == ()
+    assert birdnet_store.planned_shards >= 4
+
+
+def test_birdnets_top_class_is_the_hard_label_on_at_least_70_percent(birdnet_store) -> None:
+    top = birdnet_store.per_clip(pool="max").idxmax(axis="columns")
+    finder = ClassFinder(birdnet_store.classes)
+    annotated = [clip for clip in read_manifest(REPOSITORY / "data_manifest.csv") if clip.labels]
+    right = [top[clip.clip_id] in {birdnet_store.classes[finder.find(name)[0]] for name in clip.labels} for clip in annotated]
+    print(f"BirdNET's top class is the hard label on {np.mean(right):.0%} of {len(right)} clips")
+    assert np.mean(right) >= 0.70
+
+
+def test_stored_probabilities_are_a_bare_interpreters_within_rounding(birdnet_store) -> None:
+    import soundfile
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(find_birdnet()[0]), num_threads=1)
+    interpreter.allocate_tensors()
+    frame = birdnet_store.to_pandas().set_index(["clip_id", "window_index"])
+    worst = 0.0
+    for clip in read_manifest(REPOSITORY / "data_manifest.csv")[::9]:
+        samples, rate_hz = soundfile.read(REPOSITORY / clip.path, dtype="float32")
+        samples = soxr.resample(samples, rate_hz, 48_000, quality="HQ")
+        for k in range(-(-len(samples) // 144_000)):
+            window = np.zeros((1, 144_000), np.float32)
+            part = samples[k * 144_000 : (k + 1) * 144_000]
+            window[0, : len(part)] = part
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window)
+            interpreter.invoke()
+            logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
+            expected = 1 / (1 + np.exp(-logits))
+            stored = frame.loc[(clip.clip_id, k)].probabilities
+            worst = max(worst, np.max(np.abs(stored / expected - 1)))
+    assert worst <= 0.0021
+
+
+def test_jobs_and_runs_give_identical_bytes(birdnet_store, tmp_path) -> None:
+    for jobs in (1, 4):
+        done = run_cli("run", "-o", tmp_path / str(jobs), "--shard-windows", 16, "--jobs", jobs, cwd=REPOSITORY)
+        assert done.returncode == 0, done.stderr
+        assert shard_bytes(tmp_path / str(jobs)) == shard_bytes(birdnet_store.storage.root)
+
+
+def test_a_second_run_says_one_line(birdnet_store) -> None:
+    done = run_cli("run", "-o", birdnet_store.storage.root, cwd=REPOSITORY)
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    assert "nothing to do" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("engine", ["pandas", "duckdb", "polars"])
+def test_other_engines_read_one_row_a_window(birdnet_store, engine: str) -> None:
+    files = sorted(str(path) for path in (birdnet_store.storage.root / "shards").iterdir())
+    if engine == "pandas":
+        import pandas as pd
+
+        rows = [len(row) for file in files for row in pd.read_parquet(file).probabilities]
+    elif engine == "duckdb":
+        duckdb = pytest.importorskip("duckdb")
+        found = duckdb.sql(f"select clip_id, window_index, probabilities from read_parquet({files})").fetchall()
+        rows = [len(row[2]) for row in found]
+    else:
+        polars = pytest.importorskip("polars")
+        rows = [len(row) for row in polars.read_parquet(files)["probabilities"]]
+    assert rows == [6522] * len(birdnet_store)
+
+
+def test_the_store_never_holds_a_copy_of_the_weights(birdnet_store) -> None:
+    total = sum(path.stat().st_size for path in birdnet_store.storage.root.rglob("*") if path.is_file())
+    assert total < 20_000 * len(birdnet_store) + 1_000_000
+    assert softlabels.open(birdnet_store.storage.root).spec.teacher == "birdnet-v2.4"

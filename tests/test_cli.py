@@ -1,0 +1,189 @@
+"""The command line as a user types it: exit codes, what goes to stdout, and errors that name the next step."""
+
+import csv
+import json
+import unicodedata
+
+import pytest
+from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
+
+from pipeline.cli import main
+from softlabels import read_manifest
+
+STAND_IN = ("--teacher", "standin:teacher", "--jobs", "1")
+
+
+@pytest.fixture
+def here(corpus: Corpus, monkeypatch) -> Corpus:
+    """The corpus as the current directory."""
+    monkeypatch.chdir(corpus.folder)
+    return corpus
+
+
+def fields(out: str) -> dict[str, str]:
+    return dict(line.split(maxsplit=1) for line in out.splitlines())
+
+
+def test_run_labels_and_sums_up_and_a_second_run_says_one_line(here: Corpus, capsys) -> None:
+    assert main(["run", *STAND_IN]) == 0
+    said = capsys.readouterr()
+    summary = fields(said.out)
+    assert (summary["clips"], summary["windows"], summary["quarantined"]) == ("6", "14", "0")
+    assert {"seconds", "bytes_per_window", "store"} <= set(summary)
+    assert "softlabels.open('soft_labels').join('data_manifest.csv')" in said.err
+    assert main(["run", *STAND_IN]) == 0
+    said = capsys.readouterr()
+    assert said.out == "soft_labels: nothing to do, 6 clips, 14 windows labelled, 0 quarantined\n"
+    assert said.err == ""
+
+
+def test_the_store_and_manifest_can_be_named(here: Corpus, capsys) -> None:
+    here.manifest.rename(here.folder / "other.csv")
+    assert main(["run", "other.csv", "-o", "labels", *STAND_IN]) == 0
+    assert (here.folder / "labels" / "_SUCCESS-0001.json").is_file()
+
+
+def test_quarantine_exits_1_until_it_is_allowed(here: Corpus, capsys) -> None:
+    (here.folder / "c1.wav").unlink()
+    assert main(["run", *STAND_IN]) == 1
+    said = capsys.readouterr()
+    assert "c1: missing" in said.err
+    assert "next: softlabels inspect soft_labels --quarantine" in said.err
+    assert main(["run", *STAND_IN, "--allow-quarantined", "1"]) == 0
+    assert main(["run", *STAND_IN, "--allow-quarantined", "10%"]) == 0
+    assert main(["run", *STAND_IN, "--allow-quarantined", "1%"]) == 1
+
+
+def test_on_error_fail_stops_and_says_why(here: Corpus, capsys) -> None:
+    (here.folder / "c0.wav").unlink()
+    assert main(["run", *STAND_IN, "--on-error", "fail", "--shard-windows", "4"]) == 1
+    said = capsys.readouterr()
+    assert "stopped early: --on-error fail: c0: missing" in said.err
+    assert "the same command again" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "nowhere.csv"], "no such file; `softlabels manifest DIR`"),
+        (["run", "--teacher", "standin:nobody"], "expected a function 'nobody'"),
+        (["run", "--overlap", "9", *STAND_IN], "overlap must be at least 0"),
+        (["run", "--min-probability", "0.1", *STAND_IN], "--min-probability goes with --layout sparse"),
+        (["run", "--allow-quarantined", "many", *STAND_IN], "expected a number of windows or a percentage"),
+        (["run", "--teacher", "litert"], "needs --model, --labels"),
+        (["manifest", "nowhere", "-o", "x.csv"], "no such folder"),
+        (["inspect", "nowhere"], "no store at 'nowhere'"),
+    ],
+)
+def test_wrong_usage_is_one_error_exit_2_and_nothing_written(here: Corpus, capsys, arguments, complaint) -> None:
+    before = sorted(here.folder.iterdir())
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert said.err.startswith(f"softlabels {arguments[0]}: ")
+    assert said.out == ""
+    assert sorted(here.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [["run", "--no-such-flag"], ["dance"], []])
+def test_an_unknown_flag_or_command_exits_2(arguments) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_dry_run_shows_the_plan_and_labels_nothing(here: Corpus, capsys) -> None:
+    assert main(["run", *STAND_IN, "--dry-run", "--shard-windows", "4"]) == 0
+    forecast = fields(capsys.readouterr().out)
+    assert (forecast["windows"], forecast["shards"], forecast["unusable_clips"]) == ("14", "4", "0")
+    assert {"seconds", "bytes_dense", "bytes_sparse", "bytes_100_classes"} <= set(forecast)
+    assert not (here.folder / "soft_labels" / "store.json").exists()
+    assert main(["run", *STAND_IN, "--shard-windows", "4"]) == 0
+    stored = sum(map(len, shard_bytes(here.folder / "soft_labels").values()))
+    assert int(forecast["bytes_dense"].replace(",", "")) == pytest.approx(stored, rel=0.2)
+    capsys.readouterr()
+    assert main(["run", *STAND_IN, "--dry-run"]) == 0
+    assert fields(capsys.readouterr().out)["windows"] == "0", "what is done is not forecast again"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Corpus:
+    """A folder a class, as collections are kept."""
+    made = Corpus(tmp_path / "work" / "recordings")
+    for i, name in enumerate(
+        ["Turdus merula_Amsel/b.wav", "Turdus merula_Amsel/sub/Noise/c.wav", "Parus_major/a.FLAC", "loose.wav"]
+    ):
+        made.write_audio(name, 0.2, seed=i)
+    made.write_audio(unicodedata.normalize("NFD", "Grünspecht/ä.wav"), 0.2)
+    (made.folder / "Parus_major" / "notes.txt").write_text("no audio")
+    made.write_audio(".hidden/x.wav")
+    monkeypatch.chdir(made.folder.parent)
+    return made
+
+
+def test_a_manifest_is_written_from_a_folder_a_class(tree: Corpus, capsys) -> None:
+    assert main(["manifest", "recordings"]) == 0
+    said = capsys.readouterr()
+    assert fields(said.out) == {"clips": "5", "classes": "3", "written": "data_manifest.csv"}
+    assert said.err == "next: softlabels run\n"
+    clips = {clip.clip_id: clip for clip in read_manifest("data_manifest.csv")}
+    assert {clip_id: clip.labels for clip_id, clip in clips.items()} == {
+        "Turdus merula_Amsel/b.wav": ("Turdus merula_Amsel",),
+        "Turdus merula_Amsel/sub/Noise/c.wav": (),
+        "Parus_major/a.FLAC": ("Parus_major",),
+        "loose.wav": None,
+        "Grünspecht/ä.wav": ("Grünspecht",),
+    }
+    assert clips["loose.wav"].path == "recordings/loose.wav"
+    assert main(["manifest", "recordings"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["manifest", "recordings", "--unlabelled", "-o", "plain.csv"]) == 0
+    assert {clip.labels for clip in read_manifest("plain.csv")} == {None}
+
+
+def test_a_manifest_kept_elsewhere_names_the_root(tree: Corpus, capsys) -> None:
+    (tree.folder.parent / "lists").mkdir()
+    assert main(["manifest", "recordings", "-o", "lists/m.csv"]) == 0
+    assert capsys.readouterr().err == "next: softlabels run lists/m.csv --root recordings\n"
+    assert main(["run", "lists/m.csv", "--root", "recordings", *STAND_IN]) == 0
+
+
+def test_run_takes_a_folder_and_writes_its_manifest_on_the_way(tree: Corpus, capsys) -> None:
+    assert main(["run", "recordings", *STAND_IN]) == 0
+    said = capsys.readouterr()
+    assert "wrote data_manifest.csv, 5 clips" in said.err
+    assert fields(said.out)["clips"] == "5"
+    assert main(["run", "recordings", *STAND_IN]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    tree.write_audio("new/one.wav")
+    assert main(["run", "recordings", *STAND_IN]) == 2
+    assert "says something else than the folder" in capsys.readouterr().err
+
+
+def test_inspect_tells_what_a_store_holds(here: Corpus, capsys) -> None:
+    (here.folder / "c1.wav").unlink()
+    main(["run", *STAND_IN])
+    capsys.readouterr()
+    assert main(["inspect"]) == 1
+    assert "\n  missing    1\n" in capsys.readouterr().out
+    assert main(["inspect", "soft_labels", "--json"]) == 1
+    contents = json.loads(capsys.readouterr().out)
+    assert (contents["labelled"], contents["quarantined_by_reason"]) == (13, {"missing": 1})
+    assert main(["inspect", "--quarantine"]) == 1
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines(), delimiter="\t"))
+    assert [(row["clip_id"], row["reason"]) for row in rows] == [("c1", "missing")]
+
+
+def test_python_m_pipeline_is_the_console_script(here: Corpus) -> None:
+    done = run_cli("run", *STAND_IN, cwd=here.folder)
+    assert done.returncode == 2, "the stand-in is not importable from there"
+    assert "No module named 'standin'" in done.stderr
+
+
+def test_every_command_and_flag_has_help_and_every_command_is_in_the_readme(capsys) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for command in ("run", "manifest", "inspect"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert len(capsys.readouterr().out) > 200
+        assert f"softlabels {command}" in readme

@@ -1,0 +1,112 @@
+"""Batches: the audio of a row beside the labels of the same row, in a known order."""
+
+import numpy as np
+import pytest
+import soxr
+from conftest import Corpus
+
+import pipeline
+import softlabels
+from pipeline import LabelOptions
+from softlabels import AudioError
+from softlabels.audio import read_audio
+from softlabels.window_audio import WindowAudio
+
+
+@pytest.fixture
+def labels(corpus: Corpus):
+    pipeline.run(
+        corpus.manifest, corpus.folder / "store", teacher="standin:teacher", jobs=1, labelling=LabelOptions(overlap_s=0.02)
+    )
+    return softlabels.open(corpus.folder / "store").join(corpus.manifest)
+
+
+def all_batches(dataset) -> tuple[np.ndarray, np.ndarray]:
+    pairs = list(dataset.as_numpy_iterator())
+    return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
+
+
+def test_a_window_of_audio_is_what_the_teacher_heard(corpus: Corpus, labels) -> None:
+    windows = WindowAudio(labels).read(np.arange(len(labels)))
+    assert windows.shape == (len(labels), 800)
+    for row, key in labels.keys.iterrows():
+        clip = np.pad(read_audio(corpus.folder / f"{key.clip_id}.wav", rate_hz=8000), (0, 800))
+        np.testing.assert_array_equal(windows[row], clip[key.window_index * 640 :][:800])
+
+
+def test_at_another_rate_the_window_covers_the_same_time(corpus: Corpus, labels) -> None:
+    windows = WindowAudio(labels, rate_hz=4000).read([labels.keys.query("clip_id == 'c3'").index[2]])
+    clip = soxr.resample(read_audio(corpus.folder / "c3.wav", rate_hz=8000), 8000, 4000, quality="HQ")
+    np.testing.assert_array_equal(windows[0], clip[640:1040])
+
+
+def test_batches_pair_each_windows_audio_with_its_own_labels(labels) -> None:
+    x, y_true = all_batches(softlabels.make_dataset(labels, batch_size=4))
+    np.testing.assert_array_equal(x, WindowAudio(labels).read(np.arange(len(labels))))
+    np.testing.assert_array_equal(y_true, labels.y_true())
+
+
+def test_shuffled_batches_hold_the_same_pairs_in_an_order_fixed_by_seed_and_epoch(labels) -> None:
+    def first_samples(seed: int) -> list[list[float]]:
+        dataset = softlabels.make_dataset(labels, batch_size=4, shuffle=True, seed=seed)
+        return [all_batches(dataset)[0][:, 0].tolist() for _ in range(2)]
+
+    one, again, other = first_samples(1), first_samples(1), first_samples(2)
+    assert one == again
+    assert one[0] != one[1], "another order every epoch"
+    assert one != other
+    plain = all_batches(softlabels.make_dataset(labels))[0][:, 0].tolist()
+    assert sorted(one[0]) == sorted(one[1]) == sorted(plain)
+    x, y_true = all_batches(softlabels.make_dataset(labels, batch_size=4, shuffle=True, seed=3))
+    row_of = {value: row for row, value in enumerate(plain)}
+    np.testing.assert_array_equal(y_true, labels.y_true([row_of[value] for value in x[:, 0].tolist()]))
+
+
+def test_a_dataset_knows_its_length_shapes_and_dtypes(labels) -> None:
+    dataset = softlabels.make_dataset(labels, batch_size=4, features=lambda x: x[:, :5, None].astype(np.float64))
+    assert len(dataset) == -(-len(labels) // 4) == len(list(dataset))
+    x, y_true = dataset.element_spec
+    assert (x.shape.as_list(), x.dtype.name) == ([None, 5, 1], "float64")
+    assert (y_true.shape.as_list(), y_true.dtype.name) == ([None, 6], "float32")
+
+
+def test_features_must_keep_the_batch(labels) -> None:
+    with pytest.raises(ValueError, match=r"features: expected an array with the batch as first axis.*got \(1600,\)"):
+        softlabels.make_dataset(labels, features=lambda x: x.reshape(-1))
+
+
+def test_an_empty_join_is_refused(corpus: Corpus, labels) -> None:
+    corpus.write_manifest("clip_id,path\nnew,new.wav\n")
+    empty = labels.store.join(corpus.manifest, missing="drop")
+    with pytest.raises(ValueError, match="expected at least one row"):
+        softlabels.make_dataset(empty)
+
+
+def test_a_pooled_row_has_no_audio_of_its_own(corpus: Corpus, labels) -> None:
+    with pytest.raises(ValueError, match="windows='max' made one row of the windows of 4 clips, such as 'c0'"):
+        softlabels.make_dataset(labels.store.join(corpus.manifest, windows="max"))
+    corpus.write_manifest("clip_id,path\nc1,c1.wav\n")
+    assert len(softlabels.make_dataset(labels.store.join(corpus.manifest, windows="max"))) == 1
+
+
+def test_a_file_that_changed_since_it_was_labelled_stops_training(corpus: Corpus, labels) -> None:
+    corpus.write_audio("c3.wav", 0.35)
+    with pytest.raises(AudioError, match="truncated: clip 'c3'"):
+        WindowAudio(labels).read(np.arange(len(labels)))
+
+
+def test_a_clip_that_was_never_heard_has_no_audio(corpus: Corpus, labels) -> None:
+    corpus.write_manifest("clip_id,path\nnew,new.wav\n")
+    hard_only = labels.store.join(corpus.manifest, missing="hard")
+    with pytest.raises(AudioError, match="clip 'new' was never heard by the teacher"):
+        WindowAudio(hard_only).read([0])
+
+
+def test_audio_is_found_below_another_root(corpus: Corpus, labels, tmp_path) -> None:
+    corpus.folder.rename(tmp_path / "moved")
+    moved = softlabels.open(tmp_path / "moved" / "store")
+    found = moved.join(tmp_path / "moved" / "data_manifest.csv")
+    assert WindowAudio(found).read([0]).shape == (1, 800)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(AudioError, match="missing"):
+        WindowAudio(moved.join(tmp_path / "moved" / "data_manifest.csv", root=tmp_path / "elsewhere")).read([0])

