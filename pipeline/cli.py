@@ -16,12 +16,16 @@ from pipeline.console import (
     print_contents,
     print_forecast,
     print_quarantine,
+    print_regenerated,
     print_summary,
+    print_verified,
 )
 from pipeline.folder import clips_of_folder
 from pipeline.forecast import forecast
+from pipeline.regenerate import regenerate
 from pipeline.supervisor import LabelOptions, RunSummary, prepare, read_clips, run
 from pipeline.teachers import TeacherChoice
+from pipeline.verify import verify
 from softlabels.errors import ManifestError, SoftLabelsError
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
@@ -54,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_manifest(commands)
     _add_inspect(commands)
+    _add_verify(commands)
+    _add_regenerate(commands)
     return parser
 
 
@@ -132,6 +138,48 @@ def _add_inspect(commands) -> None:
     inspect.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
+
+
+def _add_verify(commands) -> None:
+    verify = _add_command(
+        commands,
+        "verify",
+        _verify,
+        "read every byte of a store and hold it against receipts and plan; change nothing",
+        epilog="--recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;\n"
+        "--shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.",
+    )
+    verify.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    verify.add_argument("--shard", type=int, action="append", metavar="N", help="only this one; may be given again")
+    verify.add_argument(
+        "--recompute", type=float, default=0.0, metavar="FRACTION", help="windows to score again, 0 to 1"
+    )
+    verify.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_where(verify)
+
+
+def _add_regenerate(commands) -> None:
+    regenerate = _add_command(
+        commands,
+        "regenerate",
+        _regenerate,
+        "make shards again from the store's own plan and compare; restore what is damaged",
+        epilog="identical   the same bytes; a damaged or deleted file is whole again\n"
+        "equivalent  within rounding, as from another CPU class: the stored shard stands\n"
+        "different   exit 1, and what differs: audio, packages, numerics class",
+    )
+    regenerate.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    regenerate.add_argument("--shard", type=int, action="append", required=True, metavar="N", help="may be given again")
+    regenerate.add_argument(
+        "--accept-equivalent", action="store_true", help="let equivalent bytes become the shard, on record"
+    )
+    _add_where(regenerate)
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--root", type=Path, metavar="DIR", help="where the audio is now, default where it was")
+    command.add_argument("--model", type=Path, metavar="PATH", help="where the model is now, default where it was")
+    command.add_argument("--jobs", type=int, default=-1, metavar="N", help="default one a core")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -246,3 +294,29 @@ def _inspect(args: argparse.Namespace) -> int:
     else:
         print_contents(contents)
     return 1 if contents["missing"] or contents["quarantined"] else 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    report = verify(
+        open_store(args.store),
+        shards=args.shard,
+        recompute=args.recompute,
+        root=args.root,
+        model=args.model,
+        jobs=args.jobs,
+    )
+    print_verified(report, as_json=args.json)
+    return 0 if report.good else 1
+
+
+def _regenerate(args: argparse.Namespace) -> int:
+    results = regenerate(
+        open_store(args.store),
+        args.shard,
+        root=args.root,
+        model=args.model,
+        jobs=args.jobs,
+        accept_equivalent=args.accept_equivalent,
+    )
+    print_regenerated(results)
+    return 1 if any(result.problem for result in results) else 0

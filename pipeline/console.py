@@ -1,5 +1,7 @@
 """What a person at a terminal sees: progress on stderr, results on stdout as `name  value` lines."""
 
+import dataclasses
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.forecast import Forecast
+from pipeline.regenerate import Regenerated
 from pipeline.supervisor import RunEvents, RunSummary
 from pipeline.teachers import Teacher
+from pipeline.verify import VerifyReport
 from pipeline.worker import ShardStatus
 from softlabels.index import LABELLED, MISSING, QUARANTINED
 from softlabels.store import SoftLabelStore
@@ -186,6 +190,33 @@ def print_quarantine(store: SoftLabelStore) -> None:
     print("clip_id\tfirst_window\twindows\treason\tdetail")
     for entry in store.index.quarantine:
         print(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail, sep="\t")
+
+
+def print_verified(report: VerifyReport, *, as_json: bool) -> None:
+    """Counts, then one `problem` line each."""
+    if as_json:
+        print(json.dumps({"good": report.good, **dataclasses.asdict(report)}, indent=2, ensure_ascii=False))
+        return
+    likenesses = Counter(check.likeness for check in report.shards if check.likeness)
+    problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
+    _print_fields(
+        {
+            "shards": f"{len(report.shards):,}",
+            "recomputed": f"{sum(check.recomputed for check in report.shards):,} windows",
+            **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},
+            "orphans": f"{len(report.orphans):,}",
+            "problems": f"{len(problems):,}",
+        }
+    )
+    for problem in problems:
+        print(f"problem  {problem}")
+
+
+def print_regenerated(results: list[Regenerated]) -> None:
+    """One line a shard: its number, how it compares, what was done."""
+    for result in results:
+        done = "restored" if result.restored else "accepted" if result.accepted else ""
+        print(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())
 
 
 def _print_fields(fields: dict[str, str]) -> None:

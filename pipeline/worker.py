@@ -50,7 +50,29 @@ class ShardStatus:
 
 def label_and_commit(task: ShardTask) -> ShardStatus:
     """Label one shard and commit it; what is returned is for the progress bar, the truth is in the store."""
-    teacher, numerics_class = _warm_teacher(task.teacher)
+    data, receipt = make_shard(task)
+    quarantined = sum(entry.windows for entry in receipt.quarantined)
+    outcome: Outcome | None = None
+    if task.keep_quarantined or not quarantined:
+        outcome = commit_shard(LocalStorage(task.store), data, receipt)
+    first = receipt.quarantined[0] if receipt.quarantined else None
+    return ShardStatus(
+        shard=task.shard,
+        planned=receipt.rows + quarantined,
+        rows=receipt.rows,
+        quarantined=quarantined,
+        size=len(data),
+        outcome=outcome,
+        first_reason=f"{first.clip_id}: {first.reason}: {first.detail}" if first else "",
+    )
+
+
+def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
+    """Label one shard: its file and its receipt; nothing is written.
+
+    Raises: TeacherError: the teacher is not the spec's, or a window ended neither labelled nor quarantined.
+    """
+    teacher, numerics = _warm_teacher(task.teacher)
     check_teacher(teacher, task.spec)
     rows, findings = label_shard(list(task.clips), teacher, task.spec.window, Path(task.root))
     planned = sum(clip.windows for clip in task.clips)
@@ -61,30 +83,18 @@ def label_and_commit(task: ShardTask) -> ShardStatus:
             "quarantined; this is a fault of softlabels, please report it"
         )
     data = encode_shard(rows, task.spec, shard=task.shard)
-    outcome: Outcome | None = None
-    if task.keep_quarantined or not quarantined:
-        receipt = Receipt(
-            shard=task.shard,
-            fingerprint=task.spec.fingerprint(),
-            digest=hashlib.sha256(data).hexdigest(),
-            size=len(data),
-            rows=len(rows),
-            quarantined=tuple(findings.quarantined),
-            audio=findings.audio,
-            environment=environment(),
-            numerics_class=numerics_class,
-        )
-        outcome = commit_shard(LocalStorage(task.store), data, receipt)
-    first = findings.quarantined[0] if findings.quarantined else None
-    return ShardStatus(
+    receipt = Receipt(
         shard=task.shard,
-        planned=planned,
-        rows=len(rows),
-        quarantined=quarantined,
+        fingerprint=task.spec.fingerprint(),
+        digest=hashlib.sha256(data).hexdigest(),
         size=len(data),
-        outcome=outcome,
-        first_reason=f"{first.clip_id}: {first.reason}: {first.detail}" if first else "",
+        rows=len(rows),
+        quarantined=tuple(findings.quarantined),
+        audio=findings.audio,
+        environment=environment(),
+        numerics_class=numerics,
     )
+    return data, receipt
 
 
 def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:

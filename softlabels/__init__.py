@@ -23,28 +23,49 @@ from softlabels.errors import (
 )
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import SoftLabelStore, open
+from softlabels.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
 
 if TYPE_CHECKING:
     from softlabels.dataset import make_dataset
+    from softlabels.loss import DistillationLoss, distillation_loss
+    from softlabels.metrics import HardLabelMetric, TeacherAgreement
+    from softlabels.mixup import mixup
+    from softlabels.schedule import AlphaSchedule
 
 _LAZY = {
+    "AlphaSchedule": "softlabels.schedule",
+    "DistillationLoss": "softlabels.loss",
+    "HardLabelMetric": "softlabels.metrics",
+    "TeacherAgreement": "softlabels.metrics",
+    "distillation_loss": "softlabels.loss",
     "make_dataset": "softlabels.dataset",
+    "mixup": "softlabels.mixup",
 }
 
 __all__ = [
+    "AlphaSchedule",
     "AudioError",
     "ClassList",
     "ClassListError",
     "Clip",
+    "DistillationLoss",
+    "HardLabelMetric",
     "JoinError",
     "ManifestError",
     "SoftLabelStore",
     "SoftLabelsError",
     "StoreError",
+    "TeacherAgreement",
     "TeacherError",
+    "check_targets",
+    "class_weights_to_sample_weights",
+    "distillation_loss",
     "make_dataset",
+    "mixup",
     "open",
+    "pack_targets",
     "read_manifest",
+    "split_targets",
     "write_manifest",
 ]
 

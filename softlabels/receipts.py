@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +69,14 @@ def commit_shard(storage: LocalStorage, data: bytes, receipt: Receipt) -> Outcom
     return "equal" if standing.digest == receipt.digest else "different"
 
 
+def commit_generation(storage: LocalStorage, data: bytes, receipt: Receipt) -> None:
+    """Let a shard replace the standing one of the same number: the receipt of the next generation counts."""
+    storage.put(receipt.file, data)
+    generation = 1 + max((g for shard, g, _ in _receipts(storage) if shard == receipt.shard), default=-1)
+    while not storage.put_if_absent(_receipt_key(receipt.shard, generation), receipt.to_bytes()):
+        generation += 1
+
+
 def _receipt_key(shard: int, generation: int) -> str:
     return f"receipts/{shard:05d}.g{generation}.json"
 
@@ -75,12 +84,17 @@ def _receipt_key(shard: int, generation: int) -> str:
 def latest_receipt_keys(storage: LocalStorage) -> dict[int, str]:
     """shard -> key of its receipt with the highest generation."""
     latest: dict[int, tuple[int, str]] = {}
+    for shard, generation, key in _receipts(storage):
+        latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
+    return {shard: key for shard, (_, key) in sorted(latest.items())}
+
+
+def _receipts(storage: LocalStorage) -> Iterator[tuple[int, int, str]]:
+    """(shard, generation, key) of every receipt there is."""
     for key in storage.list("receipts"):
         match = re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key)
         if match:
-            shard, generation = int(match[1]), int(match[2])
-            latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
-    return {shard: key for shard, (_, key) in sorted(latest.items())}
+            yield int(match[1]), int(match[2]), key
 
 
 def read_receipt(storage: LocalStorage, key: str) -> Receipt:

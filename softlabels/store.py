@@ -120,7 +120,7 @@ class SoftLabelStore:
         receipt = self.receipts.get(shard)
         if receipt is None:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
-        repair = f"delete {receipt.file} and run `softlabels run` again to label it anew"
+        repair = f"run `softlabels regenerate {self.storage} --shard {shard}`"
         try:
             data = self.storage.get(receipt.file)
         except FileNotFoundError as e:

@@ -182,7 +182,7 @@ def test_python_m_pipeline_is_the_console_script(here: Corpus) -> None:
 
 def test_every_command_and_flag_has_help_and_every_command_is_in_the_readme(capsys) -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    for command in ("run", "manifest", "inspect"):
+    for command in ("run", "manifest", "inspect", "verify", "regenerate"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert len(capsys.readouterr().out) > 200
