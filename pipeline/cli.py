@@ -1,11 +1,13 @@
 """The command line: flags in, exit code out. With `console.py` the only place that prints.
 
-Exit codes: 0 done; 1 problems found; 2 wrong usage or unusable input, nothing labelled; 130 interrupted.
+Exit codes: 0 done; 1 problems found; 2 wrong usage or unusable input, nothing labelled; 3 stopped by a
+scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
 import json
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,11 +24,12 @@ from pipeline.console import (
 )
 from pipeline.folder import clips_of_folder
 from pipeline.forecast import forecast
+from pipeline.prepare import LabelOptions, prepare, read_clips
 from pipeline.regenerate import regenerate
-from pipeline.supervisor import LabelOptions, RunSummary, prepare, read_clips, run
+from pipeline.supervisor import RunOptions, RunSummary, run
 from pipeline.teachers import TeacherChoice
 from pipeline.verify import verify
-from softlabels.errors import ManifestError, SoftLabelsError
+from softlabels.errors import ManifestError, SoftLabelsError, StorageFullError
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
 
@@ -37,14 +40,30 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
+    for warning in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(warning, _terminate)
     try:
         return args.command(args)
-    except (SoftLabelsError, ValueError) as e:
+    except StorageFullError as e:
+        print(f"softlabels {args.name}: {e}", file=sys.stderr)
+        return 3
+    except (SoftLabelsError, ValueError, OSError) as e:
         print(f"softlabels {args.name}: {e}", file=sys.stderr)
         return 2
+    except Terminated as e:
+        print(f"\nsoftlabels {args.name}: stopped by {e}; the same command goes on from here", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+class Terminated(KeyboardInterrupt):
+    """A scheduler's warning; unwinds like Ctrl-C."""
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise Terminated(signal.Signals(number).name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="softlabels",
         description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
         epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "
-        "1 problems found, 2 wrong usage.",
+        "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
@@ -116,6 +135,10 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     job.add_argument(
         "--allow-quarantined", default="0", metavar="N", help="exit 0 with up to N windows (or N%%) quarantined"
     )
+    job.add_argument("--retry-quarantined", action="store_true", help="try permanent faults again, not only transient")
+    job.add_argument("--strict", action="store_true", help="refuse a machine that rounds differently from the store's")
+    job.add_argument("--timeout", type=float, metavar="SECONDS", help="of a shard, default 600 and 10 a window")
+    job.add_argument("--backend", choices=["loky", "sequential"], default="loky", help="processes, or all in this one")
     job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
 
 
@@ -201,9 +224,17 @@ def _run(args: argparse.Namespace) -> int:
         min_probability=args.min_probability,
         shard_windows=args.shard_windows,
     )
+    options = RunOptions(
+        backend=args.backend,
+        on_error=args.on_error,
+        retry_quarantined=args.retry_quarantined,
+        strict=args.strict,
+        timeout_s=args.timeout,
+    )
     with RunConsole() as console:
         if args.dry_run:
-            prepared = prepare(clips, root, args.store, choice, labelling, jobs=args.jobs, events=console.events)
+            on_probed = console.events.on_probe
+            prepared = prepare(clips, root, args.store, choice, labelling, jobs=args.jobs, on_probed=on_probed)
             expected = forecast(prepared, jobs=args.jobs)
         else:
             summary = run(
@@ -213,7 +244,7 @@ def _run(args: argparse.Namespace) -> int:
                 jobs=args.jobs,
                 root=root,
                 labelling=labelling,
-                on_error=args.on_error,
+                options=options,
                 events=console.events,
             )
     if args.dry_run:
@@ -266,8 +297,10 @@ def _parse_allowed(text: str) -> float:
 
 def _exit_code(summary: RunSummary, allowed: float) -> int:
     limit = -allowed * summary.windows if allowed < 0 else allowed
-    failed = summary.stopped or summary.missing or summary.different or summary.quarantined > limit
-    return 1 if failed else 0
+    if summary.resumable:
+        return 3
+    failed = summary.stopped or summary.missing or summary.different or summary.deferred
+    return 1 if failed or summary.quarantined > limit else 0
 
 
 def _manifest(args: argparse.Namespace) -> int:

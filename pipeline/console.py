@@ -25,11 +25,8 @@ class RunConsole:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._teacher: Teacher | None = None
         self._hop_s = 0.0
-        self.events = RunEvents(
-            on_teacher=self._on_teacher, on_probe=self._on_probe, on_plan=self._on_plan, on_shard=self._on_shard
-        )
+        self.events = RunEvents(on_probe=self._on_probe, on_plan=self._on_plan, on_shard=self._on_shard)
 
     def __enter__(self) -> "RunConsole":
         return self
@@ -44,21 +41,18 @@ class RunConsole:
         often = 0.1 if sys.stderr.isatty() else 60  # a log file wants a line a minute
         return tqdm(total=total, unit=f" {unit}", mininterval=often, dynamic_ncols=True, leave=False)
 
-    def _on_teacher(self, teacher: Teacher) -> None:
-        self._teacher = teacher
-
     def _on_probe(self, files: int, total: int) -> None:
         if self._bar is None and files < total:
             self._bar = self._new_bar(total, "files probed")
         if self._bar is not None:
             self._bar.update(files)
 
-    def _on_plan(self, windows: int, shards: int, window: WindowSpec) -> None:
+    def _on_plan(self, windows: int, shards: int, window: WindowSpec, teacher: Teacher) -> None:
         self.__exit__()
         if shards:  # an unchanged store is worth one line in all
-            print(f"teacher: {self._teacher.name}, {len(self._teacher.classes):,} classes", file=sys.stderr)
-            if self._teacher.notice:
-                print(f"notice: {self._teacher.notice}", file=sys.stderr)
+            print(f"teacher: {teacher.name}, {len(teacher.classes):,} classes", file=sys.stderr)
+            if teacher.notice:
+                print(f"notice: {teacher.notice}", file=sys.stderr)
             print(f"labelling {windows:,} windows in {shards:,} shards", file=sys.stderr)
             self._hop_s = window.hop_samples / window.rate_hz
             self._bar = self._new_bar(windows, "windows")
@@ -70,12 +64,14 @@ class RunConsole:
         elapsed = self._bar.format_dict["elapsed"]
         self._bar.set_postfix_str(f"{self._bar.n * self._hop_s / max(elapsed, 1e-9):,.0f} x real time")
         if status.quarantined:
-            self._bar.write(f"quarantined {status.quarantined} windows, first {status.first_reason}", file=sys.stderr)
+            self._bar.write(f"quarantined {status.quarantined} windows, first {status.message}", file=sys.stderr)
+        elif status.outcome == "deferred":
+            self._bar.write(f"put off shard {status.shard}: {status.message}", file=sys.stderr)
 
 
 def print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
     """What a run did, and what to type next; one line if there was nothing to do."""
-    if not (summary.new_windows or summary.missing or summary.stopped or summary.shards_done):
+    if not (summary.shards_done or summary.missing or summary.stopped or summary.different or summary.deferred):
         print(
             f"{summary.store}: nothing to do, {summary.clips:,} clips, {summary.labelled:,} windows labelled, "
             f"{summary.quarantined:,} quarantined"
@@ -105,9 +101,15 @@ def _advice(summary: RunSummary, manifest: Path) -> list[str]:
             f"shards {', '.join(map(str, summary.different[:10]))} came out with other bytes than those committed, "
             "which stand: another machine, another package version, or a fault"
         )
+    if summary.numerics_classes > 1:
+        lines.append(
+            f"{summary.numerics_classes} numerics classes made this store: its labels are equal within rounding"
+        )
+    if summary.deferred:
+        lines.append(f"{len(summary.deferred):,} put off, the environment is at fault: {summary.deferred[0]}")
     if summary.left:
         lines.append(f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept")
-    if summary.missing:
+    if summary.missing or summary.deferred:
         lines.append("next: the same command again, it goes on from here")
     elif summary.quarantined:
         lines.append(f"next: softlabels inspect {summary.store} --quarantine")

@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 from pipeline.label import label_shard
-from pipeline.supervisor import Preparation
+from pipeline.prepare import Preparation
 from softlabels.planned import PlannedClip
 from softlabels.shard import ShardRows, encode_shard
 from softlabels.spec import LabelSpec
@@ -64,7 +64,7 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
 
 def _still_to_do(prepared: Preparation) -> list[PlannedClip]:
     store = prepared.store
-    committed = store.planned(store.missing_shards()) if store else {}
+    committed = store.planned(store.missing_shards()) if store is not None else {}
     return [clip for clips in committed.values() for clip in clips] + prepared.new
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from pipeline.probe import file_sha256
 from pipeline.teachers import Teacher
 from softlabels.audio import AudioInfo, stream_audio
-from softlabels.errors import AudioError, TeacherError
+from softlabels.errors import AudioError, EnvironmentTrouble, TeacherError
 from softlabels.planned import PlannedClip
 from softlabels.quarantine import Quarantined
 from softlabels.shard import ShardRows
 from softlabels.spec import Activation
 from softlabels.windows import WindowSpec, cut_windows
 
+LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
 
 
@@ -40,7 +41,12 @@ class Findings:
 def label_shard(
     clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Path
 ) -> tuple[ShardRows, Findings]:
-    """Score every window of a shard; each ends as a row or in quarantine."""
+    """Score every window of a shard; each ends as a row or in quarantine.
+
+    Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
+    """
+    if not root.is_dir():
+        raise EnvironmentTrouble(f"the audio root '{root}' is not there")
     findings = Findings()
     keys, scores = [], []
     for batch_keys, batch in _batches(_windows(clips, window, root, findings), teacher):
@@ -48,9 +54,18 @@ def label_shard(
         scores.append(_score(teacher, batch)[: len(batch_keys)].copy())  # (batch, classes); a teacher may reuse it
     scores = np.concatenate(scores) if scores else np.zeros((0, len(teacher.classes)), np.float32)
     probabilities = to_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores
+    _check_mount(clips, findings, root)
     rows = _keep_good_rows(keys, probabilities, window, findings)
     findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
     return rows, findings
+
+
+def _check_mount(clips: list[PlannedClip], findings: Findings, root: Path) -> None:
+    """Files that were there when the plan was made do not vanish by the dozen."""
+    gone = {entry.clip_id for entry in findings.quarantined if entry.reason == "missing"}
+    gone -= {clip.clip_id for clip in clips if clip.reason}
+    if len(gone) >= LOST_FILES and len(gone) >= LOST_SHARE * len({clip.clip_id for clip in clips}):
+        raise EnvironmentTrouble(f"{len(gone)} files below '{root}' are gone since they were probed: a lost mount?")
 
 
 def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import joblib
 
-from softlabels.audio import probe_audio
-from softlabels.errors import AudioError
+from softlabels.audio import audio_os_error, probe_audio
+from softlabels.errors import AudioError, EnvironmentTrouble
 
 CHUNK_FILES = 512  # the cache is written after so many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileProbe:
-    """One audio file; `reason` is empty, or says why it cannot be used."""
+    """One audio file; `reason` is empty, or says why it cannot be used.
+
+    trouble: the environment kept it from being probed; its clips wait for a later run.
+    """
 
     path: str
     size: int = 0
@@ -34,6 +37,7 @@ class FileProbe:
     channels: int = 0
     reason: str = ""
     detail: str = ""
+    trouble: str = ""
 
 
 def probe_files(
@@ -79,18 +83,18 @@ def probe_file(root: Path, path: str) -> FileProbe:
         sha256 = file_sha256(full)
     except AudioError as e:
         return FileProbe(path=path, reason=e.reason, detail=e.detail)
+    except EnvironmentTrouble as e:
+        return FileProbe(path=path, trouble=str(e))
     return FileProbe(path=path, size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256, **dataclasses.asdict(info))
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes. Raises: AudioError: missing or unreadable."""
+    """sha256 of a file's bytes. Raises: AudioError: missing, unreadable; EnvironmentTrouble."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as e:
-        raise AudioError(f"missing: no file at '{path.name}'") from e
     except OSError as e:
-        raise AudioError(f"unreadable: {e.strerror or e}") from e
+        raise audio_os_error(path, e) from e
 
 
 def _is_unchanged(root: Path, probe: FileProbe) -> bool:
@@ -115,7 +119,7 @@ def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
 
 
 def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
-    usable = [probe for probe in probes if not probe.reason]
+    usable = [probe for probe in probes if not probe.reason and not probe.trouble]
     if cache is None or not usable:
         return
     cache.parent.mkdir(parents=True, exist_ok=True)

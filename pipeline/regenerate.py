@@ -129,7 +129,8 @@ def _is_whole(store: SoftLabelStore, receipt: Receipt) -> bool:
 def _cannot_restore(store: SoftLabelStore, standing: Receipt, receipt: Receipt) -> str:
     return (
         f"shard {standing.shard} of '{store.storage}' is damaged, and what was made here has other bytes: "
-        f"{what_differs(standing, receipt)}; use the environment of the receipt, or restore the file from a copy"
+        f"{what_differs(standing, receipt)}; use the environment of the receipt, restore the file from a copy, or "
+        f"delete receipts/{standing.shard:05d}.g*.json and label the shard anew with `softlabels run`"
     )
 
 

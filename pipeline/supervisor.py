@@ -1,45 +1,29 @@
 """run(): the whole job. Manifest and teacher in, a finished store out; only what is missing is done."""
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterator
+import csv
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import joblib
 import pyarrow.compute as pc
-from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import softlabels
-from pipeline.card import dataset_card
-from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
-from pipeline.probe import probe_files
-from pipeline.teachers import Teacher, TeacherChoice, load_teacher
-from pipeline.worker import ShardStatus, ShardTask, check_teacher, label_and_commit
-from softlabels.errors import StoreError
+from pipeline.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
+from pipeline.rounds import Rounds
+from pipeline.teachers import Teacher, TeacherChoice
+from pipeline.worker import ShardStatus, ShardTask, check_teacher
+from softlabels.errors import StorageFullError, StoreError
 from softlabels.index import LABELLED, QUARANTINED
-from softlabels.manifest import Clip, read_manifest
-from softlabels.planned import PlannedClip, encode_plan, plan_table
+from softlabels.manifest import Clip
 from softlabels.receipts import receipts_digest
-from softlabels.spec import LabelSpec, Layout, canonical_json
-from softlabels.storage import LocalStorage
+from softlabels.spec import canonical_json
 from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
 
-PROBE_CACHE = "probe_cache.jsonl"
-SHARD_TIMEOUT_S = 24 * 3600
-DEFAULT_MIN_PROBABILITY = 1e-4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelOptions:
-    """What the user may choose that changes bytes; None means the store's own setting, or the default."""
-
-    overlap_s: float | None = None
-    layout: Layout | None = None
-    min_probability: float | None = None
-    shard_windows: int | None = None
+SWEEP_AFTER_S = 24 * 3600  # younger files may belong to a run that is still writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +31,27 @@ class RunOptions:
     """What the user may choose that never changes a byte.
 
     jobs: worker processes; -1 is one a core.
-    on_error: "skip" quarantines and goes on, "fail" stops before committing a shard with a quarantined window.
+    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived.
+    on_error: "skip" quarantines and goes on, "fail" stops before a shard with a quarantined window is committed.
+    retry_quarantined: try permanent faults again too, not only transient ones.
+    strict: refuse to add to a store that another numerics class made.
+    timeout_s: time limit of a shard; None is far beyond what any teacher needs.
     """
 
     jobs: int = -1
+    backend: Literal["loky", "sequential"] = "loky"
     on_error: Literal["skip", "fail"] = "skip"
+    retry_quarantined: bool = False
+    strict: bool = False
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvents:
     """Calls by which a caller shows progress; each may be left out."""
 
-    on_teacher: Callable[[Teacher], None] = lambda teacher: None
     on_probe: Callable[[int, int], None] = lambda files, total: None
-    on_plan: Callable[[int, int, WindowSpec], None] = lambda windows, shards, window: None
+    on_plan: Callable[[int, int, WindowSpec, Teacher], None] = lambda windows, shards, window, teacher: None
     on_shard: Callable[[ShardStatus], None] = lambda status: None
 
 
@@ -71,7 +62,8 @@ class RunSummary:
     clips, windows: in the store's plan; labelled, quarantined, missing: windows of it.
     left: clips in the store that are no longer in the manifest; new_windows, shards_done: by this run.
     different: shards that came out with other bytes than the store already holds; those stand.
-    stopped: why the run gave up early, or "".
+    deferred: why work was put off to a later run; numerics_classes: how many kinds of machine made the store.
+    stopped: why the run gave up early, or ""; resumable: whether that was the machine's fault.
     """
 
     store: Path
@@ -85,20 +77,10 @@ class RunSummary:
     shards_done: int
     shard_bytes: int
     different: tuple[int, ...]
+    deferred: tuple[str, ...]
+    numerics_classes: int
     stopped: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """Everything decided before the first window is scored."""
-
-    clips: list[Clip]
-    root: Path
-    teacher: Teacher
-    choice: TeacherChoice
-    spec: LabelSpec
-    new: list[PlannedClip]
-    store: SoftLabelStore | None
+    resumable: bool = False
 
 
 def run(
@@ -109,7 +91,7 @@ def run(
     jobs: int = -1,
     root: str | Path | None = None,
     labelling: LabelOptions | None = None,
-    on_error: Literal["skip", "fail"] = "skip",
+    options: RunOptions | None = None,
     events: RunEvents | None = None,
 ) -> RunSummary:
     """Label every clip of a manifest into a store; finished shards are left alone.
@@ -120,184 +102,72 @@ def run(
       teacher: "birdnet", "module:factory", or a `TeacherChoice`.
       jobs: worker processes; -1 is one a core.
       root: what the manifest's paths are relative to; None is the manifest's folder.
+      labelling: what changes bytes; fixed once the store is made.
+      options: what does not; its `jobs` gives way to the argument.
+      events: calls that show progress.
     Raises: ManifestError, TeacherError, StoreError: before anything is labelled, with what to do.
     """
-    events = events or RunEvents()
-    choice = TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher
-    options = RunOptions(jobs=jobs, on_error=on_error)
+    events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
-    prepared = prepare(clips, audio_root, store, choice, labelling or LabelOptions(), jobs=jobs, events=events)
-    opened = _write_plan(Path(store), prepared)
-    statuses, stopped = _label_missing(opened, prepared, options, events)
-    return _close(Path(store), prepared, statuses, stopped)
-
-
-def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Path]:
-    """The clips of a manifest, and the folder that their paths are relative to."""
-    if not isinstance(manifest, list):
-        return read_manifest(manifest), Path(root) if root is not None else Path(manifest).resolve().parent
-    if root is None:
-        raise ValueError("root: clips that come from no file need the folder their paths are relative to")
-    return manifest, Path(root)
-
-
-def prepare(
-    clips: list[Clip],
-    root: Path,
-    store: str | Path,
-    choice: TeacherChoice,
-    labelling: LabelOptions,
-    *,
-    jobs: int,
-    events: RunEvents,
-) -> Preparation:
-    """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache."""
-    existing = _existing_store(Path(store))
-    teacher = load_teacher(choice)
-    spec = _spec(teacher, choice, labelling, existing)
-    events.on_teacher(teacher)
-    files = len({clip.path for clip in clips})
-    probes = probe_files(
-        root,
-        (clip.path for clip in clips),
-        cache=Path(store) / PROBE_CACHE,
+    prepared = prepare(
+        clips,
+        audio_root,
+        store,
+        TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
+        labelling or LabelOptions(),
         jobs=jobs,
-        on_probed=lambda done: events.on_probe(done, files),
+        on_probed=events.on_probe,
     )
-    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in clips]
-    new = _new_clips(laid_out, existing)
-    if existing is None and labelling.shard_windows is None:
-        shard_windows = default_shard_windows(sum(clip.windows for clip in new))
-        spec = dataclasses.replace(spec, shard_windows=shard_windows)
-    first_shard = existing.planned_shards if existing else 0
-    packed = pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
-    return Preparation(clips=clips, root=root, teacher=teacher, choice=choice, spec=spec, new=packed, store=existing)
+    opened = write_plan(Path(store), prepared)
+    check_teacher(prepared.teacher, opened.spec)
+    shift = _Shift(opened, prepared, options, events)
+    shift.work(jobs)
+    return _close(Path(store), prepared, shift)
 
 
-def _existing_store(path: Path) -> SoftLabelStore | None:
-    """The store to go on with, or None. Raises: StoreError: the folder is something else."""
-    if (path / "store.json").is_file():
-        return softlabels.open(path)
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"store '{path}': expected a folder, got a file; name another one with -o")
-    foreign = {entry.name for entry in path.iterdir()} - {PROBE_CACHE} if path.is_dir() else set()
-    if any(not name.startswith(".tmp-") and name not in ("classes.txt", "README.md", "plan") for name in foreign):
-        raise StoreError(
-            f"store '{path}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name another "
-            "folder with -o"
-        )
-    return None
+class _Stop(Exception):
+    """--on-error fail: a window was quarantined; the message is which."""
 
 
-def _spec(
-    teacher: Teacher, choice: TeacherChoice, labelling: LabelOptions, existing: SoftLabelStore | None
-) -> LabelSpec:
-    """The settings of this run. Raises: StoreError: the store was made with others."""
-    layout = labelling.layout or (existing.spec.layout if existing else "dense")
-    if layout == "dense" and labelling.min_probability is not None:
-        raise ValueError("--min-probability goes with --layout sparse; a dense store keeps every probability")
-    if layout == "sparse":
-        stored = existing.spec.min_probability if existing else 0.0
-        min_probability = labelling.min_probability or stored or DEFAULT_MIN_PROBABILITY
-    else:
-        min_probability = 0.0
-    if labelling.overlap_s is None and existing:
-        window = existing.spec.window
-    else:
-        window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
-    spec = LabelSpec(
-        teacher=teacher.name,
-        teacher_digest=teacher.digest,
-        class_digest=teacher.classes.digest,
-        activation=teacher.activation,
-        window=window,
-        shard_windows=labelling.shard_windows or (existing.spec.shard_windows if existing else 1),
-        batch_size=teacher.batch_size,
-        portable=choice.portable,
-        layout=layout,
-        min_probability=min_probability,
-    )
-    if existing and spec != existing.spec:
-        raise StoreError(
-            f"store '{existing.storage}' was made with other settings: "
-            f"{'; '.join(existing.spec.differences(spec))}; use those, or label into another store with -o"
-        )
-    return spec
+class _Shift:
+    """The labelling of one run, and what came of it."""
+
+    def __init__(self, store: SoftLabelStore, prepared: Preparation, options: RunOptions, events: RunEvents) -> None:
+        self.store, self.options, self.events = store, options, events
+        self.tasks = _tasks(store, prepared, options)
+        self.teacher = prepared.teacher
+        self.statuses: list[ShardStatus] = []
+        self.stopped, self.resumable = "", False
+
+    def work(self, jobs: int) -> None:
+        """Label what is to be labelled, as far as the machine lets us."""
+        windows = sum(clip.windows for task in self.tasks for clip in task.clips)
+        self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
+        workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
+        rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status)
+        try:
+            rounds.run(self.tasks)
+        except _Stop as e:
+            self.stopped = str(e)
+        except StorageFullError as e:
+            self.stopped, self.resumable = str(e), True
+
+    def _on_status(self, status: ShardStatus) -> None:
+        self.statuses.append(status)
+        self.events.on_shard(status)
+        if status.outcome == "refused":
+            raise _Stop(f"--on-error fail: {status.message}")
 
 
-def _new_clips(laid_out: list[PlannedClip], existing: SoftLabelStore | None) -> list[PlannedClip]:
-    """The clips that no plan has yet, or only as unusable while now they can be read.
-
-    Raises: StoreError: the audio or the stretch of a planned clip has changed.
-    """
-    if existing is None:
-        return laid_out
-    planned = existing.planned_by_clip()
-    new, changed = [], []
-    for clip in laid_out:
-        before = planned.get(clip.clip_id)
-        if before is None or (before.reason and not clip.reason):
-            new.append(clip)
-        elif not before.reason and not clip.reason and _identity(before) != _identity(clip):
-            changed.append(clip.clip_id)
-    if changed:
-        raise StoreError(
-            f"store '{existing.storage}': the audio, start_s or end_s of {len(changed)} labelled clips has changed: "
-            f"{', '.join(map(repr, changed[:10]))}; restore them, give them new clip_ids, or label into another "
-            "store with -o"
-        )
-    return new
-
-
-def _identity(clip: PlannedClip) -> tuple[int, int, str]:
-    return clip.start, clip.end, clip.sha256
-
-
-def _write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
-    """Make the store, or extend it, so that it holds the plan; returns it opened."""
-    storage = LocalStorage(path)
-    if prepared.store is None:
-        header = {
-            "format_version": prepared.spec.format_version,
-            "fingerprint": prepared.spec.fingerprint(),
-            "spec": prepared.spec.to_json(),
-        }
-        storage.put("classes.txt", prepared.teacher.classes.to_text().encode())
-        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher).encode())
-        storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
-    if prepared.new:
-        number = 1 + (len(prepared.store.plans) if prepared.store else 0)
-        data = encode_plan(plan_table(prepared.new))
-        key = f"plan/{number:04d}.parquet"
-        if not storage.put_if_absent(key, data) and storage.get(key) != data:
-            raise StoreError(f"store '{path}': another run planned at the same time; run again")
-    hints = {"audio_root": str(prepared.root.resolve()), "teacher": dataclasses.asdict(prepared.choice)}
-    storage.put("run.json", json.dumps(hints, indent=2).encode() + b"\n")
-    return softlabels.open(path)
-
-
-def _label_missing(
-    store: SoftLabelStore, prepared: Preparation, options: RunOptions, events: RunEvents
-) -> tuple[list[ShardStatus], str]:
-    """Label what is planned and not committed; returns what was done and why it stopped early, or ""."""
-    check_teacher(prepared.teacher, store.spec)
+def _tasks(store: SoftLabelStore, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
+    """What is planned and not committed, and what is committed with faults that may be gone."""
     missing = store.missing_shards()
-    tasks = _tasks(store, missing, prepared, options)
-    windows = sum(clip.windows for task in tasks for clip in task.clips)
-    events.on_plan(windows, len(tasks), store.spec.window)
-    statuses: list[ShardStatus] = []
-    try:
-        for status in _in_workers(tasks, options.jobs):
-            statuses.append(status)
-            events.on_shard(status)
-            if status.outcome is None:
-                return statuses, f"--on-error fail: {status.first_reason}"
-    except BrokenProcessPool as e:
-        return statuses, f"a worker process died: {str(e).splitlines()[0]}"
-    return statuses, ""
-
-
-def _tasks(store: SoftLabelStore, shards: list[int], prepared: Preparation, options: RunOptions) -> list[ShardTask]:
+    retried = {
+        shard: receipt.identity
+        for shard, receipt in store.receipts.items()
+        if shard not in missing
+        and any(entry.is_transient or options.retry_quarantined for entry in receipt.quarantined)
+    }
     return [
         ShardTask(
             shard=shard,
@@ -307,36 +177,35 @@ def _tasks(store: SoftLabelStore, shards: list[int], prepared: Preparation, opti
             root=str(prepared.root),
             store=str(store.storage),
             keep_quarantined=options.on_error == "skip",
+            replacing=retried.get(shard, ""),
+            strict_class=_numerics_class(store) if options.strict else "",
         )
-        for shard, clips in store.planned(shards).items()
+        for shard, clips in store.planned([*missing, *retried]).items()
     ]
 
 
-def _in_workers(tasks: list[ShardTask], jobs: int) -> Iterator[ShardStatus]:
-    """Statuses as shards are finished, in any order."""
-    workers = min(joblib.effective_n_jobs(jobs), len(tasks))
-    if workers == 0:
-        return
-    parallel = joblib.Parallel(
-        n_jobs=workers,
-        backend="loky",
-        return_as="generator_unordered",
-        batch_size=1,
-        pre_dispatch="2*n_jobs",
-        timeout=SHARD_TIMEOUT_S if workers > 1 else None,  # joblib runs a single job right here
-    )
-    yield from parallel(joblib.delayed(label_and_commit)(task) for task in tasks)
+def _numerics_class(store: SoftLabelStore) -> str:
+    """The numerics class of the store's first receipt, "" if it has none yet."""
+    return next((receipt.numerics_class for receipt in store.receipts.values()), "")
 
 
-def _close(path: Path, prepared: Preparation, statuses: list[ShardStatus], stopped: str) -> RunSummary:
+def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
     """Re-read the store from disk, close it if nothing is missing, and sum up."""
     store = softlabels.open(path)
     index = store.index
     labelled, quarantined = index.count(LABELLED), index.count(QUARANTINED)
-    missing_shards = store.missing_shards()
-    if not missing_shards:
+    if not store.missing_shards():
         _write_success(store)
+    _write_quarantine(store)
+    _sweep(store)
     in_manifest = {clip.clip_id for clip in prepared.clips}
+    statuses = shift.statuses
+    retried = {task.shard for task in shift.tasks if task.replacing}
+    done = [
+        s
+        for s in statuses
+        if s.outcome == "committed" or (s.outcome in ("equal", "equivalent") and s.shard not in retried)
+    ]
     return RunSummary(
         store=path,
         clips=len(index.clip_ids),
@@ -345,11 +214,14 @@ def _close(path: Path, prepared: Preparation, statuses: list[ShardStatus], stopp
         quarantined=quarantined,
         missing=len(index) - labelled - quarantined,
         left=sum(clip_id not in in_manifest for clip_id in index.clip_ids),
-        new_windows=sum(status.rows for status in statuses if status.outcome),
-        shards_done=len(statuses),
+        new_windows=sum(status.rows for status in done),
+        shards_done=len(done),
         shard_bytes=sum(receipt.size for receipt in store.receipts.values()),
         different=tuple(sorted(status.shard for status in statuses if status.outcome == "different")),
-        stopped=stopped,
+        deferred=(*prepared.waiting, *(status.message for status in statuses if status.outcome == "deferred")),
+        numerics_classes=len({receipt.numerics_class for receipt in store.receipts.values()}),
+        stopped=shift.stopped,
+        resumable=shift.resumable,
     )
 
 
@@ -368,6 +240,29 @@ def _write_success(store: SoftLabelStore) -> None:
             )
         success = {"plan": number, "shards": len(shards), "rows": rows, "quarantined": quarantined}
         success["receipts"] = receipts_digest(receipts)
-        key, data = f"_SUCCESS-{number:04d}.json", canonical_json(success) + b"\n"
-        if not store.storage.exists(key) or store.storage.get(key) != data:
-            store.storage.put(key, data)
+        _put_if_changed(store, f"_SUCCESS-{number:04d}.json", canonical_json(success) + b"\n")
+
+
+def _write_quarantine(store: SoftLabelStore) -> None:
+    """`quarantine.csv`, for people and spreadsheets; empty but for its header where nothing is quarantined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["clip_id", "first_window", "windows", "reason", "detail"])
+    for entry in store.index.quarantine:
+        writer.writerow([entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail])
+    _put_if_changed(store, "quarantine.csv", text.getvalue().encode())
+
+
+def _put_if_changed(store: SoftLabelStore, key: str, data: bytes) -> None:
+    if not store.storage.exists(key) or store.storage.get(key) != data:
+        store.storage.put(key, data)
+
+
+def _sweep(store: SoftLabelStore) -> None:
+    """Delete what killed writers left behind a day ago: unfinished files, and shards without a receipt."""
+    storage = store.storage
+    for folder in ("shards", "receipts", "plan", "joins"):
+        keep = set(storage.list(folder))
+        if folder == "shards":
+            keep = {receipt.file for receipt in store.receipts.values()}
+        storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)

@@ -1,30 +1,44 @@
 """What one worker process does: load the teacher once, then label and commit shards."""
 
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import logging
+import multiprocessing
 import platform
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
 
 from pipeline.label import label_shard
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
-from softlabels.errors import TeacherError
+from softlabels.equivalence import compare_rows
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.planned import PlannedClip
 from softlabels.receipts import Outcome, Receipt, commit_shard
-from softlabels.shard import encode_shard
+from softlabels.shard import decode_shard, encode_shard
 from softlabels.spec import LabelSpec
 from softlabels.storage import LocalStorage
 
+logger = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1
 PACKAGES = ("softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to label: everything a worker needs, small and picklable."""
+    """One shard to label: everything a worker needs, small and picklable.
+
+    keep_quarantined: commit a shard although windows of it are quarantined.
+    replacing: digest of the receipt that this one may replace, because transient faults are tried again; "" is none.
+    strict_class: the only numerics class that may add to the store; "" is any.
+    """
 
     shard: int
     clips: tuple[PlannedClip, ...]
@@ -33,38 +47,103 @@ class ShardTask:
     root: str
     store: str
     keep_quarantined: bool = True
+    replacing: str = ""
+    strict_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
-    """What became of it. `outcome` is None where --on-error fail kept it from being committed."""
+    """What became of it.
+
+    outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
+      kept a quarantined window from being committed; "deferred" where the environment was at fault; "failed" where
+      labelling raised.
+    message: for people, why; or the first quarantined stretch.
+    """
 
     shard: int
     planned: int
     rows: int
     quarantined: int
     size: int
-    outcome: Outcome | None
-    first_reason: str = ""
+    outcome: Outcome | Literal["refused", "deferred", "failed"]
+    message: str = ""
 
 
 def label_and_commit(task: ShardTask) -> ShardStatus:
-    """Label one shard and commit it; what is returned is for the progress bar, the truth is in the store."""
-    data, receipt = make_shard(task)
-    quarantined = sum(entry.windows for entry in receipt.quarantined)
-    outcome: Outcome | None = None
-    if task.keep_quarantined or not quarantined:
-        outcome = commit_shard(LocalStorage(task.store), data, receipt)
-    first = receipt.quarantined[0] if receipt.quarantined else None
+    """Label one shard and commit it; what is returned is for the progress bar, the truth is in the store.
+
+    Raises: TeacherError, StorageFullError, StoreError: what would stop every shard, not only this one.
+    """
+    made = _try_make(task)
+    if isinstance(made, ShardStatus):
+        return made
+    data, receipt = made
+    refused = receipt.quarantined and not task.keep_quarantined
+    return _status(task, receipt, "refused" if refused else _commit(task, data, receipt))
+
+
+def label_only(task: ShardTask) -> ShardStatus:
+    """Label clips and keep nothing, to see whether it can be done at all."""
+    made = _try_make(task)
+    return made if isinstance(made, ShardStatus) else _status(task, made[1], "refused")
+
+
+def check_worker(task: ShardTask) -> None:
+    """Score control windows in this process: proof that worker and teacher are well."""
+    _die_with_parent()
+    numerics_class(_warm_teacher(task.teacher)[0])
+
+
+def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
+    try:
+        _die_with_parent()
+        return make_shard(task)
+    except (EnvironmentTrouble, MemoryError) as e:
+        return _status(task, None, "deferred", f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e))
+    except SoftLabelsError:
+        raise
+    except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
+        logger.debug("shard %d failed", task.shard, exc_info=True)
+        return _status(task, None, "failed", f"crashed: the teacher raised {type(e).__name__}: {e}")
+
+
+def _status(task: ShardTask, receipt: Receipt | None, outcome: str, message: str = "") -> ShardStatus:
+    quarantined = receipt.quarantined if receipt else ()
+    if quarantined:
+        first = quarantined[0]
+        message = f"{first.clip_id}: {first.reason}: {first.detail}"
     return ShardStatus(
         shard=task.shard,
-        planned=receipt.rows + quarantined,
-        rows=receipt.rows,
-        quarantined=quarantined,
-        size=len(data),
+        planned=sum(clip.windows for clip in task.clips),
+        rows=receipt.rows if receipt else 0,
+        quarantined=sum(entry.windows for entry in quarantined),
+        size=receipt.size if receipt else 0,
         outcome=outcome,
-        first_reason=f"{first.clip_id}: {first.reason}: {first.detail}" if first else "",
+        message=message,
     )
+
+
+def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
+    """Commit, and tell another machine's equivalent bytes from a broken promise."""
+    storage = LocalStorage(task.store)
+    outcome, standing = commit_shard(storage, data, receipt, replacing=task.replacing)
+    if outcome == "different" and standing.numerics_class != receipt.numerics_class:
+        classes = len(_warm_teacher(task.teacher)[0].classes)
+        try:
+            stored = decode_shard(storage.get(standing.file), task.spec, classes)
+        except (OSError, StoreError):
+            return "different"
+        if compare_rows(stored, decode_shard(data, task.spec, classes)) == "equivalent":
+            return "equivalent"
+    return outcome
+
+
+@functools.cache
+def _die_with_parent() -> None:
+    """Ask Linux to kill this worker when its parent is gone, so that nobody writes on unsupervised."""
+    if sys.platform == "linux" and multiprocessing.current_process().name.startswith("Loky"):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
@@ -74,6 +153,12 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     """
     teacher, numerics = _warm_teacher(task.teacher)
     check_teacher(teacher, task.spec)
+    if task.strict_class not in ("", numerics):
+        raise TeacherError(
+            f"--strict: the store was made by numerics class {task.strict_class[:12]}, this machine is "
+            f"{numerics[:12]}: another CPU class, runtime or model; without --strict, labels that are equal within "
+            "rounding are accepted"
+        )
     rows, findings = label_shard(list(task.clips), teacher, task.spec.window, Path(task.root))
     planned = sum(clip.windows for clip in task.clips)
     quarantined = sum(entry.windows for entry in findings.quarantined)

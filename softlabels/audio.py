@@ -6,6 +6,7 @@ a stretch begins never changes its samples: a file is entered in the middle only
 needed and the container seeks to the exact sample; otherwise it is streamed from its start.
 """
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ import numpy as np
 import soundfile
 import soxr
 
-from softlabels.errors import AudioError
+from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.windows import rescale_samples
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
 MAX_HOURS, MAX_CHANNELS, MIN_RATE_HZ, MAX_RATE_HZ, MAX_BYTES = 25, 16, 8_000, 384_000, 16 * 10**9
+ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
+    {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
+    | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
+)
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
@@ -100,10 +105,8 @@ def _container(path: str | Path) -> Container:
         with open(path, "rb") as file:
             head = file.read(12)
             size = file.seek(0, 2)
-    except FileNotFoundError as e:
-        raise AudioError(f"missing: no file at '{path}'") from e
     except OSError as e:
-        raise AudioError(f"unreadable: '{path}': {e.strerror or e}") from e
+        raise audio_os_error(path, e) from e
     if not head:
         raise AudioError("empty: the file has 0 bytes")
     if size > MAX_BYTES:
@@ -114,6 +117,15 @@ def _container(path: str | Path) -> Container:
     raise AudioError(
         f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
     )
+
+
+def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
+    """What an operating system's error about an audio file means: content, or the environment."""
+    if isinstance(e, FileNotFoundError):
+        return AudioError(f"missing: no file at '{path}'")
+    if e.errno in ENVIRONMENT:
+        return EnvironmentTrouble(f"'{path}': {e.strerror}")
+    return AudioError(f"unreadable: '{path}': {e.strerror or e}")
 
 
 def _check_budgets(rate_hz: int, channels: int, frames: int) -> None:

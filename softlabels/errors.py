@@ -35,5 +35,13 @@ class StoreError(SoftLabelsError):
     """The store is damaged, incomplete, or made with other settings."""
 
 
+class EnvironmentTrouble(SoftLabelsError):
+    """The machine, not the data, is at fault (a lost mount, an I/O error): the work is put off, nothing is blamed."""
+
+
+class StorageFullError(StoreError):
+    """No space or quota is left for the store; what is committed stands."""
+
+
 class JoinError(SoftLabelsError):
     """Manifest and store cannot be joined without losing or inventing rows."""

@@ -18,7 +18,10 @@ REASONS = {
     "changed-since-probe": "the file changed between planning and labelling",
     "not-finite-audio": "the window holds NaN or infinite samples",
     "not-finite-teacher": "the teacher answered NaN or infinity",
+    "crashed": "the clip alone killed its worker twice, or made the teacher raise, while a control window passed",
+    "hung": "the clip alone kept its worker beyond the time limit twice, while a control window passed",
 }
+TRANSIENT = frozenset({"missing", "changed-since-probe", "crashed", "hung"})  # tried again by every later run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +33,7 @@ class Quarantined:
     windows: int
     reason: str
     detail: str = ""
+
+    @property
+    def is_transient(self) -> bool:
+        return self.reason in TRANSIENT

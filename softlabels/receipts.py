@@ -17,7 +17,7 @@ from softlabels.quarantine import Quarantined
 from softlabels.spec import canonical_json
 from softlabels.storage import LocalStorage
 
-Outcome = Literal["committed", "equal", "different"]
+Outcome = Literal["committed", "equal", "equivalent", "different"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,11 @@ class Receipt:
         """The key of the shard file, named by content."""
         return f"shards/{self.shard:05d}-{self.digest[:12]}.parquet"
 
+    @property
+    def identity(self) -> str:
+        """sha256 of the receipt itself."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
     def to_bytes(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
@@ -56,25 +61,50 @@ class Receipt:
         return cls(**fields, quarantined=quarantined)
 
 
-def commit_shard(storage: LocalStorage, data: bytes, receipt: Receipt) -> Outcome:
+def commit_shard(
+    storage: LocalStorage, data: bytes, receipt: Receipt, *, replacing: str = ""
+) -> tuple[Outcome, Receipt]:
     """Put a shard and its receipt.
 
-    Returns: "committed" if this receipt is now the shard's; "equal" if another one with the same digest was
-      there first; "different" if one with another digest was, which stays.
+    Args:
+      replacing: the digest (`Receipt.identity`) of a standing receipt that may be replaced by a better one.
+    Returns: what happened, and the receipt that stands now. "committed": this one. "equal": another one with the same
+      digest. "different": one with another digest was there first, and stays.
     """
     storage.put(receipt.file, data)  # named by content, so this replaces nothing but equal or damaged bytes
-    if storage.put_if_absent(_receipt_key(receipt.shard, 0), receipt.to_bytes()):
-        return "committed"
-    standing = read_receipt(storage, _receipt_key(receipt.shard, 0))
-    return "equal" if standing.digest == receipt.digest else "different"
+    standing = standing_receipt(storage, receipt.shard)
+    if standing is None and storage.put_if_absent(_receipt_key(receipt.shard, 0), receipt.to_bytes()):
+        return "committed", receipt
+    standing = standing or standing_receipt(storage, receipt.shard)
+    if standing.digest == receipt.digest and standing.quarantined == receipt.quarantined:
+        return "equal", standing
+    if replacing and standing.identity == replacing:
+        commit_generation(storage, data, receipt)
+        return "committed", receipt
+    return "different", standing
+
+
+def standing_receipt(storage: LocalStorage, shard: int) -> Receipt | None:
+    """The receipt of a shard that counts, or None."""
+    generation = _next_generation(storage, shard) - 1
+    return read_receipt(storage, _receipt_key(shard, generation)) if generation >= 0 else None
 
 
 def commit_generation(storage: LocalStorage, data: bytes, receipt: Receipt) -> None:
     """Let a shard replace the standing one of the same number: the receipt of the next generation counts."""
     storage.put(receipt.file, data)
-    generation = 1 + max((g for shard, g, _ in _receipts(storage) if shard == receipt.shard), default=-1)
-    while not storage.put_if_absent(_receipt_key(receipt.shard, generation), receipt.to_bytes()):
+    while not storage.put_if_absent(
+        _receipt_key(receipt.shard, _next_generation(storage, receipt.shard)), receipt.to_bytes()
+    ):
+        continue  # somebody else was faster with this generation
+
+
+def _next_generation(storage: LocalStorage, shard: int) -> int:
+    """The first generation without a receipt; looks at this shard only, for a store may have a million."""
+    generation = 0
+    while storage.exists(_receipt_key(shard, generation)):
         generation += 1
+    return generation
 
 
 def _receipt_key(shard: int, generation: int) -> str:

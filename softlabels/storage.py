@@ -3,9 +3,13 @@
 Keys are relative POSIX paths such as `receipts/00017.g0.json`.
 """
 
+import errno
 import os
 import secrets
+import time
 from pathlib import Path
+
+from softlabels.errors import StorageFullError
 
 TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
 
@@ -61,17 +65,35 @@ class LocalStorage:
 
     def _write_temporary(self, key: str, data: bytes) -> Path:
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as e:
             temporary.unlink(missing_ok=True)
+            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFullError(
+                    f"store '{self.root}': {e.strerror} while writing {key}; make room, then run the same command again"
+                ) from e
             raise
         return temporary
+
+    def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
+        """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many."""
+        if not self.path(folder).is_dir():
+            return 0
+        before = time.time() - older_than_s
+        stale = [
+            path
+            for path in self.path(folder).iterdir()
+            if path.is_file() and f"{folder}/{path.name}" not in keep and path.stat().st_mtime < before
+        ]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
 
 
 def _fsync_folder(folder: Path) -> None:

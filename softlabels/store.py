@@ -104,6 +104,10 @@ class SoftLabelStore:
             for clip in planned_clips(plan.filter(pc.equal(plan["first_window"], 0)))
         }
 
+    def labelled_clips(self) -> set[str]:
+        """The clips of which at least one window has a label."""
+        return set(self.index.clip_ids[np.unique(self.index.clip[self.index.state == LABELLED])])
+
     def hints(self) -> dict:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
         try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-MAX_SOFTMAX_SUM = 1.01      # a softmax row sums to 1, plus what rounding to 8 significand bits may add
+MAX_SOFTMAX_SUM = 1.01  # a softmax row sums to 1, plus what rounding to 8 significand bits may add
 
 
 def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
             "pack_targets: expected two arrays of one shape (batch, classes); "
             f"got hard {hard.shape} and soft {soft.shape}; fill what is missing with NaN"
         )
-    return np.concatenate([hard, soft], axis=1)                     # (batch, 2 * classes)
+    return np.concatenate([hard, soft], axis=1)  # (batch, 2 * classes)
 
 
 def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "make them with pack_targets(hard, soft)"
         )
     classes = y.shape[1] // 2
-    return y[:, :classes], y[:, classes:]                           # (batch, classes) twice
+    return y[:, :classes], y[:, classes:]  # (batch, classes) twice
 
 
 def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = None) -> Any:
@@ -74,10 +74,10 @@ def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = 
 
 def _check_in_graph(y: Any, activation: str | None) -> Any:
     """The same check as one operation of a TensorFlow graph."""
-    import tensorflow as tf                                         # only a TensorFlow tensor leads here
+    import tensorflow as tf  # only a TensorFlow tensor leads here
 
     checked = tf.numpy_function(lambda now: check_targets(now, activation=activation), [y], y.dtype)
-    checked.set_shape(y.shape)                                      # numpy_function forgets the shape
+    checked.set_shape(y.shape)  # numpy_function forgets the shape
     return checked
 
 
@@ -100,7 +100,7 @@ def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, 
                 f"got {worst:.6g} at row {row}, class {column}; pass probabilities, not logits"
             )
     if activation == "softmax":
-        sums = np.nansum(soft, axis=-1, dtype=np.float64)           # (batch,)
+        sums = np.nansum(soft, axis=-1, dtype=np.float64)  # (batch,)
         if (sums > MAX_SOFTMAX_SUM).any():
             row = int(np.argmax(sums))
             raise ValueError(
@@ -127,10 +127,10 @@ def class_weights_to_sample_weights(
     who = "class_weights_to_sample_weights"
     if hard.ndim != 2:
         raise ValueError(f"{who}: expected hard labels (batch, classes); got shape {hard.shape}; add a batch axis")
-    per_class = _weight_vector(weights, hard.shape[1], who)         # (classes,)
-    hard = np.nan_to_num(hard[:, : len(per_class)], nan=0.0)        # unannotated classes count for nothing
-    total = hard.sum(axis=1)                                        # (batch,)
-    weighted = (hard * per_class).sum(axis=1)                       # (batch,)
+    per_class = _weight_vector(weights, hard.shape[1], who)  # (classes,)
+    hard = np.nan_to_num(hard[:, : len(per_class)], nan=0.0)  # unannotated classes count for nothing
+    total = hard.sum(axis=1)  # (batch,)
+    weighted = (hard * per_class).sum(axis=1)  # (batch,)
     return np.where(total > 0, weighted / np.where(total > 0, total, 1.0), 1.0).astype(np.float32)
 
 

@@ -1,6 +1,11 @@
 """A stand-in teacher for speed: three classes, 0.1 s windows at 8 kHz, logits from simple statistics."""
 
 import hashlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import time
 
 import numpy as np
 
@@ -57,3 +62,55 @@ def wrong_width() -> WrongWidth:
 
 def no_teacher() -> object:
     return object()
+
+
+class Poisoned(StandIn):
+    """Does something dreadful to windows that begin with 0.75 (dies), 0.625 (hangs) or 0.875 (raises) exactly."""
+
+    digest = hashlib.sha256(b"poisoned").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        first = set(windows[:, 0].tolist())
+        if 0.75 in first:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if 0.625 in first:
+            time.sleep(3600)
+        if 0.875 in first:
+            raise RuntimeError("what an odd window")
+        return super().score(windows)
+
+
+def poisoned() -> Poisoned:
+    return Poisoned()
+
+
+class DiesOnce(StandIn):
+    """Is killed the first time a window begins with 0.75, as by an operator; the file named in STANDIN_ONCE remembers."""
+
+    digest = hashlib.sha256(b"dies once").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        once = pathlib.Path(os.environ["STANDIN_ONCE"])
+        if 0.75 in windows[:, 0] and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(windows)
+
+
+def dies_once() -> DiesOnce:
+    return DiesOnce()
+
+
+class DiesAlways(StandIn):
+    """A machine on which nothing can be scored but for a moment: even control windows kill it."""
+
+    digest = hashlib.sha256(b"dies always").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        if os.environ.get("STANDIN_DIES") and multiprocessing.current_process().name.startswith("Loky"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(windows)
+
+
+def dies_always() -> DiesAlways:
+    return DiesAlways()

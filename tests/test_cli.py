@@ -10,7 +10,7 @@ from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 from pipeline.cli import main
 from softlabels import read_manifest
 
-STAND_IN = ("--teacher", "standin:teacher", "--jobs", "1")
+STAND_IN = ("--teacher", "standin:teacher", "--backend", "sequential")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from conftest import Corpus
 
 import pipeline
 import softlabels
-from pipeline import LabelOptions
+from pipeline import LabelOptions, RunOptions
 from softlabels import AudioError
 from softlabels.audio import read_audio
 from softlabels.window_audio import WindowAudio
@@ -16,7 +16,7 @@ from softlabels.window_audio import WindowAudio
 @pytest.fixture
 def labels(corpus: Corpus):
     pipeline.run(
-        corpus.manifest, corpus.folder / "store", teacher="standin:teacher", jobs=1, labelling=LabelOptions(overlap_s=0.02)
+        corpus.manifest, corpus.folder / "store", teacher="standin:teacher", options=RunOptions(backend="sequential"), labelling=LabelOptions(overlap_s=0.02)
     )
     return softlabels.open(corpus.folder / "store").join(corpus.manifest)
 

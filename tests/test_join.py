@@ -6,7 +6,7 @@ from conftest import Corpus
 
 import pipeline
 import softlabels
-from pipeline import LabelOptions
+from pipeline import LabelOptions, RunOptions
 from softlabels import JoinError, StoreError
 
 CLASSES = ["Cus cus", "Aus aus_Alpha"]  # the student's: another order, one by scientific name only
@@ -22,7 +22,7 @@ def labelled(corpus: Corpus) -> softlabels.SoftLabelStore:
         corpus.manifest,
         corpus.folder / "store",
         teacher="standin:teacher",
-        jobs=1,
+        options=RunOptions(backend="sequential"),
         labelling=LabelOptions(shard_windows=4),
     )
     return softlabels.open(corpus.folder / "store")

@@ -63,7 +63,12 @@ def test_the_readmes_own_teacher_labels_a_corpus(readme: dict, corpus: Corpus, m
     module = type(pytest)("readme_teacher")
     module.my_teacher = readme["my_teacher"]
     monkeypatch.setitem(__import__("sys").modules, "readme_teacher", module)
-    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher="readme_teacher:my_teacher", jobs=1)
+    summary = pipeline.run(
+        corpus.manifest,
+        corpus.folder / "store",
+        teacher="readme_teacher:my_teacher",
+        options=pipeline.RunOptions(backend="sequential"),
+    )
     assert (summary.labelled, summary.quarantined) == (6, 0)
     assert softlabels.open(corpus.folder / "store").activation == "softmax"
 

@@ -7,22 +7,23 @@ import os
 import numpy as np
 import pytest
 from conftest import Corpus, shard_bytes
+from standin import StandIn
 
 import pipeline
 import softlabels
-from pipeline import LabelOptions
+from pipeline import LabelOptions, RunOptions
 from pipeline.label import to_probabilities
 from softlabels import ManifestError, StoreError, TeacherError
 from softlabels.audio import read_audio
 from softlabels.shard import round_probabilities
-from standin import StandIn
 
 WINDOWS = {"c0": 3, "c1": 1, "c2": 3, "c3": 4, "c4": 1, "c5": 2}
 SMALL_SHARDS = LabelOptions(shard_windows=4)
 
 
 def run(corpus: Corpus, store: str = "store", **options: object) -> pipeline.RunSummary:
-    options = {"teacher": "standin:teacher", "jobs": 1, "labelling": SMALL_SHARDS, **options}
+    here = RunOptions(backend="loky" if "jobs" in options else "sequential")
+    options = {"teacher": "standin:teacher", "labelling": SMALL_SHARDS, "options": here, **options}
     return pipeline.run(corpus.manifest, corpus.folder / store, **options)
 
 
@@ -68,6 +69,20 @@ def test_resume_labels_only_the_missing_shards(corpus: Corpus) -> None:
     assert shard_bytes(store) == before
     assert next(iter((store / "shards").glob("00000*"))).stat().st_mtime_ns == kept
     assert (store / "_SUCCESS-0001.json").is_file()
+
+
+def test_a_run_killed_right_after_planning_goes_on_with_its_plan(corpus: Corpus, monkeypatch) -> None:
+    def killed(self, jobs: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipeline.supervisor._Shift.work", killed)
+        run(corpus)
+    assert len(softlabels.open(corpus.folder / "store")) == 0
+    assert run(corpus, labelling=None).labelled == 14
+    run(corpus, "calm")
+    assert shard_bytes(corpus.folder / "store") == shard_bytes(corpus.folder / "calm")
+    assert len(list((corpus.folder / "store" / "plan").iterdir())) == 1
 
 
 def test_a_shard_file_that_is_gone_or_cut_short_is_made_again(corpus: Corpus) -> None:
@@ -145,7 +160,7 @@ def test_a_clip_that_fails_halfway_leaves_no_row(corpus: Corpus) -> None:
 
 def test_on_error_fail_commits_no_shard_with_a_quarantined_window(corpus: Corpus) -> None:
     (corpus.folder / "c0.wav").unlink()
-    summary = run(corpus, on_error="fail")
+    summary = run(corpus, options=RunOptions(backend="sequential", on_error="fail"))
     assert summary.stopped.startswith("--on-error fail: c0: missing")
     assert summary.quarantined == 0
     assert 0 in softlabels.open(corpus.folder / "store").missing_shards()
@@ -208,7 +223,9 @@ def test_a_teacher_that_breaks_its_promise_is_named(corpus: Corpus) -> None:
         ("standin:no_teacher", "object lacks name, digest"),
     ],
 )
-def test_an_unknown_teacher_is_a_clear_error_and_nothing_is_written(corpus: Corpus, teacher: str, complaint: str) -> None:
+def test_an_unknown_teacher_is_a_clear_error_and_nothing_is_written(
+    corpus: Corpus, teacher: str, complaint: str
+) -> None:
     with pytest.raises(TeacherError, match=complaint):
         run(corpus, teacher=teacher)
     assert not (corpus.folder / "store").exists()
@@ -239,9 +256,7 @@ def test_a_link_out_of_the_root_is_not_followed(corpus: Corpus, tmp_path) -> Non
 def test_receipts_say_what_was_heard_and_hold_no_clock_or_path(corpus: Corpus) -> None:
     run(corpus, "one")
     run(corpus, "two", jobs=2)
-    texts = [
-        {p.name: p.read_text() for p in (corpus.folder / s / "receipts").iterdir()} for s in ("one", "two")
-    ]
+    texts = [{p.name: p.read_text() for p in (corpus.folder / s / "receipts").iterdir()} for s in ("one", "two")]
     assert texts[0] == texts[1]
     receipt = json.loads(texts[0]["00000.g0.json"])
     assert set(receipt["audio"]["c0"]) == {"file", "pcm"}
@@ -285,7 +300,8 @@ def test_softmax_and_sigmoid_are_computed_in_float64() -> None:
     logits = np.array([[-800, 0, 3.5], [90, 89, -90]], np.float32)
     wide = logits.astype(np.float64)
     np.testing.assert_array_equal(
-        to_probabilities(logits, "sigmoid"), np.array([[0, 0.5, 1 / (1 + np.exp(-3.5))], [1, 1, np.exp(-90)]], np.float32)
+        to_probabilities(logits, "sigmoid"),
+        np.array([[0, 0.5, 1 / (1 + np.exp(-3.5))], [1, 1, np.exp(-90)]], np.float32),
     )
     expected = np.exp(wide) / np.exp(wide).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(to_probabilities(logits, "softmax"), expected.astype(np.float32), rtol=1e-6)

@@ -1,9 +1,12 @@
+import errno
+import os
 import threading
 
 import pytest
 
 from softlabels import StoreError
-from softlabels.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt
+from softlabels.errors import StorageFullError
+from softlabels.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt, standing_receipt
 from softlabels.storage import LocalStorage
 
 
@@ -62,12 +65,47 @@ def test_an_unfinished_write_is_not_listed(tmp_path) -> None:
 
 def test_the_first_receipt_commits_and_stands(tmp_path) -> None:
     storage = LocalStorage(tmp_path)
-    assert commit_shard(storage, b"one", receipt("1" * 64, 3)) == "committed"
-    assert commit_shard(storage, b"one", receipt("1" * 64, 3)) == "equal"
-    assert commit_shard(storage, b"two", receipt("2" * 64, 3)) == "different"
+    one, two = receipt("1" * 64, 3), receipt("2" * 64, 3)
+    assert commit_shard(storage, b"one", one) == ("committed", one)
+    assert commit_shard(storage, b"one", one) == ("equal", one)
+    assert commit_shard(storage, b"two", two) == ("different", one)
+    assert commit_shard(storage, b"two", two, replacing="another receipt") == ("different", one)
     standing = read_receipt(storage, latest_receipt_keys(storage)[3])
     assert standing == receipt("1" * 64, 3)
     assert storage.get(standing.file) == b"one"
+
+
+def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:
+    storage = LocalStorage(tmp_path)
+    one, two, three = (receipt(digit * 64, 3) for digit in "123")
+    commit_shard(storage, b"one", one)
+    assert commit_shard(storage, b"two", two, replacing=one.identity) == ("committed", two)
+    assert commit_shard(storage, b"333", three, replacing=one.identity) == ("different", two)
+    assert standing_receipt(storage, 3) == two
+
+
+def test_what_killed_writers_left_behind_is_swept_when_it_is_old(tmp_path) -> None:
+    storage = LocalStorage(tmp_path)
+    for name in ("named", "orphan", "young"):
+        storage.put(f"shards/{name}", b"1")
+    (tmp_path / "shards" / ".tmp-9").write_bytes(b"half")
+    for name in ("named", "orphan", ".tmp-9"):
+        os.utime(tmp_path / "shards" / name, (0, 0))
+    assert storage.sweep("shards", {"shards/named"}, older_than_s=3600) == 2
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["named", "young"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_to_be_full_and_leaves_no_trace(tmp_path, monkeypatch, number: int) -> None:
+    storage = LocalStorage(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(number, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFullError, match="No space left on device while writing a/x; make room"):
+        storage.put("a/x", b"1")
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_the_highest_generation_counts(tmp_path) -> None:

@@ -6,7 +6,7 @@ from conftest import Corpus
 
 import pipeline
 import softlabels
-from pipeline import LabelOptions
+from pipeline import LabelOptions, RunOptions
 from softlabels import StoreError
 
 
@@ -16,7 +16,7 @@ def store(corpus: Corpus) -> softlabels.SoftLabelStore:
         corpus.manifest,
         corpus.folder / "store",
         teacher="standin:teacher",
-        jobs=1,
+        options=RunOptions(backend="sequential"),
         labelling=LabelOptions(shard_windows=4),
     )
     return softlabels.open(corpus.folder / "store")

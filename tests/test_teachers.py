@@ -8,7 +8,7 @@ from conftest import Corpus
 
 import pipeline
 import softlabels
-from pipeline import TeacherChoice
+from pipeline import RunOptions, TeacherChoice
 from pipeline.teachers import load_teacher
 from pipeline.teachers.birdnet import find_birdnet
 from softlabels import TeacherError
@@ -54,7 +54,7 @@ def choice(models: Path, model: str = "waveform.tflite", labels: str = "labels.t
 @pytest.mark.parametrize("portable", [False, True])
 def test_any_waveform_model_can_be_the_teacher(corpus: Corpus, models: Path, portable: bool) -> None:
     teacher = choice(models, portable=portable)
-    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, jobs=1)
+    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, options=RunOptions(backend="sequential"))
     assert summary.labelled == 14
     store = softlabels.open(corpus.folder / "store")
     assert (store.activation, store.spec.teacher, store.spec.portable) == ("softmax", "waveform", portable)

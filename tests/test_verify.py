@@ -10,7 +10,7 @@ from conftest import Corpus, run_cli, shard_bytes
 
 import pipeline
 import softlabels
-from pipeline import LabelOptions
+from pipeline import LabelOptions, RunOptions
 from pipeline.cli import main
 from pipeline.regenerate import regenerate
 from pipeline.verify import verify
@@ -25,7 +25,7 @@ def store(corpus: Corpus) -> softlabels.SoftLabelStore:
         corpus.manifest,
         corpus.folder / "store",
         teacher="standin:teacher",
-        jobs=1,
+        options=RunOptions(backend="sequential"),
         labelling=LabelOptions(shard_windows=4),
     )
     return softlabels.open(corpus.folder / "store")

@@ -1,0 +1,208 @@
+"""Everything before the first window is scored: settings, probes, plan; and the store that holds them."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import softlabels
+from pipeline.card import dataset_card
+from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
+from pipeline.probe import probe_files
+from pipeline.teachers import Teacher, TeacherChoice, load_teacher
+from softlabels.errors import ManifestError, StoreError
+from softlabels.manifest import Clip, read_manifest
+from softlabels.planned import PlannedClip, encode_plan, plan_table
+from softlabels.spec import LabelSpec, Layout
+from softlabels.storage import LocalStorage
+from softlabels.store import SoftLabelStore
+from softlabels.windows import WindowSpec
+
+PROBE_CACHE = "probe_cache.jsonl"
+DEFAULT_MIN_PROBABILITY = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """What the user may choose that changes bytes; None means the store's own setting, or the default."""
+
+    overlap_s: float | None = None
+    layout: Layout | None = None
+    min_probability: float | None = None
+    shard_windows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """Everything decided before the first window is scored.
+
+    new: the clips to plan, packed into shards; store: the one to go on with, None to make one.
+    waiting: why files could not even be probed; their clips are left for a later run.
+    """
+
+    clips: list[Clip]
+    root: Path
+    teacher: Teacher
+    choice: TeacherChoice
+    spec: LabelSpec
+    new: list[PlannedClip]
+    store: SoftLabelStore | None
+    waiting: tuple[str, ...]
+
+
+def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Path]:
+    """The clips of a manifest, and the folder that their paths are relative to."""
+    if not isinstance(manifest, list):
+        return read_manifest(manifest), Path(root) if root is not None else Path(manifest).resolve().parent
+    if root is None:
+        raise ValueError("root: clips that come from no file need the folder their paths are relative to")
+    return manifest, Path(root)
+
+
+def prepare(
+    clips: list[Clip],
+    root: Path,
+    store: str | Path,
+    choice: TeacherChoice,
+    labelling: LabelOptions,
+    *,
+    jobs: int,
+    on_probed: Callable[[int, int], None] = lambda files, total: None,
+) -> Preparation:
+    """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
+
+    Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
+    """
+    if not root.is_dir():
+        raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
+    existing = _existing_store(Path(store))
+    teacher = load_teacher(choice)
+    spec = _spec(teacher, choice, labelling, existing)
+    files = len({clip.path for clip in clips})
+    probes = probe_files(
+        root,
+        (clip.path for clip in clips),
+        cache=Path(store) / PROBE_CACHE,
+        jobs=jobs,
+        on_probed=lambda done: on_probed(done, files),
+    )
+    waiting = tuple(probe.trouble for probe in probes.values() if probe.trouble)
+    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in clips if not probes[clip.path].trouble]
+    new = _new_clips(laid_out, existing)
+    if existing is None and labelling.shard_windows is None:
+        shard_windows = default_shard_windows(sum(clip.windows for clip in new))
+        spec = dataclasses.replace(spec, shard_windows=shard_windows)
+    first_shard = existing.planned_shards if existing is not None else 0
+    packed = pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
+    return Preparation(
+        clips=clips, root=root, teacher=teacher, choice=choice, spec=spec, new=packed, store=existing, waiting=waiting
+    )
+
+
+def _existing_store(path: Path) -> SoftLabelStore | None:
+    """The store to go on with, or None. Raises: StoreError: the folder is something else."""
+    if (path / "store.json").is_file():
+        return softlabels.open(path)
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"store '{path}': expected a folder, got a file; name another one with -o")
+    foreign = {entry.name for entry in path.iterdir()} - {PROBE_CACHE} if path.is_dir() else set()
+    if any(not name.startswith(".tmp-") and name not in ("classes.txt", "README.md", "plan") for name in foreign):
+        raise StoreError(
+            f"store '{path}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name another "
+            "folder with -o"
+        )
+    return None
+
+
+def _spec(
+    teacher: Teacher, choice: TeacherChoice, labelling: LabelOptions, existing: SoftLabelStore | None
+) -> LabelSpec:
+    """The settings of this run. Raises: StoreError: the store was made with others."""
+    layout = labelling.layout or (existing.spec.layout if existing is not None else "dense")
+    if layout == "dense" and labelling.min_probability is not None:
+        raise ValueError("--min-probability goes with --layout sparse; a dense store keeps every probability")
+    if layout == "sparse":
+        stored = existing.spec.min_probability if existing is not None else 0.0
+        min_probability = labelling.min_probability or stored or DEFAULT_MIN_PROBABILITY
+    else:
+        min_probability = 0.0
+    if labelling.overlap_s is None and existing is not None:
+        window = existing.spec.window
+    else:
+        window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
+    spec = LabelSpec(
+        teacher=teacher.name,
+        teacher_digest=teacher.digest,
+        class_digest=teacher.classes.digest,
+        activation=teacher.activation,
+        window=window,
+        shard_windows=labelling.shard_windows or (existing.spec.shard_windows if existing is not None else 1),
+        batch_size=teacher.batch_size,
+        portable=choice.portable,
+        layout=layout,
+        min_probability=min_probability,
+    )
+    if existing is not None and spec != existing.spec:
+        raise StoreError(
+            f"store '{existing.storage}' was made with other settings: "
+            f"{'; '.join(existing.spec.differences(spec))}; use those, or label into another store with -o"
+        )
+    return spec
+
+
+def _new_clips(laid_out: list[PlannedClip], existing: SoftLabelStore | None) -> list[PlannedClip]:
+    """The clips that no plan has yet, or that are quarantined and may be better now.
+
+    Raises: StoreError: the audio or the stretch of a labelled clip has changed.
+    """
+    if existing is None:
+        return laid_out
+    planned, labelled = existing.planned_by_clip(), existing.labelled_clips()
+    new, changed = [], []
+    for clip in laid_out:
+        before = planned.get(clip.clip_id)
+        if before is None or (before.reason and not clip.reason):
+            new.append(clip)
+        elif not before.reason and not clip.reason and _identity(before) != _identity(clip):
+            if clip.clip_id in labelled:
+                changed.append(clip.clip_id)
+            else:
+                new.append(clip)  # all that it was is quarantined
+    if changed:
+        raise StoreError(
+            f"store '{existing.storage}': the audio, start_s or end_s of {len(changed)} labelled clips has changed: "
+            f"{', '.join(map(repr, changed[:10]))}; restore them, give them new clip_ids, or label into another "
+            "store with -o"
+        )
+    return new
+
+
+def _identity(clip: PlannedClip) -> tuple[int, int, str]:
+    return clip.start, clip.end, clip.sha256
+
+
+def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
+    """Make the store, or extend it, so that it holds the plan; returns it opened."""
+    storage = LocalStorage(path)
+    if prepared.store is None:
+        header = {
+            "format_version": prepared.spec.format_version,
+            "fingerprint": prepared.spec.fingerprint(),
+            "spec": prepared.spec.to_json(),
+        }
+        storage.put("classes.txt", prepared.teacher.classes.to_text().encode())
+        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher).encode())
+        storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
+    if prepared.new:
+        number = 1 + (len(prepared.store.plans) if prepared.store is not None else 0)
+        data = encode_plan(plan_table(prepared.new))
+        key = f"plan/{number:04d}.parquet"
+        if not storage.put_if_absent(key, data) and storage.get(key) != data:
+            raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
+    hints = {"audio_root": str(prepared.root.resolve()), "teacher": dataclasses.asdict(prepared.choice)}
+    storage.put("run.json", json.dumps(hints, indent=2).encode() + b"\n")
+    store = softlabels.open(path)
+    if store.spec != prepared.spec:
+        raise StoreError(f"store '{path}': another run made it at the same time with other settings; run again")
+    return store

@@ -1,0 +1,150 @@
+"""Rounds of labelling: whatever happens to workers, every shard ends committed, put off, or in a reported failure.
+
+A pool works on all shards. When it breaks (a worker died, or one hung), the shards that may have been in its
+hands are done again one at a time, each in a process of its own. A shard that loses its process twice is cut in
+halves until single clips are left; a clip is blamed only if it loses its process alone, twice, each time right
+after that same process scored a control window. The blamed clips are quarantined and the rest of the shard commits.
+"""
+
+import dataclasses
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from pipeline.lane import InlineLane, ProcessLane, WorkerLost
+from pipeline.worker import ShardStatus, ShardTask, check_worker, label_and_commit, label_only
+from softlabels.planned import PlannedClip
+
+TRIES = 2
+START_S, WINDOW_S = 600, 10  # the time limit of a shard, far beyond what any teacher needs
+
+
+class PoolBroke(Exception):
+    """The pool cannot go on; the message says why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Rounds:
+    """Labels tasks until none is left.
+
+    workers: processes at once; 0 labels right here, without a process.
+    timeout_s: time limit of a shard; None is by its number of windows.
+    on_status: called with what became of each shard.
+    """
+
+    workers: int
+    timeout_s: float | None
+    on_status: Callable[[ShardStatus], None]
+
+    def run(self, tasks: list[ShardTask]) -> None:
+        """Raises: TeacherError, StorageFullError: what would stop every shard."""
+        todo = {task.shard: task for task in tasks}
+        lane = ProcessLane() if self.workers else InlineLane()
+        try:
+            while todo:
+                for shard in self._round(todo, lane):
+                    self.on_status(self._settle(todo.pop(shard), lane))
+        finally:
+            lane.close()
+
+    def _round(self, todo: dict[int, ShardTask], lane: ProcessLane | InlineLane) -> list[int]:
+        """Label what goes well, taking it out of `todo`; returns the shards that need to be looked at alone."""
+        suspects = []
+        try:
+            for status in self._statuses(list(todo.values()), lane):
+                if status.outcome == "failed":
+                    suspects.append(status.shard)
+                else:
+                    del todo[status.shard]
+                    self.on_status(status)
+        except (PoolBroke, WorkerLost):
+            # At most two tasks a worker had been handed out, the first ones that did not come back.
+            suspects = list(todo)[: max(1, 2 * self.workers)]
+        return suspects
+
+    def _statuses(self, tasks: list[ShardTask], lane: ProcessLane | InlineLane) -> Iterator[ShardStatus]:
+        workers = min(self.workers, len(tasks))
+        if workers <= 1:  # joblib would run a single job in this process
+            for task in tasks:
+                yield lane.call(label_and_commit, task, timeout_s=self._limit(task))
+            return
+        parallel = joblib.Parallel(
+            n_jobs=workers,
+            backend="loky",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="2*n_jobs",
+            timeout=max(map(self._limit, tasks)),
+        )
+        try:
+            yield from parallel(joblib.delayed(label_and_commit)(task) for task in tasks)
+        except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
+            raise PoolBroke(str(e)) from e
+
+    def _settle(self, task: ShardTask, lane: ProcessLane | InlineLane) -> ShardStatus:
+        """One shard on its own: committed, or committed without the clips that are to blame, or put off."""
+        for _ in range(TRIES):
+            status, lost = self._try(lane, label_and_commit, task)
+            if status is not None and status.outcome != "failed":
+                return status
+            lost = lost or status.message
+        blamed: dict[str, str] = {}
+        try:
+            self._find(task, list(task.clips), lane, blamed)
+        except WorkerLost as e:
+            return put_off(task, f"a control window failed too, so no clip is blamed: {e}")
+        clips = tuple(_blame(clip, blamed.get(clip.clip_id, "")) for clip in task.clips)
+        status, lost_again = self._try(lane, label_and_commit, dataclasses.replace(task, clips=clips))
+        if status is None or status.outcome == "failed":
+            return put_off(task, f"no single clip is to blame: {lost_again or lost}")
+        return status
+
+    def _find(
+        self, task: ShardTask, clips: list[PlannedClip], lane: ProcessLane | InlineLane, blamed: dict[str, str]
+    ) -> None:
+        """Find the clips that cannot be labelled, by halves."""
+        part = dataclasses.replace(task, clips=tuple(clips))
+        if len(clips) == 1:
+            losses = [self._lost_after_control(part, lane) for _ in range(TRIES)]
+            if all(losses):
+                blamed[clips[0].clip_id] = losses[-1]
+        elif self._try(lane, label_only, part)[1]:
+            half = len(clips) // 2
+            self._find(task, clips[:half], lane, blamed)
+            self._find(task, clips[half:], lane, blamed)
+
+    def _lost_after_control(self, task: ShardTask, lane: ProcessLane | InlineLane) -> str:
+        """How a fresh worker is lost on this one clip, "" if it is not. Raises: WorkerLost: on the control."""
+        lane.close()
+        lane.call(check_worker, task, timeout_s=self._limit(task))
+        return self._try(lane, label_only, task)[1]
+
+    def _try(
+        self, lane: ProcessLane | InlineLane, function: Callable, task: ShardTask
+    ) -> tuple[ShardStatus | None, str]:
+        """(status, "") or (None, how the worker was lost); a label_only that raised counts as lost."""
+        try:
+            status = lane.call(function, task, timeout_s=self._limit(task))
+        except WorkerLost as e:
+            return None, str(e)
+        return status, status.message if status.outcome == "failed" else ""
+
+    def _limit(self, task: ShardTask) -> float:
+        windows = sum(clip.windows for clip in task.clips)
+        return START_S + WINDOW_S * windows if self.timeout_s is None else self.timeout_s
+
+
+def put_off(task: ShardTask, message: str) -> ShardStatus:
+    """The status of a shard that is left for a later run."""
+    planned = sum(clip.windows for clip in task.clips)
+    return ShardStatus(
+        shard=task.shard, planned=planned, rows=0, quarantined=0, size=0, outcome="deferred", message=message
+    )
+
+
+def _blame(clip: PlannedClip, how: str) -> PlannedClip:
+    reason, _, detail = how.partition(": ")
+    return dataclasses.replace(clip, reason=reason, detail=detail) if how else clip
