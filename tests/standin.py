@@ -85,7 +85,7 @@ def poisoned() -> Poisoned:
 
 
 class DiesOnce(StandIn):
-    """Is killed the first time a window begins with 0.75, as by an operator; the file named in STANDIN_ONCE remembers."""
+    """Is killed the first time a window begins with 0.75, as by an operator; the file STANDIN_ONCE remembers."""
 
     digest = hashlib.sha256(b"dies once").hexdigest()
 

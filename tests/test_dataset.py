@@ -16,7 +16,11 @@ from softlabels.window_audio import WindowAudio
 @pytest.fixture
 def labels(corpus: Corpus):
     pipeline.run(
-        corpus.manifest, corpus.folder / "store", teacher="standin:teacher", options=RunOptions(backend="sequential"), labelling=LabelOptions(overlap_s=0.02)
+        corpus.manifest,
+        corpus.folder / "store",
+        teacher="standin:teacher",
+        options=RunOptions(backend="sequential"),
+        labelling=LabelOptions(overlap_s=0.02),
     )
     return softlabels.open(corpus.folder / "store").join(corpus.manifest)
 

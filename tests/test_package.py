@@ -23,9 +23,9 @@ def test_importing_softlabels_is_fast_and_loads_no_framework() -> None:
 
 
 def test_opening_a_store_and_joining_load_no_framework(birdnet_store) -> None:
+    store, manifest = str(birdnet_store.storage.root), str(REPOSITORY / "data_manifest.csv")
     done = python(
-        "import sys, softlabels\n"
-        f"labels = softlabels.open({str(birdnet_store.storage.root)!r}).join({str(REPOSITORY / 'data_manifest.csv')!r})\n"
+        f"import sys, softlabels\nlabels = softlabels.open({store!r}).join({manifest!r})\n"
         "print(len(labels), {'tensorflow', 'keras'} & set(sys.modules))"
     )
     assert done.stdout.endswith("set()\n"), done.stderr

@@ -75,9 +75,10 @@ def test_a_run_killed_right_after_planning_goes_on_with_its_plan(corpus: Corpus,
     def killed(self, jobs: int) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("pipeline.supervisor._Shift.work", killed)
-        run(corpus)
+        with pytest.raises(KeyboardInterrupt):
+            run(corpus)
     assert len(softlabels.open(corpus.folder / "store")) == 0
     assert run(corpus, labelling=None).labelled == 14
     run(corpus, "calm")

@@ -54,7 +54,8 @@ def choice(models: Path, model: str = "waveform.tflite", labels: str = "labels.t
 @pytest.mark.parametrize("portable", [False, True])
 def test_any_waveform_model_can_be_the_teacher(corpus: Corpus, models: Path, portable: bool) -> None:
     teacher = choice(models, portable=portable)
-    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, options=RunOptions(backend="sequential"))
+    here = RunOptions(backend="sequential")
+    summary = pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, options=here)
     assert summary.labelled == 14
     store = softlabels.open(corpus.folder / "store")
     assert (store.activation, store.spec.teacher, store.spec.portable) == ("softmax", "waveform", portable)
@@ -66,7 +67,7 @@ def test_any_waveform_model_can_be_the_teacher(corpus: Corpus, models: Path, por
     [
         ({"model": "text.tflite"}, r"text\.tflite': expected a TFLite file"),
         ({"model": "none.tflite"}, "cannot be read: No such file"),
-        ({"model": "image.tflite"}, r"expected one float32 waveform input \(batch, samples\), got float32 \[1, 8, 8, 3\]"),
+        ({"model": "image.tflite"}, r"one float32 waveform input \(batch, samples\), got float32 \[1, 8, 8, 3\]"),
         ({"model": "batch4.tflite"}, r"expected a batch of 1, got \[4, 800\]"),
         ({"labels": "four.txt"}, "3 outputs, but the labels name 4 classes"),
         ({"labels": "twice.txt"}, "'A a_x' is given 2 times"),

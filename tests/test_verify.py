@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import Corpus, run_cli, shard_bytes
+from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 
 import pipeline
 import softlabels
@@ -77,7 +77,7 @@ def test_every_shard_can_be_regenerated_under_other_jobs_folder_locale_zone_and_
     before = shard_bytes(store.storage.root)
     for path in (store.storage.root / "shards").iterdir():
         path.unlink()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "tests"), str(REPOSITORY)]))
     for name, value in {"LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7"}.items():
         monkeypatch.setenv(name, value)
     shards = [word for shard in range(4) for word in ("--shard", shard)]
