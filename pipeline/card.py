@@ -1,5 +1,8 @@
 """The README.md inside a store: what it holds, for whoever opens the folder years later."""
 
+import importlib.metadata
+import re
+
 from pipeline.teachers import Teacher
 from softlabels.spec import LabelSpec
 
@@ -37,3 +40,19 @@ def dataset_card(spec: LabelSpec, teacher: Teacher) -> str:
         layout=spec.layout,
         notice=teacher.notice,
     )
+
+
+def requirements() -> str:
+    """Everything installed here that softlabels needs, with exact versions, for whoever makes a shard again."""
+    pinned: dict[str, str] = {}
+    todo = ["softlabels"]
+    while todo:
+        try:
+            found = importlib.metadata.distribution(todo.pop())
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an extra, or a requirement of another platform
+        name = found.name.lower().replace("_", "-")
+        if name not in pinned:
+            pinned[name] = found.version
+            todo += [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in found.requires or () if "extra ==" not in line]
+    return "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))

@@ -29,6 +29,7 @@ from pipeline.regenerate import regenerate
 from pipeline.supervisor import RunOptions, RunSummary, run
 from pipeline.teachers import TeacherChoice
 from pipeline.verify import verify
+from softlabels.audio import DEFAULT_BUDGET, AudioBudget
 from softlabels.errors import ManifestError, SoftLabelsError, StorageFullError
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
@@ -139,6 +140,12 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     job.add_argument("--strict", action="store_true", help="refuse a machine that rounds differently from the store's")
     job.add_argument("--timeout", type=float, metavar="SECONDS", help="of a shard, default 600 and 10 a window")
     job.add_argument("--backend", choices=["loky", "sequential"], default="loky", help="processes, or all in this one")
+    budget = run.add_argument_group("audio budget (a file that asks for more is quarantined)")
+    budget.add_argument("--max-hours", type=float, default=DEFAULT_BUDGET.max_hours, metavar="H", help="default 25")
+    budget.add_argument("--max-gigabytes", type=float, default=DEFAULT_BUDGET.max_bytes / 1e9, help="default 16")
+    budget.add_argument("--max-channels", type=int, default=DEFAULT_BUDGET.max_channels, metavar="N", help="default 16")
+    budget.add_argument("--min-rate", type=int, default=DEFAULT_BUDGET.min_rate_hz, metavar="HZ", help="default 8000")
+    budget.add_argument("--max-rate", type=int, default=DEFAULT_BUDGET.max_rate_hz, metavar="HZ", help="default 384000")
     job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
 
 
@@ -230,11 +237,20 @@ def _run(args: argparse.Namespace) -> int:
         retry_quarantined=args.retry_quarantined,
         strict=args.strict,
         timeout_s=args.timeout,
+        budget=AudioBudget(
+            max_hours=args.max_hours,
+            max_channels=args.max_channels,
+            min_rate_hz=args.min_rate,
+            max_rate_hz=args.max_rate,
+            max_bytes=round(args.max_gigabytes * 1e9),
+        ),
     )
     with RunConsole() as console:
         if args.dry_run:
             on_probed = console.events.on_probe
-            prepared = prepare(clips, root, args.store, choice, labelling, jobs=args.jobs, on_probed=on_probed)
+            prepared = prepare(
+                clips, root, args.store, choice, labelling, jobs=args.jobs, budget=options.budget, on_probed=on_probed
+            )
             expected = forecast(prepared, jobs=args.jobs)
         else:
             summary = run(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import softlabels
-from pipeline.card import dataset_card
+from pipeline.card import dataset_card, requirements
 from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.probe import probe_files
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
+from softlabels.audio import DEFAULT_BUDGET, AudioBudget
 from softlabels.errors import ManifestError, StoreError
 from softlabels.manifest import Clip, read_manifest
 from softlabels.planned import PlannedClip, encode_plan, plan_table
@@ -68,6 +69,7 @@ def prepare(
     labelling: LabelOptions,
     *,
     jobs: int,
+    budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
@@ -84,6 +86,7 @@ def prepare(
         root,
         (clip.path for clip in clips),
         cache=Path(store) / PROBE_CACHE,
+        budget=budget,
         jobs=jobs,
         on_probed=lambda done: on_probed(done, files),
     )
@@ -107,7 +110,10 @@ def _existing_store(path: Path) -> SoftLabelStore | None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"store '{path}': expected a folder, got a file; name another one with -o")
     foreign = {entry.name for entry in path.iterdir()} - {PROBE_CACHE} if path.is_dir() else set()
-    if any(not name.startswith(".tmp-") and name not in ("classes.txt", "README.md", "plan") for name in foreign):
+    if any(
+        not name.startswith(".tmp-") and name not in ("classes.txt", "requirements.txt", "README.md", "plan")
+        for name in foreign
+    ):
         raise StoreError(
             f"store '{path}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name another "
             "folder with -o"
@@ -192,6 +198,7 @@ def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
             "spec": prepared.spec.to_json(),
         }
         storage.put("classes.txt", prepared.teacher.classes.to_text().encode())
+        storage.put("requirements.txt", requirements().encode())
         storage.put("README.md", dataset_card(prepared.spec, prepared.teacher).encode())
         storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
     if prepared.new:

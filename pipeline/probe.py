@@ -14,7 +14,7 @@ from pathlib import Path
 
 import joblib
 
-from softlabels.audio import audio_os_error, probe_audio
+from softlabels.audio import DEFAULT_BUDGET, AudioBudget, audio_os_error, probe_audio
 from softlabels.errors import AudioError, EnvironmentTrouble
 
 CHUNK_FILES = 512  # the cache is written after so many
@@ -45,6 +45,7 @@ def probe_files(
     paths: Iterable[str],
     *,
     cache: Path | None = None,
+    budget: AudioBudget = DEFAULT_BUDGET,
     jobs: int = 1,
     on_probed: Callable[[int], None] = lambda files: None,
 ) -> dict[str, FileProbe]:
@@ -54,6 +55,7 @@ def probe_files(
       root: the audio root; links may not lead out of it.
       paths: relative to it.
       cache: a JSON-lines file to read and extend; None probes everything.
+      budget: how much a file may ask for.
       jobs: threads.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
@@ -65,20 +67,21 @@ def probe_files(
     todo = [path for path in paths if path not in probes]
     for first in range(0, len(todo), CHUNK_FILES):
         chunk = todo[first : first + CHUNK_FILES]
-        found = joblib.Parallel(n_jobs=jobs, backend="threading")(joblib.delayed(probe_file)(root, p) for p in chunk)
+        parallel = joblib.Parallel(n_jobs=jobs, backend="threading")
+        found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
         probes |= {probe.path: probe for probe in found}
         _extend_cache(cache, found)
         on_probed(len(chunk))
     return probes
 
 
-def probe_file(root: Path, path: str) -> FileProbe:
+def probe_file(root: Path, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> FileProbe:
     """Probe one file; what is wrong with it is in the result."""
     full = root / path
     try:
         if not full.resolve().is_relative_to(root.resolve()):
             raise AudioError(f"outside-root: '{path}' leads out of the audio root")
-        info = probe_audio(full)
+        info = probe_audio(full, budget=budget)
         stat = full.stat()
         sha256 = file_sha256(full)
     except AudioError as e:

@@ -15,6 +15,7 @@ from pipeline.prepare import LabelOptions, Preparation, prepare, read_clips, wri
 from pipeline.rounds import Rounds
 from pipeline.teachers import Teacher, TeacherChoice
 from pipeline.worker import ShardStatus, ShardTask, check_teacher
+from softlabels.audio import DEFAULT_BUDGET, AudioBudget
 from softlabels.errors import StorageFullError, StoreError
 from softlabels.index import LABELLED, QUARANTINED
 from softlabels.manifest import Clip
@@ -36,6 +37,7 @@ class RunOptions:
     retry_quarantined: try permanent faults again too, not only transient ones.
     strict: refuse to add to a store that another numerics class made.
     timeout_s: time limit of a shard; None is far beyond what any teacher needs.
+    budget: how much an audio file may ask for; one that asks for more is quarantined.
     """
 
     jobs: int = -1
@@ -44,6 +46,7 @@ class RunOptions:
     retry_quarantined: bool = False
     strict: bool = False
     timeout_s: float | None = None
+    budget: AudioBudget = DEFAULT_BUDGET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ def run(
         TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
         labelling or LabelOptions(),
         jobs=jobs,
+        budget=options.budget,
         on_probed=events.on_probe,
     )
     opened = write_plan(Path(store), prepared)

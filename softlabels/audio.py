@@ -21,7 +21,6 @@ from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.windows import rescale_samples
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
-MAX_HOURS, MAX_CHANNELS, MIN_RATE_HZ, MAX_RATE_HZ, MAX_BYTES = 25, 16, 8_000, 384_000, 16 * 10**9
 ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
     {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
     | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
@@ -48,22 +47,47 @@ class AudioInfo:
     channels: int
 
 
-def probe_audio(path: str | Path) -> AudioInfo:
-    """Read what a file is, within the budgets above, before anything large is allocated.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioBudget:
+    """How much a file may ask for: a 1 Hz header blows up 48,000 times, an hour of silence is half a megabyte."""
+
+    max_hours: float = 25
+    max_channels: int = 16
+    min_rate_hz: int = 8_000
+    max_rate_hz: int = 384_000
+    max_bytes: int = 16 * 10**9
+
+    def check(self, rate_hz: int, channels: int, frames: int) -> None:
+        """Raises: AudioError: bad-rate, too-many-channels, too-long."""
+        if not self.min_rate_hz <= rate_hz <= self.max_rate_hz:
+            raise AudioError(f"bad-rate: {rate_hz} Hz, expected {self.min_rate_hz} to {self.max_rate_hz} Hz")
+        if not 1 <= channels <= self.max_channels:
+            raise AudioError(f"too-many-channels: {channels}, expected 1 to {self.max_channels}")
+        if frames > self.max_hours * 3600 * rate_hz:
+            raise AudioError(f"too-long: {frames / rate_hz / 3600:.1f} h, the budget is {self.max_hours:g} h")
+
+
+DEFAULT_BUDGET = AudioBudget()
+
+
+def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> AudioInfo:
+    """Read what a file is, before anything large is allocated.
 
     Raises: AudioError: missing, unreadable, empty, unsupported-container, bad-rate, too-many-channels,
       too-long.
     """
-    container = _container(path)
+    container, size = _container(path)
+    if size > budget.max_bytes:
+        raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
     if container == "m4a":
         rate_hz, channels = _m4a_format(path)
         frames = None
     else:
         with _open_soundfile(path) as file:
             rate_hz, channels, frames = file.samplerate, file.channels, file.frames
-    _check_budgets(rate_hz, channels, frames or 0)
+    budget.check(rate_hz, channels, frames or 0)
     if frames is None or container == "mp3":  # their headers do not know; only decoding tells
-        frames = _count_frames(path, container, rate_hz)
+        frames = _count_frames(path, container, rate_hz, budget)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
@@ -100,7 +124,8 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
-def _container(path: str | Path) -> Container:
+def _container(path: str | Path) -> tuple[Container, int]:
+    """What the first bytes say, and the size in bytes."""
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -109,11 +134,9 @@ def _container(path: str | Path) -> Container:
         raise audio_os_error(path, e) from e
     if not head:
         raise AudioError("empty: the file has 0 bytes")
-    if size > MAX_BYTES:
-        raise AudioError(f"too-long: {size} bytes, the budget is {MAX_BYTES}")
     for pattern, container in _MAGIC:
         if re.match(pattern, head, re.DOTALL):
-            return container
+            return container, size
     raise AudioError(
         f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
     )
@@ -128,20 +151,11 @@ def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
     return AudioError(f"unreadable: '{path}': {e.strerror or e}")
 
 
-def _check_budgets(rate_hz: int, channels: int, frames: int) -> None:
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise AudioError(f"bad-rate: {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError(f"too-many-channels: {channels}, expected 1 to {MAX_CHANNELS}")
-    if frames > MAX_HOURS * 3600 * rate_hz:
-        raise AudioError(f"too-long: {frames / rate_hz / 3600:.1f} h, the budget is {MAX_HOURS} h")
-
-
-def _count_frames(path: str | Path, container: Container, rate_hz: int) -> int:
+def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: AudioBudget) -> int:
     frames = 0
     for block in _decode(path, container, first_frame=0):
         frames += len(block)
-        _check_budgets(rate_hz, block.shape[1], frames)
+        budget.check(rate_hz, block.shape[1], frames)
     return frames
 
 
@@ -235,10 +249,41 @@ def _mono(block: np.ndarray) -> np.ndarray:
 
 
 def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    """Resample a stream. A NaN or infinite sample stays one, and spoils nothing around it.
+
+    The filter would smear it over everything that follows, so it goes in as silence and comes out as NaN.
+    """
     resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    spoiled = _Spoiled(from_hz, to_hz)
     for block in blocks:
-        yield resampler.resample_chunk(block)
-    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield spoiled.restore(resampler.resample_chunk(spoiled.take_out(block)))
+    yield spoiled.restore(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+class _Spoiled:
+    """Remembers where samples that are not finite went in, until the same moment comes out at the other rate."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._from_hz, self._to_hz = from_hz, to_hz
+        self._in = self._out = 0  # samples seen so far
+        self._runs: list[tuple[int, int]] = []  # first output sample, and the one behind the last
+
+    def take_out(self, block: np.ndarray) -> np.ndarray:
+        bad = ~np.isfinite(block)
+        if bad.any():
+            edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
+            for first, behind in edges.reshape(-1, 2).tolist():
+                self._runs.append((first * self._to_hz // self._from_hz, -(-behind * self._to_hz // self._from_hz)))
+            block = np.where(bad, np.float32(0), block)
+        self._in += len(block)
+        return block
+
+    def restore(self, block: np.ndarray) -> np.ndarray:
+        start, self._out = self._out, self._out + len(block)
+        for first, behind in self._runs:
+            block[max(0, first - start) : max(0, behind - start)] = np.nan
+        self._runs = [run for run in self._runs if run[1] > self._out]
+        return block
 
 
 def _cut(blocks: Iterable[np.ndarray], start: int, stop: int, path: str | Path) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import soundfile
 import soxr
 
 from softlabels import AudioError
-from softlabels.audio import MAX_CHANNELS, AudioInfo, probe_audio, read_audio, stream_audio
+from softlabels.audio import DEFAULT_BUDGET, AudioBudget, AudioInfo, probe_audio, read_audio, stream_audio
 
 
 def noise(samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -92,7 +92,7 @@ def wav_header(*, rate_hz: int = 8000, channels: int = 1, data_bytes: int = 16) 
         (wav_header(data_bytes=0), "empty"),
         (wav_header(rate_hz=1) + bytes(16), "bad-rate"),
         (wav_header(rate_hz=10_000_000) + bytes(16), "bad-rate"),
-        (wav_header(channels=MAX_CHANNELS + 1, data_bytes=680) + bytes(680), "too-many-channels"),
+        (wav_header(channels=DEFAULT_BUDGET.max_channels + 1, data_bytes=680) + bytes(680), "too-many-channels"),
     ],
 )
 def test_a_file_that_cannot_be_used_has_a_reason(tmp_path, content: bytes | None, reason: str) -> None:
@@ -102,6 +102,41 @@ def test_a_file_that_cannot_be_used_has_a_reason(tmp_path, content: bytes | None
     with pytest.raises(AudioError) as caught:
         probe_audio(path)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        (AudioBudget(max_hours=0.01), "too-long"),
+        (AudioBudget(max_bytes=1000), "too-long"),
+        (AudioBudget(max_channels=1), "too-many-channels"),
+        (AudioBudget(min_rate_hz=16_001), "bad-rate"),
+        (AudioBudget(max_rate_hz=15_999), "bad-rate"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3"])
+def test_a_budget_is_checked_before_anything_is_decoded(tmp_path, name: str, budget: AudioBudget, reason: str) -> None:
+    soundfile.write(tmp_path / name, np.zeros((16_000 * 40, 2)), 16_000)
+    assert probe_audio(tmp_path / name).channels == 2
+    with pytest.raises(AudioError) as caught:
+        probe_audio(tmp_path / name, budget=budget)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000, 11_025])
+def test_a_sample_that_is_not_finite_stays_where_it_is_through_the_resampler(tmp_path, rate_hz: int) -> None:
+    samples = noise(200_000)
+    soundfile.write(tmp_path / "clean.wav", samples, 24_000, subtype="FLOAT")
+    samples[[70_000, 70_001, 131_072]] = np.nan, np.inf, -np.inf
+    soundfile.write(tmp_path / "spoiled.wav", samples, 24_000, subtype="FLOAT")
+    clean, spoiled = (read_audio(tmp_path / f"{name}.wav", rate_hz=rate_hz) for name in ("clean", "spoiled"))
+    assert len(spoiled) == len(clean)
+    bad = np.flatnonzero(~np.isfinite(spoiled)) / rate_hz
+    assert 2 <= len(bad) <= 8
+    assert np.all(np.min(np.abs(bad[:, None] - np.array([70_000, 70_001, 131_072]) / 24_000), axis=1) < 1.5 / 11_025)
+    away = np.abs(np.arange(len(clean)) / rate_hz - 131_072 / 24_000) > 0.05
+    away &= np.abs(np.arange(len(clean)) / rate_hz - 70_000 / 24_000) > 0.05
+    np.testing.assert_allclose(spoiled[away], clean[away], atol=1e-5)
 
 
 def test_a_directory_is_unreadable(tmp_path) -> None:

@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import Corpus, shard_bytes
+from conftest import REPOSITORY, Corpus, shard_bytes
 from standin import StandIn
 
 import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
 from pipeline.label import to_probabilities
+from pipeline.verify import verify
 from softlabels import ManifestError, StoreError, TeacherError
 from softlabels.audio import read_audio
 from softlabels.shard import round_probabilities
@@ -263,6 +266,36 @@ def test_receipts_say_what_was_heard_and_hold_no_clock_or_path(corpus: Corpus) -
     assert set(receipt["audio"]["c0"]) == {"file", "pcm"}
     assert str(corpus.folder) not in texts[0]["00000.g0.json"]
     assert receipt["environment"]["pyarrow"]
+
+
+def test_the_store_says_which_packages_made_it_and_lists_its_quarantine(corpus: Corpus) -> None:
+    (corpus.folder / "c1.wav").write_bytes(b"")
+    run(corpus)
+    pinned = dict(line.split("==") for line in (corpus.folder / "store" / "requirements.txt").read_text().splitlines())
+    assert {"softlabels", "numpy", "pyarrow", "soxr", "soundfile", "ai-edge-litert"} <= set(pinned)
+    rows = (corpus.folder / "store" / "quarantine.csv").read_text().splitlines()
+    assert rows == ["clip_id,first_window,windows,reason,detail", "c1,0,1,empty,the file has 0 bytes"]
+
+
+def test_two_runs_on_one_store_at_once_make_what_one_makes(corpus: Corpus) -> None:
+    for i in range(40):
+        corpus.write_audio(f"more/{i:02d}.wav", 0.3, seed=i)
+    rows = "".join(f"m{i:02d},more/{i:02d}.wav,,\n" for i in range(40))
+    corpus.write_manifest(corpus.manifest.read_text() + rows)
+    run(corpus, "calm")
+    code = (
+        "import sys, pipeline\n"
+        "pipeline.run(sys.argv[1], sys.argv[2], teacher='standin:teacher', "
+        "labelling=pipeline.LabelOptions(shard_windows=4), options=pipeline.RunOptions(backend='sequential'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "tests"), str(REPOSITORY)])}
+    command = [sys.executable, "-c", code, corpus.manifest, corpus.folder / "both"]
+    both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert shard_bytes(corpus.folder / "both") == shard_bytes(corpus.folder / "calm")
+    assert verify(softlabels.open(corpus.folder / "both"), jobs=1).good
 
 
 def test_clips_of_one_file_are_cut_where_the_manifest_says(corpus: Corpus) -> None:
