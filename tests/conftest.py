@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import pipeline
 import softlabels
 
 REPOSITORY = Path(__file__).parent.parent
@@ -50,6 +51,24 @@ def corpus(tmp_path: Path) -> Corpus:
         lines.append(f"c{i},c{i}.wav,{label},{'train' if i < 4 else 'test'}")
     made.write_manifest("\n".join(lines) + "\n")
     return made
+
+
+def label(corpus: Corpus, **labelling: object) -> softlabels.SoftLabelStore:
+    """The corpus labelled by the stand-in, in this process, four windows a shard unless told otherwise."""
+    pipeline.run(
+        corpus.manifest,
+        corpus.folder / "store",
+        teacher="standin:teacher",
+        labelling=pipeline.LabelOptions(**{"shard_windows": 4, **labelling}),
+        options=pipeline.RunOptions(backend="sequential"),
+    )
+    return softlabels.open(corpus.folder / "store")
+
+
+@pytest.fixture
+def store(corpus: Corpus) -> softlabels.SoftLabelStore:
+    """The six clips of `corpus`, 14 windows in four shards."""
+    return label(corpus)
 
 
 def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import soxr
-from conftest import Corpus
+from conftest import Corpus, label
 
-import pipeline
 import softlabels
-from pipeline import LabelOptions, RunOptions
 from softlabels import AudioError
 from softlabels.audio import read_audio
 from softlabels.window_audio import WindowAudio
@@ -15,14 +13,7 @@ from softlabels.window_audio import WindowAudio
 
 @pytest.fixture
 def labels(corpus: Corpus):
-    pipeline.run(
-        corpus.manifest,
-        corpus.folder / "store",
-        teacher="standin:teacher",
-        options=RunOptions(backend="sequential"),
-        labelling=LabelOptions(overlap_s=0.02),
-    )
-    return softlabels.open(corpus.folder / "store").join(corpus.manifest)
+    return label(corpus, overlap_s=0.02).join(corpus.manifest)
 
 
 def all_batches(dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -2,30 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Corpus
+from conftest import Corpus, label
 
-import pipeline
 import softlabels
-from pipeline import LabelOptions, RunOptions
 from softlabels import JoinError, StoreError
 
 CLASSES = ["Cus cus", "Aus aus_Alpha"]  # the student's: another order, one by scientific name only
-
-
-@pytest.fixture
-def store(corpus: Corpus) -> softlabels.SoftLabelStore:
-    return labelled(corpus)
-
-
-def labelled(corpus: Corpus) -> softlabels.SoftLabelStore:
-    pipeline.run(
-        corpus.manifest,
-        corpus.folder / "store",
-        teacher="standin:teacher",
-        options=RunOptions(backend="sequential"),
-        labelling=LabelOptions(shard_windows=4),
-    )
-    return softlabels.open(corpus.folder / "store")
 
 
 def test_every_row_meets_the_label_of_its_own_window(corpus: Corpus, store) -> None:
@@ -102,7 +84,7 @@ def test_windows_of_an_unfinished_store_are_missing(corpus: Corpus, store) -> No
 
 def test_quarantined_windows_are_left_out_and_counted(corpus: Corpus) -> None:
     (corpus.folder / "c0.wav").unlink()
-    store = labelled(corpus)
+    store = label(corpus)
     for missing in ("error", "drop", "hard"):
         labels = store.join(corpus.manifest, missing=missing)
         assert "c0" not in set(labels.keys.clip_id)

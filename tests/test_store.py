@@ -2,24 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import Corpus
 
-import pipeline
 import softlabels
-from pipeline import LabelOptions, RunOptions
 from softlabels import StoreError
-
-
-@pytest.fixture
-def store(corpus: Corpus) -> softlabels.SoftLabelStore:
-    pipeline.run(
-        corpus.manifest,
-        corpus.folder / "store",
-        teacher="standin:teacher",
-        options=RunOptions(backend="sequential"),
-        labelling=LabelOptions(shard_windows=4),
-    )
-    return softlabels.open(corpus.folder / "store")
 
 
 def test_a_store_says_what_it_is(store) -> None:

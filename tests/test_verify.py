@@ -8,27 +8,13 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 
-import pipeline
 import softlabels
-from pipeline import LabelOptions, RunOptions
 from pipeline.cli import main
 from pipeline.regenerate import regenerate
 from pipeline.verify import verify
 from softlabels.equivalence import compare_probabilities
 from softlabels.receipts import commit_generation
 from softlabels.shard import decode_shard, encode_shard
-
-
-@pytest.fixture
-def store(corpus: Corpus) -> softlabels.SoftLabelStore:
-    pipeline.run(
-        corpus.manifest,
-        corpus.folder / "store",
-        teacher="standin:teacher",
-        options=RunOptions(backend="sequential"),
-        labelling=LabelOptions(shard_windows=4),
-    )
-    return softlabels.open(corpus.folder / "store")
 
 
 def reopened(store: softlabels.SoftLabelStore) -> softlabels.SoftLabelStore:

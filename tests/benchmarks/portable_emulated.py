@@ -46,9 +46,8 @@ def main() -> int:
             native, native_s = label([], Path(folder) / f"{level}-native", level, args.clips)
             emulated, emulated_s = label([qemu, "-cpu", args.cpu], Path(folder) / f"{level}-old", level, args.clips)
             figures[level] = {"identical": native == emulated, "shards": len(native)}
-            print(
-                f"{level:<10}{'identical' if native == emulated else 'different':<12}{native_s:.0f} s, {emulated_s:.0f} s"
-            )
+            same = "identical" if native == emulated else "different"
+            print(f"{level:<10}{same:<12}{native_s:.0f} s natively, {emulated_s:.0f} s emulated")
     print(json.dumps({"good": figures["portable"]["identical"], "clips": args.clips, "cpu": args.cpu, **figures}))
     return 0 if figures["portable"]["identical"] else 1
 
