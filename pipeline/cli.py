@@ -216,40 +216,18 @@ def _run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     allowed = _parse_allowed(args.allow_quarantined)
     clips, root = _clips_and_root(args)
-    choice = TeacherChoice(
-        kind=args.teacher,
-        model=args.model,
-        labels=args.labels,
-        rate_hz=args.rate,
-        activation=args.activation,
-        outputs=args.outputs,
-        portable=args.portable,
-    )
-    labelling = LabelOptions(
-        overlap_s=args.overlap,
-        layout=args.layout,
-        min_probability=args.min_probability,
-        shard_windows=args.shard_windows,
-    )
-    options = RunOptions(
-        backend=args.backend,
-        on_error=args.on_error,
-        retry_quarantined=args.retry_quarantined,
-        strict=args.strict,
-        timeout_s=args.timeout,
-        budget=AudioBudget(
-            max_hours=args.max_hours,
-            max_channels=args.max_channels,
-            min_rate_hz=args.min_rate,
-            max_rate_hz=args.max_rate,
-            max_bytes=round(args.max_gigabytes * 1e9),
-        ),
-    )
+    choice, labelling, options = _teacher_choice(args), _label_options(args), _run_options(args)
     with RunConsole() as console:
         if args.dry_run:
-            on_probed = console.events.on_probe
             prepared = prepare(
-                clips, root, args.store, choice, labelling, jobs=args.jobs, budget=options.budget, on_probed=on_probed
+                clips,
+                root,
+                args.store,
+                choice,
+                labelling,
+                jobs=args.jobs,
+                budget=options.budget,
+                on_probed=console.events.on_probe,
             )
             expected = forecast(prepared, jobs=args.jobs)
         else:
@@ -268,6 +246,45 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
     return _exit_code(summary, allowed)
+
+
+def _teacher_choice(args: argparse.Namespace) -> TeacherChoice:
+    return TeacherChoice(
+        kind=args.teacher,
+        model=args.model,
+        labels=args.labels,
+        rate_hz=args.rate,
+        activation=args.activation,
+        outputs=args.outputs,
+        portable=args.portable,
+    )
+
+
+def _label_options(args: argparse.Namespace) -> LabelOptions:
+    return LabelOptions(
+        overlap_s=args.overlap,
+        layout=args.layout,
+        min_probability=args.min_probability,
+        shard_windows=args.shard_windows,
+    )
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    budget = AudioBudget(
+        max_hours=args.max_hours,
+        max_channels=args.max_channels,
+        min_rate_hz=args.min_rate,
+        max_rate_hz=args.max_rate,
+        max_bytes=round(args.max_gigabytes * 1e9),
+    )
+    return RunOptions(
+        backend=args.backend,
+        on_error=args.on_error,
+        retry_quarantined=args.retry_quarantined,
+        strict=args.strict,
+        timeout_s=args.timeout,
+        budget=budget,
+    )
 
 
 def _manifest_path(args: argparse.Namespace) -> Path:
