@@ -1,12 +1,15 @@
 """A lane: one worker process of our own. That it dies or hangs is an answer, not an accident."""
 
 import concurrent.futures
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from pipeline.worker import die_with_parent
 
 
 class WorkerLost(Exception):
@@ -22,7 +25,7 @@ class ProcessLane:
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
         """The function's result, or its exception. Raises: WorkerLost."""
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(max_workers=1)
+            self._executor = ProcessPoolExecutor(1, initializer=die_with_parent, initargs=(os.getpid(),))
         try:
             return self._executor.submit(function, *arguments).result(timeout=timeout_s)
         except BrokenProcessPool as e:

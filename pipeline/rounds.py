@@ -8,6 +8,7 @@ after that same process scored a control window. The blamed clips are quarantine
 
 import dataclasses
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from pipeline.lane import InlineLane, ProcessLane, WorkerLost
-from pipeline.worker import ShardStatus, ShardTask, check_worker, label_and_commit, label_only
+from pipeline.worker import ShardStatus, ShardTask, check_worker, die_with_parent, label_and_commit, label_only
 from softlabels.planned import PlannedClip
 
 TRIES = 2
@@ -78,6 +79,8 @@ class Rounds:
             batch_size=1,
             pre_dispatch="2*n_jobs",
             timeout=max(map(self._limit, tasks)),
+            initializer=die_with_parent,
+            initargs=(os.getpid(),),
         )
         try:
             yield from parallel(joblib.delayed(label_and_commit)(task) for task in tasks)

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import importlib.metadata
 import logging
-import multiprocessing
+import os
 import platform
 import signal
 import sys
@@ -91,13 +91,11 @@ def label_only(task: ShardTask) -> ShardStatus:
 
 def check_worker(task: ShardTask) -> None:
     """Score control windows in this process: proof that worker and teacher are well."""
-    _die_with_parent()
     numerics_class(_warm_teacher(task.teacher)[0])
 
 
 def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     try:
-        _die_with_parent()
         return make_shard(task)
     except (EnvironmentTrouble, MemoryError) as e:
         return _status(task, None, "deferred", f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e))
@@ -139,11 +137,15 @@ def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
     return outcome
 
 
-@functools.cache
-def _die_with_parent() -> None:
-    """Ask Linux to kill this worker when its parent is gone, so that nobody writes on unsupervised."""
-    if sys.platform == "linux" and multiprocessing.current_process().name.startswith("Loky"):
+def die_with_parent(parent: int) -> None:
+    """The first thing a worker does: ask Linux to kill it when its parent is gone, and leave if that is so already.
+
+    Nobody writes on unsupervised.
+    """
+    if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
