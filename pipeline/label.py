@@ -51,10 +51,11 @@ def label_shard(
     keys, scores = [], []
     for batch_keys, batch in _batches(_windows(clips, window, root, findings), teacher):
         keys += batch_keys
-        scores.append(_score(teacher, batch)[: len(batch_keys)].copy())  # (batch, classes); a teacher may reuse it
+        scores.append(score(teacher, batch)[: len(batch_keys)].copy())  # (batch, classes); a teacher may reuse it
     scores = np.concatenate(scores) if scores else np.zeros((0, len(teacher.classes)), np.float32)
     probabilities = to_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores
     _check_mount(clips, findings, root)
+    probabilities[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
     rows = _keep_good_rows(keys, probabilities, window, findings)
     findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
     return rows, findings
@@ -138,13 +139,18 @@ def _batches(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Ite
         yield keys, batch
 
 
-def _score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
+def score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
     scores = teacher.score(batch)
     expected = (teacher.batch_size, len(teacher.classes))
-    if scores.shape != expected or scores.dtype != np.float32:
+    if not isinstance(scores, np.ndarray) or scores.shape != expected or scores.dtype != np.float32:
         raise TeacherError(
             f"teacher {teacher.name!r}: expected {expected} float32 scores for {batch.shape} samples, got "
-            f"{scores.shape} {scores.dtype}"
+            f"{getattr(scores, 'shape', type(scores).__name__)} {getattr(scores, 'dtype', '')}"
+        )
+    if teacher.outputs == "probabilities" and ((scores < 0) | (scores > 1)).any():
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected probabilities from 0 to 1, got {scores.min():g} to {scores.max():g}; "
+            "does it give logits?"
         )
     return scores
 

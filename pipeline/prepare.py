@@ -87,6 +87,7 @@ def prepare(
         (clip.path for clip in clips),
         cache=Path(store) / PROBE_CACHE,
         budget=budget,
+        distrusted=_changed(existing),
         jobs=jobs,
         on_probed=lambda done: on_probed(done, files),
     )
@@ -155,6 +156,16 @@ def _spec(
             f"{'; '.join(existing.spec.differences(spec))}; use those, or label into another store with -o"
         )
     return spec
+
+
+def _changed(existing: SoftLabelStore | None) -> set[str]:
+    """The files whose bytes were not those of their probe, although size and time may be."""
+    if existing is None:
+        return set()
+    changed = {entry.clip_id for entry in existing.index.quarantine if entry.reason == "changed-since-probe"}
+    if not changed:
+        return set()
+    return {clip.path for clip_id, clip in existing.planned_by_clip().items() if clip_id in changed}
 
 
 def _new_clips(laid_out: list[PlannedClip], existing: SoftLabelStore | None) -> list[PlannedClip]:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import joblib
 
 from softlabels.audio import DEFAULT_BUDGET, AudioBudget, audio_os_error, probe_audio
 from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.storage import full_disk_named
 
 CHUNK_FILES = 512  # the cache is written after so many
 
@@ -47,6 +48,7 @@ def probe_files(
     cache: Path | None = None,
     budget: AudioBudget = DEFAULT_BUDGET,
     jobs: int = 1,
+    distrusted: Set[str] = frozenset(),
     on_probed: Callable[[int], None] = lambda files: None,
 ) -> dict[str, FileProbe]:
     """Probe files below a root.
@@ -57,12 +59,17 @@ def probe_files(
       cache: a JSON-lines file to read and extend; None probes everything.
       budget: how much a file may ask for.
       jobs: threads.
+      distrusted: paths that are probed anew whatever the cache says.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
     """
     paths = sorted(set(paths))
     known = _read_cache(cache)
-    probes = {path: known[path] for path in paths if path in known and _is_unchanged(root, known[path])}
+    probes = {
+        path: known[path]
+        for path in paths
+        if path in known and path not in distrusted and _is_unchanged(root, known[path])
+    }
     on_probed(len(probes))
     todo = [path for path in paths if path not in probes]
     for first in range(0, len(todo), CHUNK_FILES):
@@ -79,8 +86,7 @@ def probe_file(root: Path, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> F
     """Probe one file; what is wrong with it is in the result."""
     full = root / path
     try:
-        if not full.resolve().is_relative_to(root.resolve()):
-            raise AudioError(f"outside-root: '{path}' leads out of the audio root")
+        check_inside(root, path)
         info = probe_audio(full, budget=budget)
         stat = full.stat()
         sha256 = file_sha256(full)
@@ -89,6 +95,19 @@ def probe_file(root: Path, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> F
     except EnvironmentTrouble as e:
         return FileProbe(path=path, trouble=str(e))
     return FileProbe(path=path, size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256, **dataclasses.asdict(info))
+
+
+def check_inside(root: Path, path: str) -> None:
+    """Raises: AudioError: outside-root, or unreadable where links lead in a circle or a name is too long."""
+    full = root / path
+    try:
+        inside = full.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as e:  # RuntimeError: a link to itself, before Python 3.13
+        if isinstance(e, OSError):
+            raise audio_os_error(full, e) from e
+        raise AudioError(f"unreadable: '{path}': its links lead in a circle") from e
+    if not inside:
+        raise AudioError(f"outside-root: '{path}' leads out of the audio root")
 
 
 def file_sha256(path: Path) -> str:
@@ -125,7 +144,12 @@ def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
     usable = [probe for probe in probes if not probe.reason and not probe.trouble]
     if cache is None or not usable:
         return
-    cache.parent.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(cache.parent, cache.name):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        _append(cache, usable)
+
+
+def _append(cache: Path, usable: list[FileProbe]) -> None:
     with open(cache, "a", encoding="utf-8") as file:
         # The leading line break ends a line that a kill may have cut short.
         file.write("\n" + "\n".join(json.dumps(dataclasses.asdict(probe)) for probe in usable) + "\n")

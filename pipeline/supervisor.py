@@ -19,8 +19,8 @@ from softlabels.audio import DEFAULT_BUDGET, AudioBudget
 from softlabels.errors import StorageFullError, StoreError
 from softlabels.index import LABELLED, QUARANTINED
 from softlabels.manifest import Clip
-from softlabels.receipts import receipts_digest
-from softlabels.spec import canonical_json
+from softlabels.planned import PlannedClip
+from softlabels.receipts import success_bytes
 from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
 
@@ -166,12 +166,7 @@ class _Shift:
 def _tasks(store: SoftLabelStore, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
     """What is planned and not committed, and what is committed with faults that may be gone."""
     missing = store.missing_shards()
-    retried = {
-        shard: receipt.identity
-        for shard, receipt in store.receipts.items()
-        if shard not in missing
-        and any(entry.is_transient or options.retry_quarantined for entry in receipt.quarantined)
-    }
+    retried = {shard: store.receipts[shard].identity for shard in _retriable(store, set(missing), options)}
     return [
         ShardTask(
             shard=shard,
@@ -185,6 +180,33 @@ def _tasks(store: SoftLabelStore, prepared: Preparation, options: RunOptions) ->
             strict_class=_numerics_class(store) if options.strict else "",
         )
         for shard, clips in store.planned([*missing, *retried]).items()
+    ]
+
+
+def _retriable(store: SoftLabelStore, missing: set[int], options: RunOptions) -> list[int]:
+    """Committed shards with a fault that labelling them again may mend.
+
+    A clip that was planned as faulty is not among them: it is planned anew once its file can be used. Nor is one
+    that a later plan has in another shard.
+    """
+    faulty = {
+        shard: {e.clip_id for e in receipt.quarantined if e.is_transient or options.retry_quarantined}
+        for shard, receipt in store.receipts.items()
+        if shard not in missing
+    }
+    candidates = [shard for shard, clips in faulty.items() if clips]
+    if not candidates:
+        return []
+    standing = store.planned_by_clip()
+
+    def stands(clip: PlannedClip) -> bool:
+        last = standing[clip.clip_id]
+        return not clip.reason and (last.sha256, last.start, last.end) == (clip.sha256, clip.start, clip.end)
+
+    return [
+        shard
+        for shard, clips in store.planned(candidates).items()
+        if any(clip.clip_id in faulty[shard] and stands(clip) for clip in clips)
     ]
 
 
@@ -242,9 +264,7 @@ def _write_success(store: SoftLabelStore) -> None:
                 f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} "
                 f"labelled and {quarantined} quarantined; a receipt was edited"
             )
-        success = {"plan": number, "shards": len(shards), "rows": rows, "quarantined": quarantined}
-        success["receipts"] = receipts_digest(receipts)
-        _put_if_changed(store, f"_SUCCESS-{number:04d}.json", canonical_json(success) + b"\n")
+        _put_if_changed(store, f"_SUCCESS-{number:04d}.json", success_bytes(number, receipts))
 
 
 def _write_quarantine(store: SoftLabelStore) -> None:

@@ -14,6 +14,7 @@ from softlabels.equivalence import Likeness, compare_probabilities
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.index import LABELLED
 from softlabels.planned import PlannedClip
+from softlabels.receipts import success_bytes
 from softlabels.shard import ShardRows, decode_shard
 from softlabels.store import SoftLabelStore
 
@@ -121,13 +122,18 @@ def _check_whole(store: SoftLabelStore) -> tuple[list[str], list[str]]:
         if shard >= store.planned_shards
     ]
     if not store.missing_shards():
-        problems += [
-            f"_SUCCESS-{number:04d}.json is missing; `softlabels run` writes it"
-            for number in range(1, len(store.plans) + 1)
-            if not store.storage.exists(f"_SUCCESS-{number:04d}.json")
-        ]
+        problems += [problem for number in range(1, len(store.plans) + 1) for problem in _check_success(store, number)]
     named = {receipt.file for receipt in store.receipts.values()}
     return problems, [key for key in store.storage.list("shards") if key not in named]
+
+
+def _check_success(store: SoftLabelStore, number: int) -> Iterator[str]:
+    key = f"_SUCCESS-{number:04d}.json"
+    shards = store.plans[number - 1]["shard"].unique().to_pylist()
+    if not store.storage.exists(key):
+        yield f"{key} is missing; `softlabels run` writes it"
+    elif store.storage.get(key) != success_bytes(number, {shard: store.receipts[shard] for shard in shards}):
+        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
 
 
 def _recompute(

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from pipeline.label import label_shard
+from pipeline.label import label_shard, score
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
 from softlabels.equivalence import compare_rows
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
@@ -91,7 +91,12 @@ def label_only(task: ShardTask) -> ShardStatus:
 
 def check_worker(task: ShardTask) -> None:
     """Score control windows in this process: proof that worker and teacher are well."""
-    numerics_class(_warm_teacher(task.teacher)[0])
+    try:
+        numerics_class(_warm_teacher(task.teacher)[0])
+    except (SoftLabelsError, MemoryError):
+        raise
+    except Exception as e:  # no clip can be to blame
+        raise TeacherError(f"the teacher raised {type(e).__name__} on control windows: {e}") from e
 
 
 def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
@@ -206,7 +211,7 @@ def numerics_class(teacher: Teacher) -> str:
     windows = (integers / 32768).astype(np.float32)  # exact, so the same everywhere
     padding = np.zeros((-8 % teacher.batch_size, teacher.window_samples), np.float32)
     batches = np.concatenate([windows, padding]).reshape(-1, teacher.batch_size, teacher.window_samples)
-    answer = np.concatenate([teacher.score(batch) for batch in batches])[:8]
+    answer = np.concatenate([score(teacher, batch).copy() for batch in batches])[:8]
     return hashlib.sha256(np.ascontiguousarray(answer)).hexdigest()
 
 

@@ -7,7 +7,9 @@ needed and the container seeks to the exact sample; otherwise it is streamed fro
 """
 
 import errno
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import soundfile
 import soxr
 
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
+from softlabels.whole import check_whole
 from softlabels.windows import rescale_samples
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
@@ -26,6 +29,9 @@ ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them 
     | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
 )
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
+
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
+SYSTEM_ERROR = 2  # libsndfile's code for "the operating system said no"
 
 Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
 _MAGIC: tuple[tuple[bytes, Container], ...] = (
@@ -84,12 +90,17 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
         frames = None
     else:
         with _open_soundfile(path) as file:
-            rate_hz, channels, frames = file.samplerate, file.channels, file.frames
+            rate_hz, channels = file.samplerate, file.channels
+            frames = file.frames
+        if frames == UNKNOWN_FRAMES:
+            _read_through(path)  # a read that failed looks the same
+            raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
     budget.check(rate_hz, channels, frames or 0)
     if frames is None or container == "mp3":  # their headers do not know; only decoding tells
         frames = _count_frames(path, container, rate_hz, budget)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
+    check_whole(path, container)
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
 
 
@@ -114,8 +125,8 @@ def stream_audio(
     first = start if _seeks_exactly(path, info, rate_hz) else 0
     blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first))
     if info.rate_hz != rate_hz:
-        blocks = _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz)
-    yield from _cut(blocks, start - first, stop - first, path)
+        blocks = _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
+    yield from _cut(blocks, start - first, stop - first)
 
 
 def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -127,6 +138,9 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
 def _container(path: str | Path) -> tuple[Container, int]:
     """What the first bytes say, and the size in bytes."""
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+            raise AudioError("unreadable: expected a file, found a pipe, socket or device")
         with open(path, "rb") as file:
             head = file.read(12)
             size = file.seek(0, 2)
@@ -145,10 +159,10 @@ def _container(path: str | Path) -> tuple[Container, int]:
 def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
     """What an operating system's error about an audio file means: content, or the environment."""
     if isinstance(e, FileNotFoundError):
-        return AudioError(f"missing: no file at '{path}'")
+        return AudioError("missing: no such file")
     if e.errno in ENVIRONMENT:
         return EnvironmentTrouble(f"'{path}': {e.strerror}")
-    return AudioError(f"unreadable: '{path}': {e.strerror or e}")
+    return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
 
 
 def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: AudioBudget) -> int:
@@ -194,16 +208,32 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
             while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 yield block
         except soundfile.LibsndfileError as e:
-            raise AudioError(f"unreadable: decoding stopped: {e.error_string}") from e
+            raise _decoder_error(path, e, "decoding stopped: ") from e
 
 
 def _open_soundfile(path: str | Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
-        if not Path(path).exists():
-            raise AudioError(f"missing: no file at '{path}'") from e
-        raise AudioError(f"unreadable: {e.error_string}") from e
+        raise _decoder_error(path, e) from e
+
+
+def _decoder_error(path: str | Path, e: soundfile.LibsndfileError, doing: str = "") -> SoftLabelsError:
+    """Content or environment: libsndfile takes a failed read for the end of the file, so read it to see."""
+    _read_through(path)
+    if e.code == SYSTEM_ERROR:
+        return EnvironmentTrouble(f"'{path}': {doing}{e.error_string}")
+    return AudioError(f"unreadable: {doing}{e.error_string}")
+
+
+def _read_through(path: str | Path) -> None:
+    """Raises: AudioError, EnvironmentTrouble: the bytes cannot be read, whatever they mean."""
+    try:
+        with open(path, "rb") as file:
+            while file.read(1 << 20):
+                continue
+    except OSError as e:
+        raise audio_os_error(path, e) from e
 
 
 def _open_m4a(path: str | Path):  # -> av.container.InputContainer
@@ -214,7 +244,7 @@ def _open_m4a(path: str | Path):  # -> av.container.InputContainer
     try:
         container = av.open(str(path))
     except av.error.FFmpegError as e:
-        raise AudioError(f"unreadable: {e}") from e
+        raise AudioError(f"unreadable: {e.strerror}") from e
     if not container.streams.audio:
         container.close()
         raise AudioError("unsupported-container: the file has no audio track")
@@ -248,7 +278,7 @@ def _mono(block: np.ndarray) -> np.ndarray:
     return (total / block.shape[1]).astype(np.float32)
 
 
-def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
     """Resample a stream. A NaN or infinite sample stays one, and spoils nothing around it.
 
     The filter would smear it over everything that follows, so it goes in as silence and comes out as NaN.
@@ -256,8 +286,12 @@ def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int) -> Iter
     resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
     spoiled = _Spoiled(from_hz, to_hz)
     for block in blocks:
-        yield spoiled.restore(resampler.resample_chunk(spoiled.take_out(block)))
-    yield spoiled.restore(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        resampled = spoiled.restore(resampler.resample_chunk(spoiled.take_out(block)))
+        length -= len(resampled)
+        yield resampled
+    rest = spoiled.restore(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    # A length that ends on half a sample is rounded down by soxr for some rates: the half sample is silence.
+    yield np.pad(rest, (0, 1)) if length - len(rest) == 1 else rest
 
 
 class _Spoiled:
@@ -286,7 +320,7 @@ class _Spoiled:
         return block
 
 
-def _cut(blocks: Iterable[np.ndarray], start: int, stop: int, path: str | Path) -> Iterator[np.ndarray]:
+def _cut(blocks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
     """The samples from start to stop of a stream, which is left as soon as they have come."""
     position = 0
     for block in blocks:
@@ -297,4 +331,4 @@ def _cut(blocks: Iterable[np.ndarray], start: int, stop: int, path: str | Path) 
         if position > stop:  # at exactly stop, go on: the end of the file has to be seen
             return
     if position < stop:
-        raise AudioError(f"truncated: '{path}' ends after {position} of {stop} samples")
+        raise AudioError(f"truncated: the audio ends after {position} of {stop} samples")

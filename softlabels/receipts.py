@@ -57,6 +57,10 @@ class Receipt:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Receipt":
         fields = json.loads(data)
+        kinds = {"shard": int, "fingerprint": str, "digest": str, "size": int, "rows": int, "quarantined": list}
+        wrong = [name for name, kind in kinds.items() if not isinstance(dict(fields).get(name), kind)]
+        if wrong:
+            raise ValueError(f"expected {kinds[wrong[0]].__name__} as {wrong[0]}")
         quarantined = tuple(Quarantined(**entry) for entry in fields.pop("quarantined"))
         return cls(**fields, quarantined=quarantined)
 
@@ -143,3 +147,15 @@ def receipts_digest(receipts: dict[int, Receipt]) -> str:
     for shard in sorted(receipts):
         total.update(receipts[shard].to_bytes())
     return total.hexdigest()
+
+
+def success_bytes(plan: int, receipts: dict[int, Receipt]) -> bytes:
+    """What `_SUCCESS-NNNN.json` says of the receipts of a plan's shards."""
+    success = {
+        "plan": plan,
+        "shards": len(receipts),
+        "rows": sum(receipt.rows for receipt in receipts.values()),
+        "quarantined": sum(entry.windows for receipt in receipts.values() for entry in receipt.quarantined),
+        "receipts": receipts_digest(receipts),
+    }
+    return canonical_json(success) + b"\n"

@@ -65,10 +65,7 @@ class LabelSpec:
         """Raises: StoreError: written by a newer version, or not a spec."""
         version = fields.get("format_version")
         if version != FORMAT_VERSION:
-            raise StoreError(
-                f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
-                "`pip install --upgrade softlabels`"
-            )
+            raise newer_format(version)
         try:
             return cls(**{**fields, "window": WindowSpec(**fields["window"])})
         except (TypeError, KeyError, ValueError) as e:
@@ -82,6 +79,13 @@ class LabelSpec:
         """`field: mine, not theirs` for every field that differs."""
         mine, theirs = self.to_json(), other.to_json()
         return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def newer_format(version: object) -> StoreError:
+    return StoreError(
+        f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
+        "`pip install --upgrade softlabels`"
+    )
 
 
 def canonical_json(value: Any) -> bytes:

@@ -3,10 +3,12 @@
 Keys are relative POSIX paths such as `receipts/00017.g0.json`.
 """
 
+import contextlib
 import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from softlabels.errors import StorageFullError
@@ -47,20 +49,26 @@ class LocalStorage:
 
     def put(self, key: str, data: bytes) -> None:
         """Write or replace, atomically."""
-        temporary = self._write_temporary(key, data)
-        os.replace(temporary, self.path(key))
-        _fsync_folder(self.path(key).parent)
+        with full_disk_named(self.root, key):
+            temporary = self._write_temporary(key, data)
+            try:
+                os.replace(temporary, self.path(key))
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _fsync_folder(self.path(key).parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write unless something is there already; True if this call wrote it. Atomic between processes."""
-        temporary = self._write_temporary(key, data)
-        try:
-            os.link(temporary, self.path(key))
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        _fsync_folder(self.path(key).parent)
+        with full_disk_named(self.root, key):
+            temporary = self._write_temporary(key, data)
+            try:
+                os.link(temporary, self.path(key))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            _fsync_folder(self.path(key).parent)
         return True
 
     def _write_temporary(self, key: str, data: bytes) -> Path:
@@ -72,12 +80,8 @@ class LocalStorage:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException as e:
+        except BaseException:
             temporary.unlink(missing_ok=True)
-            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(
-                    f"store '{self.root}': {e.strerror} while writing {key}; make room, then run the same command again"
-                ) from e
             raise
         return temporary
 
@@ -94,6 +98,19 @@ class LocalStorage:
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)
+
+
+@contextlib.contextmanager
+def full_disk_named(root: str | Path, key: str) -> Iterator[None]:
+    """Turn the errors of a full disk or quota, at whatever step, into the one that stops a run resumably."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFullError(
+            f"store '{root}': {e.strerror} while writing {key}; make room, then run the same command again"
+        ) from e
 
 
 def _fsync_folder(folder: Path) -> None:

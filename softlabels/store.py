@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from softlabels.index import LABELLED, StoreIndex, build_index
 from softlabels.planned import PlannedClip, decode_plan, planned_clips
 from softlabels.receipts import Receipt, latest_receipt_keys, read_receipt
 from softlabels.shard import ShardRows, decode_shard
-from softlabels.spec import Activation, LabelSpec
+from softlabels.spec import FORMAT_VERSION, Activation, LabelSpec, newer_format
 from softlabels.storage import LocalStorage
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class SoftLabelStore:
     @cached_property
     def plans(self) -> list[pa.Table]:
         """The plan files, oldest first."""
-        return [decode_plan(self.storage.get(key)) for key in self.storage.list("plan")]
+        keys = [key for key in self.storage.list("plan") if re.fullmatch(r"plan/\d{4,}\.parquet", key)]
+        return [self._read_plan(key) for key in keys]
 
     @cached_property
     def receipts(self) -> dict[int, Receipt]:
@@ -136,7 +138,9 @@ class SoftLabelStore:
                 f"file is sha256:{digest}; {repair}"
             )
         try:
-            return decode_shard(data, self.spec, len(self.classes))
+            rows = decode_shard(data, self.spec, len(self.classes))
+            self._check_keys(shard, rows)
+            return rows
         except StoreError as e:
             raise StoreError(f"shard {shard} of '{self.storage}': {e}; {repair}") from e
 
@@ -214,6 +218,22 @@ class SoftLabelStore:
 
         return join(self, manifest, classes=classes, split=split, missing=missing, windows=windows, root=root)
 
+    def _read_plan(self, key: str) -> pa.Table:
+        try:
+            return decode_plan(self.storage.get(key))
+        except (pa.ArrowException, ValueError, OSError) as e:
+            raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
+
+    def _check_keys(self, shard: int, rows: ShardRows) -> None:
+        """Raises: StoreError: the rows are not the windows that plan and receipt say."""
+        first, behind = np.searchsorted(self.index.shard, [shard, shard + 1])
+        here = np.arange(first, behind)[self.index.state[first:behind] == LABELLED]
+        windows, clips = self.index.window_index[here], self.index.clip_ids[self.index.clip[here]]
+        if not (np.array_equal(rows.window_index, windows) and np.array_equal(rows.clip_id, clips)):
+            raise StoreError(
+                f"expected {len(here)} windows as planned, in order, got {len(rows)}; plan or receipt was edited"
+            )
+
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
         spans, index = self.index.spans(), self.index
@@ -229,12 +249,16 @@ class SoftLabelStore:
     def _read_header(self) -> dict:
         try:
             header = json.loads(self.storage.get("store.json"))
-            return {"spec": header["spec"], **header}
+            if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
+                raise newer_format(header.get("format_version"))
+            if not isinstance(header["spec"], dict):
+                raise TypeError("spec is no object")
+            return header
         except FileNotFoundError as e:
             raise StoreError(
                 f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
             ) from e
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
 
     def _read_classes(self) -> ClassList:

@@ -6,6 +6,7 @@ windows |--- 0 ---|--- 1 ---|--- 2 ---|--- 3 ..000|      overlap 0: the last one
              |--- 1 ---|                                overlap 0.5: half a window shared
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class WindowSpec:
     @classmethod
     def from_overlap(cls, rate_hz: int, window_samples: int, *, overlap_s: float) -> "WindowSpec":
         """The grid whose neighbouring windows share `overlap_s` seconds."""
+        if not math.isfinite(overlap_s):
+            raise ValueError(f"overlap must be a number of seconds, got {overlap_s}")
         hop = window_samples - seconds_to_samples(overlap_s, rate_hz)
         return cls(rate_hz=rate_hz, window_samples=window_samples, hop_samples=hop)
 

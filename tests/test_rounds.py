@@ -175,10 +175,10 @@ def test_an_io_error_puts_work_off_and_blames_no_clip(corpus: Corpus, monkeypatc
 def test_a_file_that_cannot_even_be_probed_now_waits_for_a_later_run(corpus: Corpus, monkeypatch) -> None:
     from pipeline import probe
 
-    def stale(path: Path):
+    def stale(path: Path, **options):
         if path.name == "c1.wav":
             raise EnvironmentTrouble("'c1.wav': Stale file handle")
-        return real(path)
+        return real(path, **options)
 
     real = probe.probe_audio
     monkeypatch.setattr(probe, "probe_audio", stale)

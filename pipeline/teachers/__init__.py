@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from softlabels.classes import ClassList
-from softlabels.errors import TeacherError
+from softlabels.errors import SoftLabelsError, TeacherError
 from softlabels.spec import Activation
 
 Outputs = Literal["logits", "probabilities"]
@@ -99,7 +99,12 @@ def _load_factory(choice: TeacherChoice) -> Teacher:
             f"teacher {choice.kind!r}: expected a function {factory_name!r} in an importable module "
             f"{module_name!r}: {e}"
         ) from e
-    teacher = factory(choice.model) if choice.model else factory()
+    try:
+        teacher = factory(choice.model) if choice.model else factory()
+    except (SoftLabelsError, MemoryError):
+        raise
+    except Exception as e:
+        raise TeacherError(f"teacher {choice.kind!r}: {factory_name}() raised {type(e).__name__}: {e}") from e
     if not isinstance(teacher, Teacher):
         lacking = [name for name in (*Teacher.__annotations__, "score") if not hasattr(teacher, name)]
         raise TeacherError(f"teacher {choice.kind!r}: {type(teacher).__name__} lacks {', '.join(lacking)}")
