@@ -18,8 +18,8 @@ from softlabels.student_loss import check_student_loss, hard_loss_per_class, res
 from softlabels.targets import check_halves
 
 Activation = Literal["sigmoid", "softmax"]
-MIN_MASS = 0.1          # a softmax row of which the student's classes hold less than a tenth says too little
-ROUNDING = 4.8e-7       # 4 units of float32: a hard row this close to a sum of one is left as it is
+MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
+ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
 
 
 def distillation_loss(
@@ -54,7 +54,7 @@ def distillation_loss(
     """
     check_arguments("distillation_loss", activation, temperature, alpha, min_mass)
     student_loss = student_loss or resolve_student_loss(None, activation, from_logits)
-    trust = 1.0 if trust is None else ops.convert_to_tensor(check_trust("distillation_loss", trust), "float32")
+    trust = None if trust is None else ops.convert_to_tensor(check_trust("distillation_loss", trust), "float32")
     hard = ops.stop_gradient(ops.cast(hard, "float32"))
     soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
     student = ops.cast(student, "float32")
@@ -65,12 +65,12 @@ def distillation_loss(
 
 def _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits):
     """(batch,): the mean over all classes, each weighted by what is known of it."""
-    known = ops.logical_not(ops.isnan(hard))                                        # (batch, classes)
+    known = ops.equal(hard, hard)  # (batch, classes), False for NaN
     hard_term = hard_loss_per_class(student_loss, ops.where(known, hard, 0.0), student)
     if soft is None:
-        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)                  # (batch,)
-    told = ops.logical_not(ops.isnan(soft))                                         # (batch, classes)
-    hard_weight, soft_weight = _weights(known, told, alpha, trust)
+        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
+    told = ops.equal(soft, soft)  # (batch, classes), False for NaN
+    hard_weight, soft_weight = _weights(known, told, alpha, 1.0 if trust is None else trust)
     soft_term = sigmoid_divergence(
         ops.where(told, soft, 0.5), student, temperature=temperature, from_logits=from_logits
     )
@@ -79,24 +79,20 @@ def _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, 
 
 def _softmax_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits, min_mass):
     """(batch,): one hard and one soft term a row."""
-    row_sum = ops.sum(hard, axis=-1, keepdims=True)                                 # (batch, 1), NaN stays NaN
-    known = row_sum > 0.0                                                           # False for NaN and for noise
+    row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
+    known = row_sum > 0.0  # False for NaN and for noise
     divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = student_loss.call(ops.where(known, hard, 0.0) / divisor, student)   # (batch,)
-    known = ops.squeeze(known, -1)                                                  # (batch,)
+    hard_term = student_loss.call(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
+    known = ops.squeeze(known, -1)  # (batch,)
     if soft is None:
         return ops.where(known, hard_term, 0.0)
-    covered = ops.logical_not(ops.isnan(soft))                                      # (batch, classes)
+    covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
     soft = ops.where(covered, soft, 0.0)
-    mass = ops.sum(ops.where(soft < TINY, 0.0, soft), axis=-1)                      # (batch,)
+    mass = ops.sum(soft, axis=-1)  # (batch,)
     told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(min_mass, TINY))
-    belief = ops.sum(soft * trust, axis=-1) / ops.where(told, mass, 1.0)            # (batch,)
+    belief = 1.0 if trust is None else ops.sum(soft * trust, axis=-1) / ops.where(told, mass, 1.0)  # (batch,)
     hard_weight, soft_weight = _weights(known, told, alpha, belief)
-    silent = ops.logical_not(told)[:, None]                                         # (batch, 1)
-    soft_term = softmax_divergence(
-        ops.where(silent, 1.0, soft), ops.logical_or(covered, silent), student,
-        temperature=temperature, from_logits=from_logits,
-    )
+    soft_term = softmax_divergence(soft, covered, student, temperature=temperature, from_logits=from_logits)
     return hard_weight * hard_term + (soft_weight * temperature**2) * soft_term
 
 
@@ -190,8 +186,15 @@ class DistillationLoss(keras.losses.Loss):
                 f"got {len(trust)}; join the labels again"
             )
         return cls(
-            0.5 if alpha is None else alpha, 1.0 if temperature is None else temperature, student_loss,
-            labels.activation, from_logits, reduction, name, trust=trust, min_mass=min_mass,
+            0.5 if alpha is None else alpha,
+            1.0 if temperature is None else temperature,
+            student_loss,
+            labels.activation,
+            from_logits,
+            reduction,
+            name,
+            trust=trust,
+            min_mass=min_mass,
         )
 
     @property
@@ -225,11 +228,17 @@ class DistillationLoss(keras.losses.Loss):
                 f"DistillationLoss: expected trust for the student's {classes} classes; got {len(self.trust)} "
                 "values; make the loss with for_labels(labels)"
             )
-        packed = y_true.shape[-1] == 2 * classes
+        hard, soft = split_halves(y_true, classes)
         return distillation_loss(
-            y_true[:, :classes], y_true[:, classes:] if packed else None, y_pred,
-            activation=self.activation, temperature=self.temperature, alpha=self.alpha_variable.value,
-            trust=self.trust, min_mass=self.min_mass, student_loss=self.student_loss,
+            hard,
+            soft,
+            y_pred,
+            activation=self.activation,
+            temperature=self.temperature,
+            alpha=self.alpha_variable.value,
+            trust=self.trust,
+            min_mass=self.min_mass,
+            student_loss=self.student_loss,
             from_logits=self.from_logits,
         )
 
@@ -238,9 +247,7 @@ class DistillationLoss(keras.losses.Loss):
         values = _values_if_known(y_true)
         if values is not None:
             values = values.astype(np.float32, copy=False)
-            check_halves(
-                values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss"
-            )
+            check_halves(values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss")
 
     def get_config(self) -> dict[str, Any]:
         """Every argument as plain values; alpha as it is now."""
@@ -249,9 +256,13 @@ class DistillationLoss(keras.losses.Loss):
             student_loss = keras.saving.serialize_keras_object(student_loss)
         return {
             **super().get_config(),
-            "alpha": self.alpha, "temperature": self.temperature, "student_loss": student_loss,
-            "activation": self.activation, "from_logits": self.from_logits,
-            "trust": None if self.trust is None else self.trust.tolist(), "min_mass": self.min_mass,
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "student_loss": student_loss,
+            "activation": self.activation,
+            "from_logits": self.from_logits,
+            "trust": None if self.trust is None else self.trust.tolist(),
+            "min_mass": self.min_mass,
         }
 
 
@@ -263,7 +274,7 @@ def check_arguments(who: str, activation: Any, temperature: Any, alpha: Any, min
         )
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"{who}: expected a finite temperature > 0; got {temperature}; 1 changes nothing")
-    if isinstance(alpha, int | float | np.number) and not 0.0 <= alpha <= 1.0:      # False for NaN too
+    if isinstance(alpha, int | float | np.number) and not 0.0 <= alpha <= 1.0:  # False for NaN too
         raise ValueError(f"{who}: expected alpha in [0, 1]; got {alpha}; it is the weight of the teacher")
     if not 0.0 <= min_mass <= 1.0:
         raise ValueError(f"{who}: expected min_mass in [0, 1]; got {min_mass}; {MIN_MASS} is the default")
@@ -272,12 +283,32 @@ def check_arguments(who: str, activation: Any, temperature: Any, alpha: Any, min
 def check_trust(who: str, trust: Any) -> np.ndarray:
     """-> (classes,) float64; raise ValueError unless it is one number in [0, 1] per class."""
     values = np.asarray(trust, np.float64)
-    if values.ndim != 1 or not ((values >= 0.0) & (values <= 1.0)).all():           # False for NaN too
+    if values.ndim != 1 or not ((values >= 0.0) & (values <= 1.0)).all():  # False for NaN too
         raise ValueError(
             f"{who}: expected trust as one number in [0, 1] per class; got shape {values.shape}, "
             f"values {np.unique(values)[:10].tolist()}; use labels.class_trust"
         )
     return values
+
+
+def split_halves(y_true: Any, classes: int) -> tuple[Any, Any | None]:
+    """Take targets apart into hard and soft; soft is None where there is no teacher.
+
+    Args:
+      y_true: (batch, 2 * classes), (batch, classes), or of a width that TensorFlow no longer knows because the traced
+        function has seen both.
+      classes: the student's.
+    Returns: hard (batch, classes) and soft, the same or None.
+    """
+    width = y_true.shape[-1]
+    if width is not None:
+        return y_true[:, :classes], y_true[:, classes:] if width == 2 * classes else None
+    batch, width = ops.shape(y_true)
+    # This reshape fails, as it must, for every width but these two.
+    halves = ops.reshape(y_true, (batch, 1 + width // (2 * classes), classes))  # (batch, 1 or 2, classes)
+    silent = ops.full_like(halves[:, :1], float("nan"))  # (batch, 1, classes)
+    halves = ops.concatenate([halves, silent], axis=1)
+    return halves[:, 0], halves[:, 1]
 
 
 def check_shapes(y_true: Any, y_pred: Any) -> None:
@@ -289,7 +320,7 @@ def check_shapes(y_true: Any, y_pred: Any) -> None:
             raise ValueError(f"DistillationLoss: expected real numbers; {named}; cast them to float32")
     if len(true) != 2 or len(pred) != 2:
         raise ValueError(f"DistillationLoss: expected rank 2 on both sides; {named}; flatten to (batch, classes)")
-    if true[1] is None or pred[1] is None or true[1] not in (pred[1], 2 * pred[1]):
+    if pred[1] is None or true[1] not in (None, pred[1], 2 * pred[1]):
         raise ValueError(
             "DistillationLoss: expected y_true as wide as y_pred (hard labels) or twice as wide ([hard | soft]); "
             f"{named}; make it with pack_targets(hard, soft)"
@@ -303,12 +334,12 @@ def _values_if_known(y: Any) -> np.ndarray | None:
     if isinstance(y, np.ndarray):
         return y
     if keras.backend.backend() == "jax":
-        import jax                                          # installed, or the backend would not run
+        import jax  # installed, or the backend would not run
 
         return None if isinstance(y, jax.core.Tracer) else np.asarray(y)
     if keras.backend.backend() == "torch":
-        import torch                                        # as above
+        import torch  # as above
 
         tracing = y.is_meta or torch.compiler.is_compiling()
         return None if tracing else y.detach().float().cpu().numpy()
-    return y.numpy() if hasattr(y, "numpy") else None       # only eager TensorFlow tensors have it
+    return y.numpy() if hasattr(y, "numpy") else None  # only eager TensorFlow tensors have it

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from softlabels.divergence import softmax_divergence, sigmoid_divergence
-from softlabels.loss import check_arguments, check_shapes
+from softlabels.divergence import sigmoid_divergence, softmax_divergence
+from softlabels.loss import check_arguments, check_shapes, split_halves
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
@@ -47,7 +47,7 @@ class HardLabelMetric(keras.metrics.Metric):
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         check_shapes(y_true, y_pred)
-        hard = ops.cast(y_true[:, : y_pred.shape[-1]], "float32")  # (batch, classes)
+        hard, _ = split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1])  # (batch, classes)
         known = ops.equal(hard, hard)  # False for NaN
         annotated = ops.cast(ops.all(known, axis=-1), "float32")  # (batch,)
         if sample_weight is not None:
@@ -108,10 +108,10 @@ class TeacherAgreement(keras.metrics.Metric):
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         check_shapes(y_true, y_pred)
-        classes = y_pred.shape[-1]
-        if y_true.shape[-1] == classes:
+        _, soft = split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1])
+        if soft is None:
             return
-        soft, student = ops.cast(y_true[:, classes:], "float32"), ops.cast(y_pred, "float32")
+        student = ops.cast(y_pred, "float32")
         covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
         soft = ops.where(covered, soft, 0.0)
         count = ops.sum(ops.cast(covered, "float32"), axis=-1)  # (batch,)

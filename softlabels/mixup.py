@@ -32,13 +32,15 @@ def mixup(
         labels: both birds are there, however faint).
       partner: (batch,) int row numbers; None takes the next row, the last row the first.
     Returns: (x, y), mixed, of the shapes and types given.
-    Raises: ValueError: unknown rule, `y` not (batch, width), or (where values are known) a weight outside [0, 1] or a
-      partner that is no row of this batch.
+    Raises: ValueError: unknown rule, `y` not (batch, width), `x` or `y` not floating-point, or (where values are
+      known) a weight outside [0, 1] or a partner that is no row of this batch.
     """
     if rule not in ("linear", "max"):
         raise ValueError(f"mixup: expected rule 'linear' or 'max'; got {rule!r}; softmax targets need 'linear'")
     if len(y.shape) != 2:
         raise ValueError(f"mixup: expected targets (batch, width); got shape {tuple(y.shape)}; batch before mixup")
+    if "float" not in str(x.dtype) or "float" not in str(y.dtype):
+        raise ValueError(f"mixup: expected floating-point x and y; got {x.dtype} and {y.dtype}; cast them first")
     _check_known(weight, partner, y.shape[0])
     space = _Namespace(x, y)
     mixed_x = _linear(space, x, space.take(x, partner), space.column(weight, x))  # (batch, ...)

@@ -13,9 +13,7 @@ import numpy as np
 from keras import ops
 
 
-def resolve_student_loss(
-    given: Any, activation: Literal["sigmoid", "softmax"], from_logits: bool
-) -> keras.losses.Loss:
+def resolve_student_loss(given: Any, activation: Literal["sigmoid", "softmax"], from_logits: bool) -> keras.losses.Loss:
     """A Keras loss object from what a caller may pass.
 
     Args:
@@ -77,7 +75,7 @@ def hard_loss_per_class(student_loss: keras.losses.Loss, hard: Any, student: Any
         smoothing = student_loss.label_smoothing
         hard = hard * (1.0 - smoothing) + 0.5 * smoothing if smoothing else hard
         return ops.binary_crossentropy(hard, student, from_logits=student_loss.from_logits)
-    return student_loss.call(hard[..., None], student[..., None])   # (batch, classes, 1) -> (batch, classes)
+    return student_loss.call(hard[..., None], student[..., None])  # (batch, classes, 1) -> (batch, classes)
 
 
 def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bool) -> None:
@@ -94,7 +92,7 @@ def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bo
     student = np.log(student) if from_logits else student
     who = f"DistillationLoss: student_loss {loss.name!r}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)              # Keras warns about a trailing axis of one
+        warnings.simplefilter("ignore", SyntaxWarning)  # Keras warns about a trailing axis of one
         rows = _try(lambda: loss.call(ops.convert_to_tensor(hard), ops.convert_to_tensor(student)), who)
         if rows.shape != (2,):
             raise ValueError(
@@ -103,7 +101,9 @@ def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bo
             )
         if activation == "softmax":
             return
-        classes = _try(lambda: hard_loss_per_class(loss, ops.convert_to_tensor(hard), ops.convert_to_tensor(student)), who)
+        classes = _try(
+            lambda: hard_loss_per_class(loss, ops.convert_to_tensor(hard), ops.convert_to_tensor(student)), who
+        )
     if classes.shape != (2, 3) or not np.allclose(classes.mean(axis=1), rows, rtol=1e-5, atol=1e-7):
         raise ValueError(
             f"{who}: expected a loss that is the mean of its classes' losses, as activation='sigmoid' needs; got rows "

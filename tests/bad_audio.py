@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import resource
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -314,5 +314,6 @@ def label(folder: Path, manifest: Path) -> pipeline.RunSummary:
 if __name__ == "__main__":
     here = Path(sys.argv[1])
     summary = label(here, here / "audio" / "data_manifest.csv")
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # VmHWM, for ru_maxrss begins with what the parent had when it forked.
+    megabytes = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
     os.write(1, f"{summary.labelled} {summary.quarantined} {summary.missing} {megabytes:.0f}\n".encode())

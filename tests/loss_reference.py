@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TINY = float(np.finfo(np.float32).tiny)      # smallest normal float32: below it a probability counts as zero
-SLOPE_FLOOR = 2.0**-116                      # a student probability below this gets no gradient from the soft half
-KERAS_LOW = float(np.float32(1e-7))          # Keras's own clip of probabilities, used by its cross-entropies
+TINY = float(np.finfo(np.float32).tiny)  # smallest normal float32: below it a probability counts as zero
+SLOPE_FLOOR = 2.0**-116  # a student probability below this gets no gradient from the soft half
+KERAS_LOW = float(np.float32(1e-7))  # Keras's own clip of probabilities, used by its cross-entropies
 KERAS_HIGH = float(np.float32(1.0 - 1e-7))
 
 
@@ -63,9 +63,9 @@ def student_log_odds(student, from_logits):
     if from_logits:
         return student, np.ones_like(student)
     z = np.log(np.maximum(student, TINY)) - np.log(np.maximum(1.0 - student, TINY))
-    inside_low, inside_high = student >= SLOPE_FLOOR, student < 1.0
-    with np.errstate(divide="ignore"):
-        slope = np.where(inside_low, 1.0 / student, 0.0) + np.where(inside_high, 1.0 / (1.0 - student), 0.0)
+    inside = (student >= SLOPE_FLOOR) & (student < 1.0)
+    p = np.where(inside, student, 0.5)
+    slope = np.where(inside, 1.0 / (p * (1.0 - p)), 0.0)
     return z, slope
 
 
@@ -88,7 +88,7 @@ def categorical_cross_entropy(target, student, from_logits):
     scaled = student / mass
     p = np.clip(scaled, KERAS_LOW, KERAS_HIGH)
     inside = (scaled >= KERAS_LOW) & (scaled <= KERAS_HIGH)
-    pull = np.where(inside, target / p, 0.0)                       # -dL / d scaled
+    pull = np.where(inside, target / p, 0.0)  # -dL / d scaled
     return -(target * np.log(p)).sum(axis=-1), ((pull * scaled).sum(axis=-1, keepdims=True) - pull) / mass
 
 
@@ -110,9 +110,7 @@ def sigmoid_reference(hard, soft, student, *, alpha, temperature, trust, from_lo
     return Reference(loss.mean(-1), gradient / hard.shape[-1], np.where(told, cross, 0.0).mean(-1))
 
 
-def softmax_reference(
-    hard, soft, student, *, alpha, temperature, trust, from_logits, smoothing=0.0, min_mass=0.1
-):
+def softmax_reference(hard, soft, student, *, alpha, temperature, trust, from_logits, smoothing=0.0, min_mass=0.1):
     """Per row; a soft row needs two covered classes and enough mass, a hard row something to sum."""
     classes = hard.shape[-1]
     hard_sum = np.where(np.isnan(hard).any(-1), 0.0, hard.sum(-1))
@@ -121,7 +119,7 @@ def softmax_reference(
     target = target * (1.0 - smoothing) + smoothing / classes
     covered = ~np.isnan(soft)
     q = np.where(covered, soft, 0.0)
-    mass = np.where(q < TINY, 0.0, q).sum(-1)
+    mass = q.sum(-1)
     told = (covered.sum(-1) >= 2) & (mass >= max(min_mass, TINY))
     q = np.where(told[:, None], q, 1.0)
     covered = covered | ~told[:, None]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conftest import Corpus
+from standin import StandIn
 
 from pipeline.label import label_shard
 from pipeline.plan import lay_out_clip
@@ -10,7 +11,6 @@ from pipeline.probe import probe_file
 from softlabels import Clip
 from softlabels.planned import PlannedClip
 from softlabels.windows import WindowSpec
-from standin import StandIn
 
 WINDOW = WindowSpec(rate_hz=8000, window_samples=800, hop_samples=800)
 

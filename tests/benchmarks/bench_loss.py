@@ -36,10 +36,10 @@ class PublishedFormula(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         classes = tf.shape(y_pred)[-1]
-        hard_term = self.student_loss(y_true[:, :classes], y_pred)                  # scalar
+        hard_term = self.student_loss(y_true[:, :classes], y_pred)  # scalar
         teacher = tf.nn.softmax(tf.math.log(y_true[:, classes:] + 1e-7) / self.temperature)
         student = tf.nn.softmax(tf.math.log(y_pred + 1e-7) / self.temperature)
-        soft_term = self.divergence(teacher, student) * self.temperature**2         # scalar
+        soft_term = self.divergence(teacher, student) * self.temperature**2  # scalar
         return (1.0 - self.alpha) * hard_term + self.alpha * soft_term
 
 
@@ -89,7 +89,7 @@ def measure(activation, batch, classes, rounds, jit_compile):
         inputs = (packed if takes_packed else packed[:, :classes], logits if takes_logits else probabilities)
         step(*inputs)
         calls[name] = (step, inputs)
-    repeats = max(1, 400_000 // (batch * classes))          # about a millisecond of work per turn
+    repeats = max(1, 400_000 // (batch * classes))  # about a millisecond of work per turn
     times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, (step, inputs) in calls.items():
@@ -107,8 +107,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--xla", action="store_true", help="compile with XLA")
     arguments = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; "
-          f"tensorflow {tf.__version__}; keras {keras.__version__}; {'XLA' if arguments.xla else 'tf.function'}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; "
+        f"tensorflow {tf.__version__}; keras {keras.__version__}; {'XLA' if arguments.xla else 'tf.function'}"
+    )
     ratios = {}
     for activation in ("softmax", "sigmoid"):
         for batch, classes in SIZES:

@@ -152,9 +152,7 @@ def eastern_wood_pewee() -> Song:
 
 SPECIES = (
     Species(slug="saw-whet", label="Aegolius acadicus_Northern Saw-whet Owl", song=northern_saw_whet_owl),
-    Species(
-        slug="chickadee", label="Poecile atricapillus_Black-capped Chickadee", song=black_capped_chickadee
-    ),
+    Species(slug="chickadee", label="Poecile atricapillus_Black-capped Chickadee", song=black_capped_chickadee),
     Species(slug="great-tit", label="Parus major_Great Tit", song=great_tit),
     Species(slug="pygmy-owl", label="Glaucidium passerinum_Eurasian Pygmy-Owl", song=eurasian_pygmy_owl),
     Species(
