@@ -87,7 +87,7 @@ def decode_shard(data: bytes, spec: LabelSpec, classes: int) -> ShardRows:
     """
     try:
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-        fingerprint = (file.schema_arrow.metadata or {}).get(b"softlabels.fingerprint", b"").decode()
+        fingerprint = (file.schema_arrow.metadata or {}).get(b"softlabels.fingerprint", b"").decode(errors="replace")
         if fingerprint != spec.fingerprint():
             raise StoreError(f"made with fingerprint {fingerprint or None!r}, expected {spec.fingerprint()!r}")
         table = file.read().combine_chunks()
