@@ -219,7 +219,9 @@ def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
         if not storage.put_if_absent(key, data) and storage.get(key) != data:
             raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
     hints = {"audio_root": str(prepared.root.resolve()), "teacher": dataclasses.asdict(prepared.choice)}
-    storage.put("run.json", json.dumps(hints, indent=2).encode() + b"\n")
+    storage.put_if_changed("run.json", json.dumps(hints, indent=2).encode() + b"\n")
+    if prepared.store is not None and not prepared.new:
+        return prepared.store
     store = softlabels.open(path)
     if store.spec != prepared.spec:
         raise StoreError(f"store '{path}': another run made it at the same time with other settings; run again")

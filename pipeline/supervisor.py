@@ -216,13 +216,14 @@ def _numerics_class(store: SoftLabelStore) -> str:
 
 
 def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
-    """Re-read the store from disk, close it if nothing is missing, and sum up."""
-    store = softlabels.open(path)
+    """Re-read the store from disk if anything was done, close it if nothing is missing, and sum up."""
+    store = softlabels.open(path) if shift.tasks else shift.store
     index = store.index
     labelled, quarantined = index.count(LABELLED), index.count(QUARANTINED)
-    if not store.missing_shards():
-        _write_success(store)
-    _write_quarantine(store)
+    if shift.tasks or not store.is_closed():
+        if not store.missing_shards():
+            _write_success(store)
+        _write_quarantine(store)
     _sweep(store)
     in_manifest = {clip.clip_id for clip in prepared.clips}
     statuses = shift.statuses
@@ -264,7 +265,7 @@ def _write_success(store: SoftLabelStore) -> None:
                 f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} "
                 f"labelled and {quarantined} quarantined; a receipt was edited"
             )
-        _put_if_changed(store, f"_SUCCESS-{number:04d}.json", success_bytes(number, receipts))
+        store.storage.put_if_changed(f"_SUCCESS-{number:04d}.json", success_bytes(number, receipts))
 
 
 def _write_quarantine(store: SoftLabelStore) -> None:
@@ -274,12 +275,7 @@ def _write_quarantine(store: SoftLabelStore) -> None:
     writer.writerow(["clip_id", "first_window", "windows", "reason", "detail"])
     for entry in store.index.quarantine:
         writer.writerow([entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail])
-    _put_if_changed(store, "quarantine.csv", text.getvalue().encode())
-
-
-def _put_if_changed(store: SoftLabelStore, key: str, data: bytes) -> None:
-    if not store.storage.exists(key) or store.storage.get(key) != data:
-        store.storage.put(key, data)
+    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
 
 
 def _sweep(store: SoftLabelStore) -> None:

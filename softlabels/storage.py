@@ -58,6 +58,11 @@ class LocalStorage:
                 raise
             _fsync_folder(self.path(key).parent)
 
+    def put_if_changed(self, key: str, data: bytes) -> None:
+        """Write or replace, unless these very bytes are there already."""
+        if not self.exists(key) or self.get(key) != data:
+            self.put(key, data)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write unless something is there already; True if this call wrote it. Atomic between processes."""
         with full_disk_named(self.root, key):

@@ -82,6 +82,10 @@ class SoftLabelStore:
     def planned_shards(self) -> int:
         return sum(len(plan["shard"].unique()) for plan in self.plans)
 
+    def is_closed(self) -> bool:
+        """Whether every plan has its `_SUCCESS`."""
+        return all(self.storage.exists(f"_SUCCESS-{number:04d}.json") for number in range(1, len(self.plans) + 1))
+
     def missing_shards(self) -> list[int]:
         """Planned shards without a receipt, or whose file is not there in the size the receipt says."""
         sizes = self.storage.list("shards")
