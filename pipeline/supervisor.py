@@ -224,7 +224,7 @@ def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
         if not store.missing_shards():
             _write_success(store)
         _write_quarantine(store)
-    _sweep(store)
+        _sweep(store)
     in_manifest = {clip.clip_id for clip in prepared.clips}
     statuses = shift.statuses
     retried = {task.shard for task in shift.tasks if task.replacing}
