@@ -2,8 +2,9 @@
 
 A pool works on all shards. When it breaks (a worker died, or one hung), the shards that may have been in its
 hands are done again one at a time, each in a process of its own. A shard that loses its process twice is cut in
-halves until single clips are left; a clip is blamed only if it loses its process alone, twice, each time right
-after that same process scored a control window. The blamed clips are quarantined and the rest of the shard commits.
+halves until single clips are left; a clip is blamed only if it loses its process alone, twice (by SIGKILL, which
+comes from outside, five times), each time right after that same process scored a control window. The blamed clips
+are quarantined and the rest of the shard commits.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from pipeline.worker import ShardStatus, ShardTask, check_worker, die_with_paren
 from softlabels.planned import PlannedClip
 
 TRIES = 2
+TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
 START_S, WINDOW_S = 600, 10  # the time limit of a shard, far beyond what any teacher needs
 
 
@@ -111,13 +113,21 @@ class Rounds:
         """Find the clips that cannot be labelled, by halves."""
         part = dataclasses.replace(task, clips=tuple(clips))
         if len(clips) == 1:
-            losses = [self._lost_after_control(part, lane) for _ in range(TRIES)]
-            if all(losses):
-                blamed[clips[0].clip_id] = losses[-1]
+            how = self._is_lost_alone(part, lane)
+            if how:
+                blamed[clips[0].clip_id] = how
         elif self._try(lane, label_only, part)[1]:
             half = len(clips) // 2
             self._find(task, clips[:half], lane, blamed)
             self._find(task, clips[half:], lane, blamed)
+
+    def _is_lost_alone(self, task: ShardTask, lane: ProcessLane | InlineLane) -> str:
+        """How this one clip loses its worker every time, "" if it does not."""
+        for lost in range(1, TRIES_IF_KILLED + 1):
+            how = self._lost_after_control(task, lane)
+            if not how or (lost >= TRIES and "SIGKILL" not in how):
+                break
+        return how
 
     def _lost_after_control(self, task: ShardTask, lane: ProcessLane | InlineLane) -> str:
         """How a fresh worker is lost on this one clip, "" if it is not. Raises: WorkerLost: on the control."""

@@ -18,8 +18,8 @@ REASONS = {
     "changed-since-probe": "the file changed between planning and labelling",
     "not-finite-audio": "the window holds NaN or infinite samples",
     "not-finite-teacher": "the teacher answered NaN or infinity",
-    "crashed": "the clip alone killed its worker twice, or made the teacher raise, while a control window passed",
-    "hung": "the clip alone kept its worker beyond the time limit twice, while a control window passed",
+    "crashed": "the clip alone killed its worker every time, or made the teacher raise, and a control window passed",
+    "hung": "the clip alone kept its worker beyond the time limit every time, and a control window passed",
 }
 TRANSIENT = frozenset({"missing", "changed-since-probe", "crashed", "hung"})  # tried again by every later run
 

@@ -92,14 +92,15 @@ class Job:
         path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "pipeline", "run", self.corpus / "data_manifest.csv", "-o", self.store]
         command += ["--teacher", "kill_storm:teacher", "--jobs", str(JOBS), "--shard-windows", str(SHARD_WINDOWS)]
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            cwd=HERE.parent.parent,
-            env={**os.environ, "PYTHONPATH": path, "STORM_LOG": str(self.log), "STORM_SLEEP_S": str(self.sleep_s)},
-            stdout=subprocess.DEVNULL,
-            stderr=self.errors.open("ab"),
-            start_new_session=True,
-        )
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                cwd=HERE.parent.parent,
+                env={**os.environ, "PYTHONPATH": path, "STORM_LOG": str(self.log), "STORM_SLEEP_S": str(self.sleep_s)},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
 
     @property
     def errors(self) -> Path:
@@ -142,11 +143,13 @@ class Storm:
     """Kills a job until it has been killed often enough, and counts.
 
     kills: by target; exits: by exit code, of runs that ended by themselves; deleted: shards whose receipt, file or
-    both were deleted; groups: process groups of jobs that are gone.
+    both were deleted; groups: process groups of jobs that are gone; lull_s: the longest time without a kill, long
+    enough that a job now and then gets its store finished.
     """
 
     job: Job
     rng: random.Random
+    lull_s: float
     kills: Counter = field(default_factory=Counter)
     exits: Counter = field(default_factory=Counter)
     starts: int = 0
@@ -185,7 +188,7 @@ class Storm:
                 time.sleep(0.002)
             time.sleep(self.rng.uniform(0, 0.1))
         else:
-            time.sleep(self.rng.uniform(0, 1.6))
+            time.sleep(self.rng.uniform(0, self.lull_s))
         return self.job.runs()
 
     def _kill(self, target: str) -> None:
@@ -261,8 +264,9 @@ def storm(folder: Path, *, kills: int, seed: int, clips: int) -> dict[str, objec
     make_corpus(folder / "corpus", clips)
     calm = Job(folder / "corpus", folder / "undisturbed", folder / "undisturbed.log", sleep_s=0)
     calm_exit = calm.run()
+    lull_s = time.monotonic() - began
     job = Job(folder / "corpus", folder / "store", folder / "storm.log")
-    tempest = Storm(job, random.Random(seed))
+    tempest = Storm(job, random.Random(seed), lull_s)
     tempest.rage(kills)
     stray = left_behind(tempest.groups)
     last_exit = job.run()
