@@ -173,6 +173,7 @@ class Storm:
             self.groups.append(self.job.process.pid)
             if self.job.process.returncode >= 0:
                 self.exits[self.job.process.returncode] += 1
+            if self.job.process.returncode == 0:
                 self._delete_some()
         self.job.start()
         self.starts += 1
@@ -209,9 +210,10 @@ class Storm:
 
     def _delete_some(self) -> None:
         """Take receipts, files or both of some committed shards away, as if the store were older."""
-        receipts = sorted((self.job.store / "receipts").iterdir())
-        for receipt in self.rng.sample(receipts, min(len(receipts), self.rng.randint(3, 40))):
-            (file,) = (self.job.store / "shards").glob(f"{receipt.name.partition('.')[0]}-*")
+        store = softlabels.open(self.job.store)
+        for shard in self.rng.sample(sorted(store.receipts), min(len(store.receipts), self.rng.randint(3, 40))):
+            receipt = self.job.store / "receipts" / f"{shard:05d}.g0.json"
+            file = store.storage.path(store.receipts[shard].file)
             for path in self.rng.choice([(receipt,), (file,), (receipt, file)]):
                 path.unlink()
             self.deleted += 1
