@@ -1,6 +1,7 @@
 """What one worker process does: load the teacher once, then label and commit shards."""
 
 import ctypes
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -18,6 +19,7 @@ import soundfile
 
 from pipeline.label import label_shard, score
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
+from softlabels.audio import ENVIRONMENT
 from softlabels.equivalence import compare_rows
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.planned import PlannedClip
@@ -28,6 +30,7 @@ from softlabels.storage import LocalStorage
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
+STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
 PACKAGES = ("softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert")
 
 
@@ -79,8 +82,14 @@ def label_and_commit(task: ShardTask) -> ShardStatus:
     if isinstance(made, ShardStatus):
         return made
     data, receipt = made
-    refused = receipt.quarantined and not task.keep_quarantined
-    return _status(task, receipt, "refused" if refused else _commit(task, data, receipt))
+    if receipt.quarantined and not task.keep_quarantined:
+        return _status(task, receipt, "refused")
+    try:
+        return _status(task, receipt, _commit(task, data, receipt))
+    except OSError as e:
+        if e.errno not in STORE_TROUBLE:
+            raise
+        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while committing")
 
 
 def label_only(task: ShardTask) -> ShardStatus:

@@ -91,7 +91,7 @@ def decode_shard(data: bytes, spec: LabelSpec, classes: int) -> ShardRows:
         if fingerprint != spec.fingerprint():
             raise StoreError(f"made with fingerprint {fingerprint or None!r}, expected {spec.fingerprint()!r}")
         table = file.read().combine_chunks()
-    except (pa.ArrowException, OSError) as e:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         raise StoreError(f"expected a Parquet file with valid page checksums, got: {e}") from e
     if not table.schema.equals(_schema(spec, classes)):
         raise StoreError(f"expected the columns {_schema(spec, classes)}, got {table.schema}")

@@ -172,6 +172,23 @@ def test_an_io_error_puts_work_off_and_blames_no_clip(corpus: Corpus, monkeypatc
     assert run(corpus, "teacher", backend="sequential").labelled == 14
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_io_error_of_the_store_puts_the_shard_off(corpus: Corpus, monkeypatch, number: int) -> None:
+    real = LocalStorage.put
+
+    def broken(self, key: str, data: bytes) -> None:
+        if key.startswith("shards/00001"):
+            raise OSError(number, os.strerror(number))
+        real(self, key, data)
+
+    monkeypatch.setattr(LocalStorage, "put", broken)
+    summary = run(corpus, "teacher", backend="sequential")
+    assert (summary.labelled, summary.quarantined, summary.missing) == (11, 0, 3)
+    assert f"{os.strerror(number)} while committing" in summary.deferred[0]
+    monkeypatch.undo()
+    assert run(corpus, "teacher", backend="sequential").labelled == 14
+
+
 def test_a_file_that_cannot_even_be_probed_now_waits_for_a_later_run(corpus: Corpus, monkeypatch) -> None:
     from pipeline import probe
 
