@@ -10,6 +10,17 @@ import time
 import numpy as np
 
 from softlabels import ClassList
+from softlabels.spec import LabelSpec
+from softlabels.windows import WindowSpec
+
+SPEC = LabelSpec(
+    teacher="t",
+    teacher_digest="d",
+    class_digest="c",
+    activation="sigmoid",
+    window=WindowSpec(rate_hz=8, window_samples=8, hop_samples=8),
+    shard_windows=4,
+)  # the smallest spec, for tests that need no teacher
 
 
 class StandIn:

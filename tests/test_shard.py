@@ -4,20 +4,12 @@ import io
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from standin import SPEC
 
 from softlabels import StoreError
 from softlabels.shard import ShardRows, decode_shard, encode_shard, round_probabilities
 from softlabels.spec import LabelSpec
-from softlabels.windows import WindowSpec
 
-SPEC = LabelSpec(
-    teacher="t",
-    teacher_digest="d",
-    class_digest="c",
-    activation="sigmoid",
-    window=WindowSpec(rate_hz=8, window_samples=8, hop_samples=8),
-    shard_windows=4,
-)
 SPARSE = dataclasses.replace(SPEC, layout="sparse", min_probability=0.01)
 
 

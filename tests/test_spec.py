@@ -1,19 +1,11 @@
 import dataclasses
 
 import pytest
+from standin import SPEC
 
 from softlabels import StoreError
 from softlabels.spec import LabelSpec
 from softlabels.windows import WindowSpec
-
-SPEC = LabelSpec(
-    teacher="t",
-    teacher_digest="d",
-    class_digest="c",
-    activation="sigmoid",
-    window=WindowSpec(rate_hz=8, window_samples=8, hop_samples=8),
-    shard_windows=4,
-)
 
 
 def test_every_field_changes_the_fingerprint() -> None:
