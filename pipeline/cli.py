@@ -10,8 +10,12 @@ import shlex
 import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.arguments import MANIFEST, STORE, make_parser
+from pipeline.class_draft import DraftRow, draft_mapping, write_draft
 from pipeline.console import (
     RunConsole,
     describe,
@@ -28,23 +32,24 @@ from pipeline.prepare import LabelOptions, prepare, read_clips
 from pipeline.regenerate import regenerate
 from pipeline.supervisor import RunOptions, RunSummary, run
 from pipeline.teachers import TeacherChoice
+from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.litert import read_labels
 from pipeline.verify import verify
-from softlabels.audio import DEFAULT_BUDGET, AudioBudget
-from softlabels.errors import ManifestError, SoftLabelsError, StorageFullError
+from softlabels.audio import AudioBudget
+from softlabels.class_mapping import match_classes
+from softlabels.classes import ClassList
+from softlabels.errors import ClassListError, ManifestError, SoftLabelsError, StorageFullError
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
-
-MANIFEST, STORE = "data_manifest.csv", "soft_labels"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     for warning in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(warning, _terminate)
     try:
-        return args.command(args)
+        return COMMANDS[args.name](args)
     except StorageFullError as e:
         print(f"softlabels {args.name}: {e}", file=sys.stderr)
         return 3
@@ -65,151 +70,6 @@ class Terminated(KeyboardInterrupt):
 
 def _terminate(number: int, _frame: object) -> None:
     raise Terminated(signal.Signals(number).name)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="softlabels",
-        description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
-        epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "
-        "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_manifest(commands)
-    _add_inspect(commands)
-    _add_verify(commands)
-    _add_regenerate(commands)
-    return parser
-
-
-def _add_command(commands, name: str, function, summary: str, epilog: str = "") -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(command=function, name=name)
-    return command
-
-
-def _add_run(commands) -> None:
-    run = _add_command(
-        commands,
-        "run",
-        _run,
-        "label every clip of a manifest; finished shards are left alone",
-        epilog="""examples:
-  softlabels run                                  data_manifest.csv -> soft_labels, BirdNET as the teacher
-  softlabels run recordings/ -o labels            a folder with one folder a class
-  softlabels run --dry-run                        shards, windows, bytes and time, without labelling
-  softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 \\
-                 --activation sigmoid --outputs logits
-  softlabels run --teacher my_module:my_teacher   a teacher of your own
-Interrupt it at any time: the same command goes on at the first missing shard.""",
-    )
-    run.add_argument("manifest", nargs="?", default=MANIFEST, metavar="MANIFEST|DIR", help=f"default {MANIFEST}")
-    run.add_argument("-o", "--store", default=STORE, help=f"the store to make or go on with, default {STORE}")
-    teacher = run.add_argument_group("teacher")
-    teacher.add_argument("--teacher", default="birdnet", help="birdnet, litert or module:factory; default birdnet")
-    teacher.add_argument("--model", help="the model file; birdnet finds its own")
-    teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
-    teacher.add_argument("--rate", type=int, metavar="HZ", help="litert: the sample rate the model expects")
-    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="litert: independent or exclusive")
-    teacher.add_argument(
-        "--outputs", choices=["logits", "probabilities"], help="litert: before or after the activation"
-    )
-    teacher.add_argument("--portable", action="store_true", help="equal bytes on any x86-64 CPU, for 1.6 x the time")
-    labels = run.add_argument_group("labels (fixed once the store is made)")
-    labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
-    labels.add_argument("--layout", choices=["dense", "sparse"], help="all classes, or only those above a threshold")
-    labels.add_argument("--min-probability", type=float, metavar="P", help="the threshold of sparse, default 0.0001")
-    labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")
-    job = run.add_argument_group("job")
-    job.add_argument("--jobs", type=int, default=-1, metavar="N", help="worker processes, default one a core")
-    job.add_argument(
-        "--root", type=Path, metavar="DIR", help="what paths are relative to, default the manifest's folder"
-    )
-    job.add_argument("--on-error", choices=["skip", "fail"], default="skip", help="quarantine and go on, or stop")
-    job.add_argument(
-        "--allow-quarantined", default="0", metavar="N", help="exit 0 with up to N windows (or N%%) quarantined"
-    )
-    job.add_argument("--retry-quarantined", action="store_true", help="try permanent faults again, not only transient")
-    job.add_argument("--strict", action="store_true", help="refuse a machine that rounds differently from the store's")
-    job.add_argument("--timeout", type=float, metavar="SECONDS", help="of a shard, default 600 and 10 a window")
-    job.add_argument("--backend", choices=["loky", "sequential"], default="loky", help="processes, or all in this one")
-    budget = run.add_argument_group("audio budget (a file that asks for more is quarantined)")
-    budget.add_argument("--max-hours", type=float, default=DEFAULT_BUDGET.max_hours, metavar="H", help="default 25")
-    budget.add_argument("--max-gigabytes", type=float, default=DEFAULT_BUDGET.max_bytes / 1e9, help="default 16")
-    budget.add_argument("--max-channels", type=int, default=DEFAULT_BUDGET.max_channels, metavar="N", help="default 16")
-    budget.add_argument("--min-rate", type=int, default=DEFAULT_BUDGET.min_rate_hz, metavar="HZ", help="default 8000")
-    budget.add_argument("--max-rate", type=int, default=DEFAULT_BUDGET.max_rate_hz, metavar="HZ", help="default 384000")
-    job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
-
-
-def _add_manifest(commands) -> None:
-    manifest = _add_command(
-        commands,
-        "manifest",
-        _manifest,
-        "write a manifest of a folder of recordings, one folder a class",
-        epilog="The label of a clip is the name of its folder, kept as it is; folders called noise, silence,\n"
-        "background or other are annotated as none of the classes; files in DIR itself are not annotated.",
-    )
-    manifest.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
-    manifest.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
-    manifest.add_argument("--unlabelled", action="store_true", help="leave every clip not annotated")
-
-
-def _add_inspect(commands) -> None:
-    inspect = _add_command(commands, "inspect", _inspect, "say what a store holds, and what is missing or quarantined")
-    inspect.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    inspect.add_argument("--json", action="store_true", help="as one JSON object")
-    inspect.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
-
-
-def _add_verify(commands) -> None:
-    verify = _add_command(
-        commands,
-        "verify",
-        _verify,
-        "read every byte of a store and hold it against receipts and plan; change nothing",
-        epilog="--recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;\n"
-        "--shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.",
-    )
-    verify.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    verify.add_argument("--shard", type=int, action="append", metavar="N", help="only this one; may be given again")
-    verify.add_argument(
-        "--recompute", type=float, default=0.0, metavar="FRACTION", help="windows to score again, 0 to 1"
-    )
-    verify.add_argument("--json", action="store_true", help="as one JSON object")
-    _add_where(verify)
-
-
-def _add_regenerate(commands) -> None:
-    regenerate = _add_command(
-        commands,
-        "regenerate",
-        _regenerate,
-        "make shards again from the store's own plan and compare; restore what is damaged",
-        epilog="identical   the same bytes; a damaged or deleted file is whole again\n"
-        "equivalent  within rounding, as from another CPU class: the stored shard stands\n"
-        "different   exit 1, and what differs: audio, packages, numerics class",
-    )
-    regenerate.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    regenerate.add_argument("--shard", type=int, action="append", required=True, metavar="N", help="may be given again")
-    regenerate.add_argument(
-        "--accept-equivalent", action="store_true", help="let equivalent bytes become the shard, on record"
-    )
-    _add_where(regenerate)
-
-
-def _add_where(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", type=Path, metavar="DIR", help="where the audio is now, default where it was")
-    command.add_argument("--model", type=Path, metavar="PATH", help="where the model is now, default where it was")
-    command.add_argument("--jobs", type=int, default=-1, metavar="N", help="default one a core")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -350,6 +210,55 @@ def _manifest(args: argparse.Namespace) -> int:
     return 0
 
 
+def _classes(args: argparse.Namespace) -> int:
+    student, (source, teacher) = ClassList.from_file(args.classes), _teacher_classes(args.against)
+    rows = draft_mapping(student, teacher)
+    write_draft(rows, args.output)
+    how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
+    found = {name: how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
+    lacking = how.pop("", 0)
+    fields = {"classes": len(rows), "against": f"{source} ({len(teacher):,} classes)", **found}
+    fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
+    fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
+    for name, value in fields.items():
+        print(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
+    for line in _class_advice(args, looks, student, teacher):
+        print(line, file=sys.stderr)
+    return 1 if looks else 0
+
+
+def _teacher_classes(against: str | None) -> tuple[str, ClassList]:
+    """What to call the teacher's list, and the list: of a store, a text file or BirdNET."""
+    if against is None:
+        against = STORE if (Path(STORE) / "store.json").is_file() else "birdnet"
+    if Path(against).is_file():
+        return against, ClassList.from_file(against)
+    if against == "birdnet":
+        return against, read_labels(find_birdnet()[1])
+    return against, open_store(against).classes
+
+
+def _class_advice(
+    args: argparse.Namespace, looks: list[DraftRow], student: ClassList, teacher: ClassList
+) -> Iterator[str]:
+    """What is odd about the list, the first ten rows to look at, and what to type next."""
+    try:
+        yield from match_classes(student, teacher, min_coverage=0).notes
+    except ClassListError as e:  # two classes are one for the teacher: the draft's reader has to choose
+        yield str(e)
+    for row in looks[:10]:
+        guess = f"{row.teacher_class!r} by {row.how}?" if row.teacher_class else "not found"
+        yield f"look: {row.student_class!r}: {guess}"
+    if len(looks) > 10:
+        yield f"look: ... and {len(looks) - 10} more"
+    join = f"store.join({MANIFEST!r}, classes={args.classes!r}"
+    if looks:
+        yield f"next: correct the {len(looks)} rows of {args.output} that say look, then, in Python:"
+        yield f"  {join}, mapping={str(args.output)!r})"
+    else:
+        yield f"next, in Python: {join}); {args.output} is needed only where you change it"
+
+
 def _inspect(args: argparse.Namespace) -> int:
     store = open_store(args.store)
     contents = describe(store)
@@ -386,3 +295,13 @@ def _regenerate(args: argparse.Namespace) -> int:
     )
     print_regenerated(results)
     return 1 if any(result.problem for result in results) else 0
+
+
+COMMANDS = {
+    "run": _run,
+    "manifest": _manifest,
+    "classes": _classes,
+    "inspect": _inspect,
+    "verify": _verify,
+    "regenerate": _regenerate,
+}

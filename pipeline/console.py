@@ -147,7 +147,7 @@ def describe(store: SoftLabelStore) -> dict[str, Any]:
         "fingerprint": store.spec.fingerprint(),
         "spec": store.spec.to_json(),
         "classes": len(store.classes),
-        "clips": len(index.clip_ids),
+        "clips": len(index.clips),
         "windows": len(index),
         "labelled": index.count(LABELLED),
         "quarantined": index.count(QUARANTINED),

@@ -98,7 +98,7 @@ def shard_task(
 
 
 def _regenerate_shard(store: SoftLabelStore, task: ShardTask, accept_equivalent: bool) -> Regenerated:
-    standing = store.receipts[task.shard]
+    standing = store.receipt(task.shard)
     try:
         data, receipt = make_shard(task)
     except SoftLabelsError as e:

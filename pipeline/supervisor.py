@@ -166,7 +166,7 @@ class _Shift:
 def _tasks(store: SoftLabelStore, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
     """What is planned and not committed, and what is committed with faults that may be gone."""
     missing = store.missing_shards()
-    retried = {shard: store.receipts[shard].identity for shard in _retriable(store, set(missing), options)}
+    retried = {shard: store.receipt(shard).identity for shard in _retriable(store, set(missing), options)}
     return [
         ShardTask(
             shard=shard,
@@ -235,7 +235,7 @@ def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
     ]
     return RunSummary(
         store=path,
-        clips=len(index.clip_ids),
+        clips=len(index.clips),
         windows=len(index),
         labelled=labelled,
         quarantined=quarantined,
@@ -265,7 +265,9 @@ def _write_success(store: SoftLabelStore) -> None:
                 f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} "
                 f"labelled and {quarantined} quarantined; a receipt was edited"
             )
-        store.storage.put_if_changed(f"_SUCCESS-{number:04d}.json", success_bytes(number, receipts))
+        store.storage.put_if_changed(
+            f"_SUCCESS-{number:04d}.json", success_bytes(number, map(store.receipt, sorted(shards)))
+        )
 
 
 def _write_quarantine(store: SoftLabelStore) -> None:

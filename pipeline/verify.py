@@ -132,7 +132,7 @@ def _check_success(store: SoftLabelStore, number: int) -> Iterator[str]:
     shards = store.plans[number - 1]["shard"].unique().to_pylist()
     if not store.storage.exists(key):
         yield f"{key} is missing; `softlabels run` writes it"
-    elif store.storage.get(key) != success_bytes(number, {shard: store.receipts[shard] for shard in shards}):
+    elif store.storage.get(key) != success_bytes(number, map(store.receipt, sorted(shards))):
         yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
 
 
@@ -157,12 +157,12 @@ def _recompute(
 
 def _sample(store: SoftLabelStore, shards: list[int], share: float) -> dict[int, set[tuple[str, int]]]:
     """shard -> keys of the labelled windows drawn; at least one in all."""
-    index = store.index
+    index, clip_ids = store.index, store.index.clips["clip_id"]
     entries = np.nonzero((index.state == LABELLED) & np.isin(index.shard, shards))[0]
     order = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).permutation(entries)
     wanted: dict[int, set[tuple[str, int]]] = {}
     for entry in order[: int(np.ceil(share * len(entries)))]:
-        key = (index.clip_ids[index.clip[entry]], int(index.window_index[entry]))
+        key = (clip_ids[index.clip[entry]].as_py(), int(index.window_index[entry]))
         wanted.setdefault(int(index.shard[entry]), set()).add(key)
     return wanted
 

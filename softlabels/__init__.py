@@ -26,7 +26,8 @@ from softlabels.store import SoftLabelStore, open
 from softlabels.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
 
 if TYPE_CHECKING:
-    from softlabels.dataset import make_dataset
+    from softlabels.dataset import attach, make_dataset
+    from softlabels.joined import JoinedLabels, load_labels
     from softlabels.loss import DistillationLoss, distillation_loss
     from softlabels.metrics import HardLabelMetric, TeacherAgreement
     from softlabels.mixup import mixup
@@ -37,7 +38,10 @@ _LAZY = {
     "DistillationLoss": "softlabels.loss",
     "HardLabelMetric": "softlabels.metrics",
     "TeacherAgreement": "softlabels.metrics",
+    "JoinedLabels": "softlabels.joined",
+    "attach": "softlabels.dataset",
     "distillation_loss": "softlabels.loss",
+    "load_labels": "softlabels.joined",
     "make_dataset": "softlabels.dataset",
     "mixup": "softlabels.mixup",
 }
@@ -51,15 +55,18 @@ __all__ = [
     "DistillationLoss",
     "HardLabelMetric",
     "JoinError",
+    "JoinedLabels",
     "ManifestError",
     "SoftLabelStore",
     "SoftLabelsError",
     "StoreError",
     "TeacherAgreement",
     "TeacherError",
+    "attach",
     "check_targets",
     "class_weights_to_sample_weights",
     "distillation_loss",
+    "load_labels",
     "make_dataset",
     "mixup",
     "open",

@@ -1,15 +1,13 @@
 """Class lists: ordered names whose order is identity, and finding the names of one list in another."""
 
 import hashlib
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from softlabels.errors import ClassListError, JoinError
+from softlabels.errors import ClassListError
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,6 @@ def as_class_list(classes: "ClassList | Iterable[str] | str | Path") -> ClassLis
 
 
 HOW = ("exact", "scientific name", "common name")  # tried in this order
-MIN_COVERAGE = 0.5  # a student's list of which the teacher has less than half is most likely the wrong list
 
 
 class ClassFinder:
@@ -93,71 +90,36 @@ class ClassFinder:
 
     def __init__(self, classes: ClassList) -> None:
         self.classes = classes
-        scientific = [_words(name.partition("_")[0]) for name in classes]
-        common = [_words(name.partition("_")[2]) for name in classes]
-        self._by_scientific = _unambiguous(scientific)
-        self._by_common = _unambiguous(common)
+        self._by_scientific = unambiguous((folded(name.partition("_")[0]), i) for i, name in enumerate(classes))
+        self._by_common = unambiguous((folded(name.partition("_")[2]), i) for i, name in enumerate(classes))
 
     def find(self, name: str) -> tuple[int, str] | None:
         """(position, one of HOW) of a name in the list, or None."""
         if name in self.classes:
             return self.classes.index(name), HOW[0]
         before, _, after = name.partition("_")
-        for key in (_words(before), _words(name)):
+        for key in (folded(before), folded(name)):
             if key in self._by_scientific:
                 return self._by_scientific[key], HOW[1]
-        for key in (_words(after), _words(name)):
+        for key in (folded(after), folded(name)):
             if key in self._by_common:
                 return self._by_common[key], HOW[2]
         return None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassMatch:
-    """Where a teacher's list has each class of a student's.
-
-    columns: (student classes,) int64 positions in the teacher's list, -1 where it lacks the class.
-    how: one of HOW -> number of classes found that way; unmatched: the names it lacks.
-    """
-
-    columns: np.ndarray
-    how: dict[str, int]
-    unmatched: tuple[str, ...]
+    def contradicts(self, name: str, found: str) -> bool:
+        """Whether the common half of a name is that of another class than the one it was found as."""
+        position = self._by_common.get(folded(name.partition("_")[2]))
+        return position is not None and self.classes[position] != found
 
 
-def match_classes(student: ClassList, teacher: ClassList) -> ClassMatch:
-    """Where the teacher's list has each class of the student's.
-
-    Raises: JoinError: two student classes find the same teacher class, or too few find one.
-    """
-    finder = ClassFinder(teacher)
-    found = [finder.find(name) for name in student]
-    columns = np.array([-1 if hit is None else hit[0] for hit in found], np.int64)
-    taken: dict[int, str] = {}
-    for name, column in zip(student, columns.tolist(), strict=True):
-        if column in taken:
-            raise JoinError(
-                f"classes {taken[column]!r} and {name!r} are both {teacher[column]!r} for the teacher; keep one"
-            )
-        if column >= 0:
-            taken[column] = name
-    unmatched = tuple(name for name, column in zip(student, columns, strict=True) if column < 0)
-    if len(unmatched) > (1 - MIN_COVERAGE) * len(student):
-        raise JoinError(
-            f"the teacher has only {len(student) - len(unmatched)} of the {len(student)} classes, expected at least "
-            f"{MIN_COVERAGE:.0%}; it lacks {', '.join(map(repr, unmatched[:10]))}; is this the right class list?"
-        )
-    how: dict[str, int] = {}
-    for hit in found:
-        if hit is not None:
-            how[hit[1]] = how.get(hit[1], 0) + 1
-    return ClassMatch(columns=columns, how=how, unmatched=unmatched)
+def folded(name: str) -> str:
+    """A name without what people write differently: case, underscores, runs of spaces, Unicode forms."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").casefold().split())
 
 
-def _words(name: str) -> str:
-    return " ".join(re.sub(r"[_\s]+", " ", name).casefold().split())
-
-
-def _unambiguous(keys: list[str]) -> dict[str, int]:
-    counts = Counter(keys)
-    return {key: i for i, key in enumerate(keys) if key and counts[key] == 1}
+def unambiguous(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """key -> position, of the keys (other than "") that only one position has."""
+    found: dict[str, set[int]] = {}
+    for key, position in keys:
+        found.setdefault(key, set()).add(position)
+    return {key: min(positions) for key, positions in found.items() if key and len(positions) == 1}

@@ -1,5 +1,6 @@
-"""HardLabels: what people annotated, as multi-hot rows made when they are asked for."""
+"""HardLabels: what people annotated, as rows of 1, 0 and NaN that are made when they are asked for."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,44 +10,131 @@ from softlabels.classes import ClassFinder, ClassList
 from softlabels.errors import JoinError
 from softlabels.manifest import Clip
 
+TABLE_BYTES = 64 << 20
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HardLabels:
-    """The annotated classes of every clip, compressed: clip i has index[offsets[i] : offsets[i + 1]].
+    """One label a group of rows (a clip's windows, or a single window), kept as what differs from its base.
 
-    offsets: (clips + 1,) int64; index: (labels,) int32; annotated: (clips,) bool; classes: their number.
+    base: (groups,) float32, what a group says of the classes it does not name: 0 (annotated as absent) or NaN.
+    offsets: (groups + 1,) int64: group g names the classes index[offsets[g] : offsets[g + 1]], (entries,) int32,
+    and says value, (entries,) float32, of each: 1 present, 0 absent, NaN unknown.
     """
 
+    base: np.ndarray
     offsets: np.ndarray
     index: np.ndarray
-    annotated: np.ndarray
-    classes: int
+    value: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.base)
 
     @classmethod
-    def of(cls, clips: list[Clip], classes: ClassList, manifest: str | Path) -> "HardLabels":
-        """Raises: JoinError: a label that is not in the class list."""
-        finder = ClassFinder(classes)
-        position = {name: finder.find(name) for name in {name for clip in clips for name in clip.labels or ()}}
-        unknown = sorted(name for name, found in position.items() if found is None)
-        if unknown:
-            raise JoinError(
-                f"manifest '{manifest}': {len(unknown)} labels are not in the class list of {len(classes)}: "
-                f"{', '.join(map(repr, unknown[:10]))}; correct them, add them to `classes`, or leave the clips out"
-            )
-        labels = [sorted({position[name][0] for name in clip.labels or ()}) for clip in clips]
+    def of_clips(cls, clips: Sequence[Clip], positions: dict[str, int]) -> "HardLabels":
+        """One group a clip: 1 for its labels and 0 for the rest, or all NaN where nobody annotated it.
+
+        Args:
+          positions: name -> class, for every label there is; see `label_positions`.
+        """
+        labels = [sorted({positions[name] for name in clip.labels or ()}) for clip in clips]
+        index = np.array([i for each in labels for i in each], np.int32)
         return cls(
-            np.cumsum([0, *map(len, labels)]),
-            np.array([i for each in labels for i in each], np.int32),
-            np.array([clip.labels is not None for clip in clips], bool),
-            len(classes),
+            base=np.array([np.nan if clip.labels is None else 0 for clip in clips], np.float32),
+            offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
+            index=index,
+            value=np.ones(len(index), np.float32),
         )
 
-    def rows(self, clip: np.ndarray) -> np.ndarray:
-        """(rows,) positions of clips -> (rows, classes) float32."""
-        hard = np.zeros((len(clip), self.classes), np.float32)
-        first, counts = self.offsets[clip], self.offsets[clip + 1] - self.offsets[clip]
-        row = np.repeat(np.arange(len(clip)), counts)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        hard[row, self.index[np.repeat(first, counts) + within]] = 1.0
-        hard[~self.annotated[clip]] = np.nan
+    def rows(self, groups: np.ndarray, classes: int, out: np.ndarray | None = None) -> np.ndarray:
+        """(rows,) groups -> (rows, classes) float32, written to `out` where given."""
+        hard = np.empty((len(groups), classes), np.float32) if out is None else out
+        hard[...] = self.base[groups][:, None]
+        first = self.offsets[groups]
+        counts = self.offsets[groups + 1] - first
+        row = np.repeat(np.arange(len(groups)), counts)
+        entry = np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        hard[row, self.index[entry]] = self.value[entry]
         return hard
+
+    def says_anything(self) -> np.ndarray:
+        """(groups,) bool: whether anybody annotated a group, be it for one class."""
+        known = self.base == self.base
+        known[self._group_of_entry()[self.value == self.value]] = True
+        return known
+
+    def positives(self, rows_of_group: np.ndarray, classes: int) -> np.ndarray:
+        """(classes,) int64: how many rows have a 1, where group g has rows_of_group[g] rows."""
+        present = self.value == 1
+        weights = rows_of_group[self._group_of_entry()[present]]
+        return np.bincount(self.index[present], weights, classes).astype(np.int64)
+
+    def with_positives(self) -> np.ndarray:
+        """(groups,) bool: whether a group has a 1."""
+        some = np.zeros(len(self), bool)
+        some[self._group_of_entry()[self.value == 1]] = True
+        return some
+
+    def followed_by(self, other: "HardLabels") -> "HardLabels":
+        """The groups of both, those of `other` behind these."""
+        return HardLabels(
+            base=np.concatenate([self.base, other.base]),
+            offsets=np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
+            index=np.concatenate([self.index, other.index]),
+            value=np.concatenate([self.value, other.value]),
+        )
+
+    def _group_of_entry(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def table(self, classes: int) -> np.ndarray | None:
+        """(groups, classes) float32, all groups at once, where that takes no more than TABLE_BYTES; else None."""
+        if len(self) * classes * 4 > TABLE_BYTES:
+            return None
+        return self.rows(np.arange(len(self)), classes)
+
+    def without_doubles(self) -> tuple["HardLabels", np.ndarray]:
+        """The different labels there are, and (groups,) int32 which of them each group has."""
+        seen: dict[tuple[bytes, bytes, bytes], int] = {}
+        index, value = self.index.tobytes(), self.value.tobytes()
+        ends = (4 * self.offsets).tolist()
+        which = np.fromiter(
+            (
+                seen.setdefault((base, index[a:b], value[a:b]), len(seen))
+                for base, a, b in zip(_bytes_of_each(self.base), ends, ends[1:], strict=False)
+            ),
+            np.int32,
+            len(self),
+        )
+        parts = [(np.frombuffer(i, np.int32), np.frombuffer(v, np.float32)) for _, i, v in seen]
+        kept = HardLabels(
+            base=np.frombuffer(b"".join(base for base, _, _ in seen), np.float32),
+            offsets=np.cumsum([0, *(len(i) for i, _ in parts)], dtype=np.int64),
+            index=np.concatenate([np.zeros(0, np.int32), *(i for i, _ in parts)]),
+            value=np.concatenate([np.zeros(0, np.float32), *(v for _, v in parts)]),
+        )
+        return kept, which
+
+
+def _bytes_of_each(values: np.ndarray) -> Iterator[bytes]:
+    """The four bytes of each float32, so that one NaN equals another."""
+    data = values.tobytes()
+    return (data[i : i + 4] for i in range(0, len(data), 4))
+
+
+def label_positions(names: set[str], classes: ClassList, source: str | Path) -> dict[str, int]:
+    """name -> position in the class list, found as `ClassFinder` finds them.
+
+    Args:
+      names: the labels in use; source: where they stand, for the error.
+    Raises: JoinError: a label that is not in the class list.
+    """
+    finder = ClassFinder(classes)
+    found = {name: finder.find(name) for name in names}
+    unknown = sorted(name for name, hit in found.items() if hit is None)
+    if unknown:
+        raise JoinError(
+            f"'{source}': {len(unknown)} labels are not in the class list of {len(classes)}: "
+            f"{', '.join(map(repr, unknown[:10]))}; correct them, add them to `classes`, or leave the clips out"
+        )
+    return {name: hit[0] for name, hit in found.items() if hit is not None}

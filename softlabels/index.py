@@ -1,29 +1,32 @@
 """StoreIndex: every planned window of a store and where its label is, from plan and receipts alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from softlabels.planned import PlannedClip, planned_clips
+from softlabels.planned import SCHEMA
 from softlabels.quarantine import Quarantined
-from softlabels.receipts import Receipt
-from softlabels.windows import WindowSpec
+from softlabels.receipts import ReceiptHead
+from softlabels.windows import WindowSpec, rescale_samples
 
 LABELLED, QUARANTINED, MISSING = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreIndex:
     """One entry a planned window, in plan order; the windows of a clip stand together, in order.
 
-    clip_ids: (clips,) str objects; clip: (windows,) int32 position in clip_ids; window_index: (windows,)
-    int32; state: (windows,) uint8, LABELLED, QUARANTINED or MISSING (its shard is not committed);
-    shard, row: (windows,) int32, where a labelled window's row is; start_s: (windows,) float64 in the file.
+    clips: one row a clip, the columns of the plan: its first stretch as last planned.
+    clip: (windows,) int32 row in clips; window_index: (windows,) int32; state: (windows,) uint8, LABELLED,
+    QUARANTINED or MISSING (its shard is not committed); shard, row: (windows,) int32, where a labelled window's
+    row is; start_s: (windows,) float64 in the file. That is 25 bytes a window.
     quarantine: the quarantined stretches, in plan order.
     """
 
-    clip_ids: np.ndarray
+    clips: pa.Table
     clip: np.ndarray
     window_index: np.ndarray
     state: np.ndarray
@@ -35,38 +38,53 @@ class StoreIndex:
     def __len__(self) -> int:
         return len(self.clip)
 
+    @property
+    def clip_ids(self) -> np.ndarray:
+        """(clips,) str objects, made anew by every call."""
+        return self.clips["clip_id"].to_numpy()
+
     def count(self, state: int) -> int:
         return int(np.count_nonzero(self.state == state))
 
-    def spans(self) -> dict[str, tuple[int, int]]:
-        """clip_id -> (first entry, entry behind the last)."""
-        first = np.searchsorted(self.clip, np.arange(len(self.clip_ids) + 1))
-        return {clip_id: (int(first[i]), int(first[i + 1])) for i, clip_id in enumerate(self.clip_ids)}
+    def spans_of(self, clip_ids: Sequence[str]) -> np.ndarray:
+        """(clip_ids, 2) int64: the first entry of each clip and the one behind its last; 0, 0 if never planned.
+
+        Looks all of them up at once: ask for many together.
+        """
+        position = positions_of(clip_ids, self.clips)
+        ends = np.array([position, position + 1], np.int32).T  # (clip_ids, 2); -1 and 0 are found at 0
+        return np.searchsorted(self.clip, ends)
 
 
-def build_index(plans: list[pa.Table], receipts: dict[int, Receipt], window: WindowSpec) -> StoreIndex:
+def positions_of(clip_ids: Sequence[str], clips: pa.Table) -> np.ndarray:
+    """(clip_ids,) int64 rows of the clips in `StoreIndex.clips`, -1 for those it does not have."""
+    try:
+        wanted = pa.array(clip_ids, pa.string())
+    except pa.ArrowException as e:
+        raise ValueError(f"clip_ids: expected text, as in the manifest: {e}") from e
+    asked = np.flatnonzero(pc.is_in(clips["clip_id"], value_set=wanted))  # cheaper than a table of a million clips
+    found = pc.fill_null(pc.index_in(wanted, value_set=clips["clip_id"].take(asked)), -1).to_numpy()
+    return np.append(asked, -1)[found]
+
+
+def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], window: WindowSpec) -> StoreIndex:
     """Lay out the windows of all plans; a clip planned again counts only as last planned."""
-    slices = _standing_slices(plans)
-    windows = np.array([s.windows for s in slices], np.int64)
-    shard = np.repeat(np.array([s.shard for s in slices], np.int32), windows)
-    offset = np.arange(len(shard)) - np.repeat(np.cumsum(windows) - windows, windows)
-    window_index = np.repeat(np.array([s.first_window for s in slices], np.int64), windows) + offset
-    clip_ids = list(dict.fromkeys(s.clip_id for s in slices))
-    position = {clip_id: i for i, clip_id in enumerate(clip_ids)}
-    clip = np.repeat(np.array([position[s.clip_id] for s in slices], np.int32), windows)
-    first_sample = [0 if s.reason else s.span(window.rate_hz)[0] for s in slices]
-    start = np.repeat(np.array(first_sample, np.int64), windows) + window_index * window.hop_samples
+    stretches, clip_of, clips = _standing_stretches(plans)
+    windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
+    committed = np.isin(shard_of, np.fromiter(receipts, np.int64, len(receipts)))
+    clip, shard = np.repeat(clip_of, windows), np.repeat(shard_of, windows)  # (windows,) each
+    window_index = _count_up(_integers(stretches, "first_window"), windows)
+    start = np.repeat(_first_sample(stretches, window.rate_hz), windows)
+    start += window_index * np.int64(window.hop_samples)
 
-    state = np.where(np.isin(shard, np.fromiter(receipts, np.int64, len(receipts))), LABELLED, MISSING).astype(np.uint8)
-    quarantine = _standing_quarantine(receipts, slices)
-    first_entry = np.searchsorted(clip, np.arange(len(clip_ids)))
-    for entry in quarantine:
-        at = first_entry[position[entry.clip_id]] + entry.first_window
-        state[at : at + entry.windows] = QUARANTINED
+    state = np.repeat(np.where(committed, LABELLED, MISSING).astype(np.uint8), windows)
+    quarantine, position = _standing_quarantine(receipts, clips, clip_of, shard_of)
+    for entry, first in zip(quarantine, np.searchsorted(clip, position.astype(np.int32)), strict=True):
+        state[first + entry.first_window : first + entry.first_window + entry.windows] = QUARANTINED
     return StoreIndex(
-        clip_ids=np.array(clip_ids, object),
+        clips=clips,
         clip=clip,
-        window_index=window_index.astype(np.int32),
+        window_index=window_index,
         state=state,
         shard=shard,
         row=_row_in_shard(shard, state == LABELLED),
@@ -75,28 +93,64 @@ def build_index(plans: list[pa.Table], receipts: dict[int, Receipt], window: Win
     )
 
 
-def _standing_slices(plans: list[pa.Table]) -> list[PlannedClip]:
-    """The planned clips of all plans without those that a later plan replaces."""
-    last_plan: dict[str, int] = {}
+def _standing_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:
+    """The rows of all plans that no later plan replaces, the clip of each (rows,) int32, and the clips' first rows."""
+    table = pa.concat_tables(plans or [SCHEMA.empty_table()])
+    clip = table["clip_id"].combine_chunks().dictionary_encode().indices.to_numpy()  # (rows,) the same for the same id
+    last_plan = np.zeros(len(table), np.int32)
+    row = 0
     for number, plan in enumerate(plans):
-        last_plan.update(dict.fromkeys(plan["clip_id"].to_pylist(), number))
-    return [s for number, plan in enumerate(plans) for s in planned_clips(plan) if last_plan[s.clip_id] == number]
+        last_plan[clip[row : row + len(plan)]] = number
+        row += len(plan)
+    stands = last_plan[clip] == np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])
+    table, clip = _filtered(table, stands), _numbered(clip[stands])
+    first = np.diff(clip, prepend=-1) > 0
+    return table, clip, _filtered(table, first).combine_chunks()  # callers take rows out of it all the time
 
 
-def _standing_quarantine(receipts: dict[int, Receipt], slices: list[PlannedClip]) -> tuple[Quarantined, ...]:
-    shards_of: dict[str, set[int]] = {}
-    for s in slices:
-        shards_of.setdefault(s.clip_id, set()).add(s.shard)
-    return tuple(
-        entry
-        for shard, receipt in sorted(receipts.items())
-        for entry in receipt.quarantined
-        if shard in shards_of.get(entry.clip_id, ())
+def _filtered(table: pa.Table, keep: np.ndarray) -> pa.Table:
+    """The rows to keep; mostly that is all of them, and a table of a million clips is not copied for nothing."""
+    return table if keep.all() else table.filter(pa.array(keep))
+
+
+def _numbered(clip: np.ndarray) -> np.ndarray:
+    """(rows,) int32, counting from 0 in the order in which the clips appear; the rows of a clip stand together."""
+    return np.cumsum(np.diff(clip, prepend=-1) != 0, dtype=np.int32) - np.int32(1)
+
+
+def _standing_quarantine(
+    receipts: Mapping[int, ReceiptHead], clips: pa.Table, clip_of: np.ndarray, shard_of: np.ndarray
+) -> tuple[tuple[Quarantined, ...], np.ndarray]:
+    """The quarantined stretches of clips that stand in the shard that says so, and the rows of these clips."""
+    entries = [(shard, entry) for shard, receipt in sorted(receipts.items()) for entry in receipt.quarantined]
+    position = positions_of([entry.clip_id for _, entry in entries], clips)
+    shard = np.array([shard for shard, _ in entries], np.int64)
+    many = 1 + max(receipts, default=0)  # clip and shard as one number
+    stands = (position >= 0) & np.isin(position * many + shard, clip_of.astype(np.int64) * many + shard_of)
+    return tuple(entry for (_, entry), good in zip(entries, stands, strict=True) if good), position[stands]
+
+
+def _integers(table: pa.Table, name: str) -> np.ndarray:
+    """(rows,) int64."""
+    return table[name].to_numpy()
+
+
+def _count_up(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(windows,) int32: for each stretch first, first + 1, ... as many as it has."""
+    return np.arange(counts.sum(), dtype=np.int32) - np.repeat(
+        (np.cumsum(counts) - counts - first).astype(np.int32), counts
     )
 
 
+def _first_sample(stretches: pa.Table, rate_hz: int) -> np.ndarray:
+    """(stretches,) int64: where the clip begins in its file, in samples at `rate_hz`; 0 if it cannot be read."""
+    own_hz = np.maximum(_integers(stretches, "rate_hz"), 1)  # of an unreadable file it is 0
+    readable = pc.equal(stretches["reason"], "").to_numpy()
+    return np.where(readable, rescale_samples(_integers(stretches, "start"), from_hz=own_hz, to_hz=rate_hz), 0)
+
+
 def _row_in_shard(shard: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """How many labelled windows of the same shard stand before each one; shards ascend."""
-    before = np.cumsum(labelled) - labelled
-    _, first, counts = np.unique(shard, return_index=True, return_counts=True)
-    return (before - np.repeat(before[first], counts)).astype(np.int32)
+    """How many labelled windows of the same shard stand before each one, (windows,) int32; shards ascend."""
+    before = np.cumsum(labelled, dtype=np.int32) - labelled
+    first = np.flatnonzero(np.diff(shard, prepend=-1))
+    return (before - np.repeat(before[first], np.diff(first, append=len(shard)))).astype(np.int32)

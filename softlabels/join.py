@@ -1,29 +1,70 @@
 """join(): manifest x store -> JoinedLabels. Rows meet by (clip_id, window_index), never by position.
 
 One row of the result is one window of one manifest clip, in the order of the manifest. Nothing is lost
-silently: every window is a row, or it is counted in the report.
+silently: every window is a row, or it is counted in the report. What is built is kept under the digest of all
+that went in, so the same join is found again without reading manifest, receipts or shards.
 """
 
+import hashlib
+import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
-from softlabels.classes import ClassList, as_class_list, match_classes
+from softlabels.annotations import Annotations, annotation_files, read_annotations
+from softlabels.class_mapping import MIN_COVERAGE, match_classes
+from softlabels.classes import ClassList, as_class_list
 from softlabels.errors import JoinError
-from softlabels.hard_labels import HardLabels
-from softlabels.join_report import JoinReport
+from softlabels.guided import best_window_labels
+from softlabels.hard_labels import HardLabels, label_positions
+from softlabels.index import StoreIndex
+from softlabels.join_check import look_at
+from softlabels.joined import JoinedLabels
 from softlabels.joined_rows import JoinedRows, Missing, find_rows, pool_rows
 from softlabels.manifest import Clip, read_manifest
+from softlabels.saved_join import JOIN_VERSION, JoinArrays, build_once, cache_folder, write_join
 from softlabels.soft_array import Pooling, soft_array
-from softlabels.spec import Activation
+from softlabels.spec import canonical_json
+from softlabels.windows import WindowSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from softlabels.store import SoftLabelStore
+
+logger = logging.getLogger(__name__)
+WeakLabels = Literal["spread", "best"]
+_AUDIO = ("start", "end", "frames", "rate_hz", "channels", "container", "reason")  # of a clip, as planned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """What a join depends on besides store, manifest and class list; see `join`."""
+
+    split: str | None = None
+    missing: Missing = "error"
+    windows: Pooling = "each"
+    mapping: str | Path | None = None
+    min_coverage: float = MIN_COVERAGE
+    annotations: str | Path | Sequence[str | Path] | None = None
+    annotated_extents: str | Path | None = None
+    weak_labels: WeakLabels = "spread"
+    canary: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choice("missing", self.missing, ("error", "drop", "hard"))
+        _check_choice("windows", self.windows, ("each", "max", "mean"))
+        _check_choice("weak_labels", self.weak_labels, ("spread", "best"))
+        if self.windows != "each" and (self.annotations is not None or self.weak_labels == "best"):
+            raise ValueError(
+                f"windows={self.windows!r}: annotations in time and weak_labels='best' are about single windows; join "
+                "with windows='each'"
+            )
+        if self.annotated_extents is not None and self.annotations is None:
+            raise ValueError("annotated_extents: expected `annotations` beside them, got None")
 
 
 def join(
@@ -31,123 +72,184 @@ def join(
     manifest: str | Path,
     *,
     classes: ClassList | Sequence[str] | str | Path | None = None,
-    split: str | None = None,
-    missing: Missing = "error",
-    windows: Pooling = "each",
+    options: JoinOptions | None = None,
     root: str | Path | None = None,
     cache_dir: str | Path | None = None,
-) -> "JoinedLabels":
-    """Join hard labels from a manifest with soft labels from a store.
+) -> JoinedLabels:
+    """Join hard labels from a manifest with soft labels from a store; arguments as in `SoftLabelStore.join`."""
+    options = options or JoinOptions()
+    student = store.classes if classes is None else as_class_list(classes)
+    folder = cache_folder(store, cache_dir)
+    fingerprint = _fingerprint(store, manifest, student, options)
+    path = folder / f"join-{fingerprint}"
+    audio_root = _audio_root(store, manifest, root)
 
-    Args:
-      store: an opened store.
-      manifest: the CSV, read and checked anew.
-      classes: the student's class list: names, a list object or a text file; None is the teacher's. A class
-        that the teacher lacks has NaN as soft label.
-      split: keep only clips of this split; None keeps all.
-      missing: what to do with a window that the store has no label for: "error" raises, "drop" leaves it out,
-        "hard" keeps its hard label with NaN as soft label. Quarantined windows are left out and counted.
-      windows: "each" gives one row a window; "max" and "mean" pool the windows of a clip into one row.
-      root: the folder that the manifest's paths are relative to; None is where the labelling run found them if
-        that is there, else the manifest's folder.
-      cache_dir: where the array of soft labels is kept; None is inside the store.
+    def build(temporary: Path) -> None:
+        _build(temporary, store, manifest, student, options, folder, {"fingerprint": fingerprint, "root": audio_root})
+
+    build_once(path, build)
+    try:
+        labels = JoinedLabels.open(path, root=audio_root)
+    except JoinError as e:
+        logger.warning("%s: building it again", e)
+        shutil.rmtree(path)
+        build_once(path, build)
+        labels = JoinedLabels.open(path, root=audio_root)
+    for note in labels.report.notes:
+        logger.warning("join: %s", note)
+    return labels
+
+
+def _fingerprint(store: "SoftLabelStore", manifest: str | Path, student: ClassList, options: JoinOptions) -> str:
+    """sha256 of all that a join depends on: files by content, the store by its spec and its listing."""
+    choices = [
+        getattr(options, name) for name in ("split", "missing", "windows", "min_coverage", "weak_labels", "canary")
+    ]
+    annotations = [] if options.annotations is None else annotation_files(options.annotations)
+    sources = [manifest, options.mapping, options.annotated_extents, *annotations]
+    files = [(Path(file).name, _digest(file)) for file in sources if file is not None]  # Raven tables name recordings
+    parts = [JOIN_VERSION, store.spec.fingerprint(), store.state(), student.digest, choices, len(annotations), files]
+    return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+
+def _digest(file: str | Path) -> str:
+    """sha256 of a file; "" where there is none, which its reader will say better."""
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _build(
+    path: Path,
+    store: "SoftLabelStore",
+    manifest: str | Path,
+    student: ClassList,
+    options: JoinOptions,
+    folder: Path,
+    header: dict[str, Any],
+) -> None:
+    """Read everything, match it, check it, and write the join.
+
     Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
     """
-    _check_choice("missing", missing, ("error", "drop", "hard"))
-    _check_choice("windows", windows, ("each", "max", "mean"))
-    clips = _clips_of_split(read_manifest(manifest), split, manifest)
-    student = store.classes if classes is None else as_class_list(classes)
-    matches = match_classes(student, store.classes)
-    hard = HardLabels.of(clips, student, manifest)
-    rows = find_rows(clips, store.index, missing, str(store.storage))
-    if windows != "each":
+    everything = read_manifest(manifest)
+    clips = _clips_of_split(everything, options.split, manifest)
+    match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
+    annotated = _annotations(options, everything)
+    names = {name for clip in clips for name in clip.labels or ()} | (annotated.labels if annotated else set())
+    positions = label_positions(names, student, manifest)
+    rows = find_rows(clips, store.index, options.missing, str(store.storage))
+    if options.windows != "each":
         rows = pool_rows(rows)
-    return JoinedLabels(
-        store=store,
-        classes=student,
-        clips=clips,
-        report=JoinReport.of(clips, rows, hard.annotated, student, matches),
-        windows=windows,
-        root=_audio_root(store, manifest, root),
-        _rows=rows,
-        _hard=hard,
-        _soft=soft_array(store, rows, matches.columns, windows, cache_dir),
+    soft_path, soft = soft_array(store, rows, match, options.windows, folder)
+    table = _clip_table(clips, store.index)
+    hard, group = _clip_labels(clips, rows, soft, positions, options.weak_labels)
+    if annotated is not None:
+        position = {clip.clip_id: i for i, clip in enumerate(everything)}
+        places = np.array([position[clip.clip_id] for clip in clips], np.int64)
+        hard, group = _labels_in_time(hard, group, annotated, rows, table, store.spec.window, places, positions)
+    hard, which = hard.without_doubles()
+    arrays = JoinArrays(
+        clips=table,
+        clip=rows.clip,
+        window_index=rows.window_index,
+        start_s=rows.start_s,
+        hard=hard,
+        hard_group=which[group],
+        soft=soft,
     )
+    report = look_at(arrays, rows, clips, everything, store.index, student, match, options)
+    window = store.spec.window
+    header = {
+        **header,
+        "root": str(header["root"]),
+        "classes": list(student),
+        "activation": store.activation,
+        "window": {
+            "rate_hz": window.rate_hz,
+            "window_samples": window.window_samples,
+            "hop_samples": window.hop_samples,
+        },
+        "windows": options.windows,
+        "report": report.to_json(),
+        "spec": store.spec.fingerprint(),
+        "class_trust": None,
+        "exclusive": None,
+    }
+    write_join(path, arrays, header, soft=soft_path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinedLabels:
-    """Hard and soft labels side by side, row by row. `len(labels)` is the number of rows.
+def _annotations(options: JoinOptions, everything: list[Clip]) -> Annotations | None:
+    if options.annotations is None:
+        return None
+    return read_annotations(options.annotations, everything, extents=options.annotated_extents)
 
-    store, classes, clips, windows, root: what was joined: the store, the student's class list, the manifest's
-    clips, the pooling, the audio root. report: what was matched and what was left out.
-    class_trust: (classes,) float in [0, 1], how far the teacher is believed on each class; None is fully.
+
+def _clip_labels(
+    clips: list[Clip], rows: JoinedRows, soft: np.ndarray, positions: dict[str, int], weak_labels: WeakLabels
+) -> tuple[HardLabels, np.ndarray]:
+    """The manifest's labels, and (rows,) which group of them each row has."""
+    spread = HardLabels.of_clips(clips, positions)
+    if weak_labels == "spread":
+        return spread, rows.clip
+    return best_window_labels(rows.clip, spread, soft), np.arange(len(rows))
+
+
+def _labels_in_time(
+    hard: HardLabels,
+    group: np.ndarray,
+    annotated: Annotations,
+    rows: JoinedRows,
+    table: pa.Table,
+    window: WindowSpec,
+    places: np.ndarray,
+    positions: dict[str, int],
+) -> tuple[HardLabels, np.ndarray]:
+    """Let annotations replace the manifest's labels of their clips; places: (clips,) positions in the whole manifest.
+
+    All windows of a clip are laid out, with or without a row here, so that a box of a quarantined window is not given
+    to its neighbour.
     """
+    here = np.flatnonzero(np.isin(places, annotated.clips) & np.isin(np.arange(len(places)), rows.clip))
+    windows = np.maximum(table["windows"].to_numpy()[here], 1)
+    first_row = np.searchsorted(rows.clip, here.astype(rows.clip.dtype))
+    hop_s = window.hop_samples / window.rate_hz
+    origin_s = rows.start_s[first_row] - rows.window_index[first_row] * hop_s
+    first = np.cumsum(windows) - windows  # of each clip's windows, all laid out in a row
+    within = np.arange(windows.sum()) - np.repeat(first, windows)
+    ends = np.full(places.max(initial=-1) + 1, np.inf)
+    rate = table["rate_hz"].to_numpy()
+    ends[places] = np.where(rate > 0, table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
+    labels = annotated.label_windows(
+        np.repeat(places[here], windows),
+        np.repeat(origin_s, windows) + within * hop_s,
+        window_s=window.window_s,
+        positions=positions,
+        clip_ends=ends,
+    )
+    in_time = np.flatnonzero(np.isin(rows.clip, here))
+    laid_out = first[np.searchsorted(here, rows.clip[in_time])] + rows.window_index[in_time]
+    group = group.astype(np.int64)
+    group[in_time] = len(hard) + laid_out
+    return hard.followed_by(labels), group
 
-    store: "SoftLabelStore"
-    classes: ClassList
-    clips: list[Clip]
-    report: JoinReport
-    windows: Pooling
-    root: Path
-    class_trust: np.ndarray | None = None
-    _rows: JoinedRows
-    _hard: HardLabels
-    _soft: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        return f"JoinedLabels({len(self)} rows, {len(self.classes)} classes, {self.activation})"
-
-    @property
-    def activation(self) -> Activation:
-        return self.store.activation
-
-    @property
-    def keys(self) -> "pd.DataFrame":
-        """What each row is: clip_id, window_index, start_s in its file, split and fold of its clip."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "clip_id": np.array([clip.clip_id for clip in self.clips], object)[self._rows.clip],
-                "window_index": self._rows.window_index,
-                "start_s": self._rows.start_s,
-                "split": np.array([clip.split for clip in self.clips], object)[self._rows.clip],
-                "fold": np.array([clip.fold for clip in self.clips], object)[self._rows.clip],
-            }
-        )
-
-    def clip_of(self, row: int) -> tuple[Clip, int]:
-        """The clip and the window_index of a row."""
-        return self.clips[self._rows.clip[row]], int(self._rows.window_index[row])
-
-    def hard(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows."""
-        return self._hard.rows(self._rows.clip[self._all_if_none(rows)])
-
-    def soft(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """(rows, classes) float32 teacher probabilities; NaN where the teacher said nothing. None is all rows."""
-        return np.asarray(self._soft[self._all_if_none(rows)])
-
-    def y_true(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """(rows, 2 * classes) float32, `[hard | soft]`: what `DistillationLoss` takes. None is all rows."""
-        rows = self._all_if_none(rows)
-        return np.concatenate([self.hard(rows), self.soft(rows)], axis=1)
-
-    def _all_if_none(self, rows: Sequence[int] | np.ndarray | None) -> np.ndarray:
-        if rows is None:
-            return np.arange(len(self))
-        rows = np.asarray(rows)
-        if (
-            rows.dtype.kind not in "iu"
-            or rows.ndim != 1
-            or (len(rows) and not 0 <= rows.min() <= rows.max() < len(self))
-        ):
-            raise ValueError(f"rows: expected row numbers from 0 to {len(self) - 1}, got {rows!r}")
-        return rows
+def _clip_table(clips: list[Clip], index: StoreIndex) -> pa.Table:
+    """One row a clip: what the manifest says, and its file as planned; rate 0 and a reason where it never was."""
+    span = index.spans_of([clip.clip_id for clip in clips])  # (clips, 2)
+    known = span[:, 1] > span[:, 0]
+    position = np.where(known, index.clip[np.minimum(span[:, 0], max(len(index) - 1, 0))] if len(index) else 0, -1)
+    taken = index.clips.select(_AUDIO).take(pa.array(position, pa.int64(), mask=~known))
+    columns = {name: [getattr(clip, name) for clip in clips] for name in ("clip_id", "path", "split", "fold")}
+    columns["label"] = [None if clip.labels is None else ";".join(clip.labels) for clip in clips]
+    given = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    for name in _AUDIO:
+        column = taken[name]
+        nothing = "never planned" if name == "reason" else "" if pa.types.is_string(column.type) else 0
+        given = given.append_column(name, column.fill_null(nothing))
+    return given.append_column("windows", pa.array(np.where(known, span[:, 1] - span[:, 0], 0), pa.int64()))
 
 
 def _audio_root(store: "SoftLabelStore", manifest: str | Path, root: str | Path | None) -> Path:

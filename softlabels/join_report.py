@@ -4,21 +4,37 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 
-from softlabels.classes import ClassList, ClassMatch
-from softlabels.joined_rows import JoinedRows
-from softlabels.manifest import Clip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassReport:
+    """One class of the student's list.
+
+    how: how it was found in the teacher's list; "" where it was not. rows: of the join, with this class annotated.
+    on_present, on_absent: the teacher's mean probability where it is annotated, and where it is annotated as absent,
+    over the rows looked at for `agreement`; None where there are none.
+    """
+
+    name: str
+    how: str
+    rows: int
+    on_present: float | None
+    on_absent: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinReport:
-    """Counts of a join. A row has a hard label where its clip is annotated, a soft one where the teacher spoke.
+    """What a join matched. A row has a hard label where it is annotated, a soft one where the teacher spoke.
 
-    clips: in the manifest; rows: in the join, the sum of the next four.
+    clips: of the manifest's split; rows: in the join, the sum of the next four; splits: split -> its rows.
     windows_quarantined, windows_missing: windows of these clips without a soft label; the first are never rows.
-    classes: the student's; matched: how many were found how; unmatched: those the teacher lacks.
+    The examples name up to ten of each.
+    matched: how -> number of the student's classes found that way; unmatched: those the teacher lacks; per_class:
+    each of them. agreement: share of `agreement_rows` rows with a positive label on which the teacher's top class is
+    annotated; None without such rows. canary: whether labels and teacher are aligned, as a sentence.
+    shared_audio: clips whose audio is, at the same time, in another split of the manifest too.
+    notes: what a person should look at.
     """
 
     clips: int
@@ -27,56 +43,83 @@ class JoinReport:
     rows_hard_only: int
     rows_soft_only: int
     rows_neither: int
+    hard_only_examples: tuple[str, ...]
+    soft_only_examples: tuple[str, ...]
+    splits: dict[str, int]
     windows_quarantined: int
+    quarantined_examples: tuple[str, ...]
     windows_missing: int
     missing_examples: tuple[str, ...]
-    classes: int
+    shared_audio: int
+    shared_audio_examples: tuple[str, ...]
     matched: dict[str, int]
     unmatched: tuple[str, ...]
+    per_class: tuple[ClassReport, ...]
+    agreement: float | None
+    agreement_rows: int
+    canary: str
+    notes: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, clips: list[Clip], rows: JoinedRows, annotated: np.ndarray, classes: ClassList, match: ClassMatch
-    ) -> "JoinReport":
-        """Count a join; annotated: (clips,) bool."""
-        hard, soft = annotated[rows.clip], rows.has_soft
-        return cls(
-            clips=len(clips),
-            rows=len(rows),
-            rows_both=int(np.sum(hard & soft)),
-            rows_hard_only=int(np.sum(hard & ~soft)),
-            rows_soft_only=int(np.sum(~hard & soft)),
-            rows_neither=int(np.sum(~hard & ~soft)),
-            windows_quarantined=rows.quarantined,
-            windows_missing=rows.missing,
-            missing_examples=rows.missing_examples,
-            classes=len(classes),
-            matched=match.how,
-            unmatched=match.unmatched,
-        )
+    def from_json(cls, values: dict[str, Any]) -> "JoinReport":
+        """What `dataclasses.asdict` made, back from JSON."""
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        per_class = tuple(ClassReport(**entry) for entry in values["per_class"])
+        return cls(**{**values, **lists, "per_class": per_class})
 
-    def __str__(self) -> str:
-        def line(name: str, count: int) -> str:
-            return f"{name:<22}{count:>12,}{count / max(1, self.rows):>9.1%}"
-
-        matched = ", ".join(f"{count} by {how} name" for how, count in self.matched.items()).replace(
-            "name name", "name"
-        )
-        lines = [
-            f"{'clips':<22}{self.clips:>12,}",
-            line("rows", self.rows),
-            line("  hard and soft label", self.rows_both),
-            line("  hard label only", self.rows_hard_only),
-            line("  soft label only", self.rows_soft_only),
-            line("  neither", self.rows_neither),
-            f"{'windows quarantined':<22}{self.windows_quarantined:>12,}",
-            f"{'windows missing':<22}{self.windows_missing:>12,}",
-            *(f"  {example}" for example in self.missing_examples),
-            f"{'classes':<22}{self.classes:>12,}  {matched}",
-            f"{'  unknown to teacher':<22}{len(self.unmatched):>12,}  {', '.join(self.unmatched[:10])}",
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON."""
-        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
+        Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def __str__(self) -> str:
+        matched = ", ".join(f"{count} {how}" for how, count in self.matched.items())
+        agreement = "-" if self.agreement is None else f"{self.agreement:.1%}"
+        lines = [
+            _line("clips", self.clips),
+            self._share("rows", self.rows),
+            self._share("  hard and soft label", self.rows_both),
+            self._share("  hard label only", self.rows_hard_only, self.hard_only_examples),
+            self._share("  soft label only", self.rows_soft_only, self.soft_only_examples),
+            self._share("  neither", self.rows_neither),
+            *(self._share(f"  split {name or '(none)'}", rows) for name, rows in self.splits.items()),
+            _line("windows quarantined", self.windows_quarantined, self.quarantined_examples),
+            _line("windows missing", self.windows_missing, self.missing_examples),
+            _line("in other splits too", self.shared_audio, self.shared_audio_examples),
+            f"{_line('classes', len(self.per_class))}  {matched}",
+            _line("  unknown to teacher", len(self.unmatched), self.unmatched),
+            f"{'teacher agrees':<22}{agreement:>12}  top class annotated, on {self.agreement_rows:,} rows",
+            f"{'alignment':<22}{self.canary}",
+            *self._class_lines(),
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _share(self, name: str, count: int, examples: tuple[str, ...] = ()) -> str:
+        return f"{name:<22}{count:>12,}{count / max(1, self.rows):>9.1%}  {_listed(examples)}"
+
+    def _class_lines(self, shown: int = 20) -> list[str]:
+        """The classes with the most annotated rows."""
+        classes = sorted((c for c in self.per_class if c.rows), key=lambda c: (-c.rows, c.name))
+        if not classes:
+            return []
+        table = [
+            f"{c.name[:44]:<45}{c.rows:>8,}{_number(c.on_present):>9}{_number(c.on_absent):>9}  {c.how or 'unknown'}"
+            for c in classes[:shown]
+        ]
+        more = [f"... and {len(classes) - shown} more"] if len(classes) > shown else []
+        return [f"{'class':<45}{'rows':>8}{'present':>9}{'absent':>9}  (teacher's mean probability)", *table, *more]
+
+
+def _line(name: str, count: int, examples: tuple[str, ...] = ()) -> str:
+    return f"{name:<22}{count:>12,}  {_listed(examples)}".rstrip()
+
+
+def _listed(examples: tuple[str, ...]) -> str:
+    return "; ".join(examples[:3]) + ("; ..." if len(examples) > 3 else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

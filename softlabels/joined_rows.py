@@ -1,5 +1,6 @@
 """JoinedRows: which windows a join consists of, and where in the store the label of each is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,7 @@ class JoinedRows:
     has_soft: (rows,) bool.
     target, shard, row: (labelled windows,) int64, int32, int32: the window at `row` of `shard` belongs to joined
     row `target`; several belong to one when windows are pooled.
-    quarantined, missing: windows of the manifest that have no label; missing_examples: up to ten, for people.
+    quarantined, missing: windows of the manifest that have no label; the examples name up to ten of each.
     """
 
     clip: np.ndarray
@@ -31,6 +32,7 @@ class JoinedRows:
     shard: np.ndarray
     row: np.ndarray
     quarantined: int
+    quarantined_examples: tuple[str, ...]
     missing: int
     missing_examples: tuple[str, ...]
 
@@ -38,45 +40,49 @@ class JoinedRows:
         return len(self.clip)
 
 
-def find_rows(clips: list[Clip], index: StoreIndex, missing: Missing, store: str) -> JoinedRows:
+def find_rows(clips: Sequence[Clip], index: StoreIndex, missing: Missing, store: str) -> JoinedRows:
     """Look up every window of every clip.
 
     A clip that the store has never planned has an unknown number of windows; with missing="hard" it is one row.
     Raises: JoinError: windows without a label, and missing is "error".
     """
-    spans = index.spans()
-    span = np.array([spans.get(clip.clip_id, (0, 0)) for clip in clips], np.int64)  # (clips, 2)
+    span = index.spans_of([clip.clip_id for clip in clips])  # (clips, 2)
     known = span[:, 1] > span[:, 0]
     counts = np.where(known, span[:, 1] - span[:, 0], 1)
-    clip = np.repeat(np.arange(len(clips), dtype=np.int32), counts)
-    within = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+    clip = np.repeat(np.arange(len(clips), dtype=np.int32), counts)  # (windows,)
+    within = np.arange(len(clip), dtype=np.int64)
+    within -= np.repeat(np.cumsum(counts) - counts, counts)
     entry = np.repeat(span[:, 0], counts) + within
-    state = np.where(known[clip], index.state[entry], MISSING)
-    window_index = within.astype(np.int32)
-    start_s = np.where(known[clip], index.start_s[entry], np.array([c.start_s for c in clips])[clip])
+    state = np.where(known[clip], index.state[entry] if len(index) else MISSING, MISSING).astype(np.uint8)
 
-    gone = np.nonzero(state == MISSING)[0]
-    examples = tuple(f"{clips[clip[i]].clip_id}, window {within[i]}" for i in gone[:10])
-    if len(gone) and missing == "error":
+    def examples(wanted: int) -> tuple[str, ...]:
+        return tuple(f"{clips[clip[i]].clip_id}, window {within[i]}" for i in np.flatnonzero(state == wanted)[:10])
+
+    gone = int(np.count_nonzero(state == MISSING))
+    if gone and missing == "error":
         raise JoinError(
-            f"store '{store}' has no label for {len(gone)} windows of the manifest: {'; '.join(examples)}; run "
+            f"store '{store}' has no label for {gone} windows of the manifest: {'; '.join(examples(MISSING))}; run "
             "`softlabels run` to label them, or join with missing='drop' or missing='hard'"
         )
-    keep = state != QUARANTINED if missing == "hard" else state == LABELLED
+    keep = np.flatnonzero(state != QUARANTINED if missing == "hard" else state == LABELLED)
     has_soft = state[keep] == LABELLED
-    target = np.nonzero(has_soft)[0]
-    labelled = entry[keep][target]
+    target = np.flatnonzero(has_soft)
+    labelled = entry[keep[target]]
+    planned = np.flatnonzero(known[clip[keep]])
+    starts = np.array([c.start_s for c in clips], np.float64)[clip[keep]]  # (rows,)
+    starts[planned] = index.start_s[entry[keep[planned]]]
     return JoinedRows(
         clip=clip[keep],
-        window_index=window_index[keep],
-        start_s=start_s[keep],
+        window_index=within[keep].astype(np.int32),
+        start_s=starts,
         has_soft=has_soft,
         target=target,
         shard=index.shard[labelled],
         row=index.row[labelled],
-        quarantined=int(np.sum(state == QUARANTINED)),
-        missing=len(gone),
-        missing_examples=examples,
+        quarantined=int(np.count_nonzero(state == QUARANTINED)),
+        quarantined_examples=examples(QUARANTINED),
+        missing=gone,
+        missing_examples=examples(MISSING),
     )
 
 
@@ -95,6 +101,7 @@ def pool_rows(rows: JoinedRows) -> JoinedRows:
         shard=rows.shard,
         row=rows.row,
         quarantined=rows.quarantined,
+        quarantined_examples=rows.quarantined_examples,
         missing=rows.missing,
         missing_examples=rows.missing_examples,
     )

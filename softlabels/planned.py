@@ -68,4 +68,5 @@ def encode_plan(table: pa.Table) -> bytes:
 
 
 def decode_plan(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data), page_checksum_verification=True).cast(SCHEMA)
+    table = pq.read_table(io.BytesIO(data), page_checksum_verification=True).cast(SCHEMA)
+    return table.combine_chunks()  # in one piece, which the index need not copy

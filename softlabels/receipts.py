@@ -8,9 +8,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, TypeVar
 
 from softlabels.errors import StoreError
 from softlabels.quarantine import Quarantined
@@ -18,17 +18,16 @@ from softlabels.spec import canonical_json
 from softlabels.storage import LocalStorage
 
 Outcome = Literal["committed", "equal", "equivalent", "different"]
+_Kind = TypeVar("_Kind", bound="ReceiptHead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What is known of one committed shard.
+class ReceiptHead:
+    """What reading a store needs to know of a committed shard: a receipt without what its labels were made from.
 
     digest, size: sha256 and bytes of the shard file; rows: labelled windows in it.
     quarantined: the planned windows that are not in it.
-    audio: clip_id -> {"file": sha256 of the audio file, "pcm": sha256 of the clip's samples as the teacher
-      heard them}, so that a mismatch years later names its stage.
-    environment: package versions; numerics_class: digest of the teacher's answer to fixed synthetic windows.
+    numerics_class: digest of the teacher's answer to fixed synthetic windows.
     """
 
     shard: int
@@ -37,14 +36,38 @@ class Receipt:
     size: int
     rows: int
     quarantined: tuple[Quarantined, ...]
-    audio: dict[str, dict[str, str]]
-    environment: dict[str, str]
     numerics_class: str
 
     @property
     def file(self) -> str:
         """The key of the shard file, named by content."""
         return f"shards/{self.shard:05d}-{self.digest[:12]}.parquet"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a receipt, or only its head. Raises: ValueError, TypeError, KeyError: damaged."""
+        content = json.loads(data)
+        kinds = {"shard": int, "fingerprint": str, "digest": str, "size": int, "rows": int, "quarantined": list}
+        wrong = [name for name, kind in kinds.items() if not isinstance(dict(content).get(name), kind)]
+        if wrong:
+            raise ValueError(f"expected {kinds[wrong[0]].__name__} as {wrong[0]}")
+        if content.keys() != _FIELDS:
+            raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))}, got {', '.join(sorted(content))}")
+        content["quarantined"] = tuple(Quarantined(**entry) for entry in content["quarantined"])
+        return cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt(ReceiptHead):
+    """The whole receipt of one committed shard.
+
+    audio: clip_id -> {"file": sha256 of the audio file, "pcm": sha256 of the clip's samples as the teacher
+      heard them}, so that a mismatch years later names its stage.
+    environment: package versions.
+    """
+
+    audio: dict[str, dict[str, str]]
+    environment: dict[str, str]
 
     @property
     def identity(self) -> str:
@@ -54,15 +77,8 @@ class Receipt:
     def to_bytes(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Receipt":
-        fields = json.loads(data)
-        kinds = {"shard": int, "fingerprint": str, "digest": str, "size": int, "rows": int, "quarantined": list}
-        wrong = [name for name, kind in kinds.items() if not isinstance(dict(fields).get(name), kind)]
-        if wrong:
-            raise ValueError(f"expected {kinds[wrong[0]].__name__} as {wrong[0]}")
-        quarantined = tuple(Quarantined(**entry) for entry in fields.pop("quarantined"))
-        return cls(**fields, quarantined=quarantined)
+
+_FIELDS = {field.name for field in dataclasses.fields(Receipt)}
 
 
 def commit_shard(
@@ -133,29 +149,44 @@ def _receipts(storage: LocalStorage) -> Iterator[tuple[int, int, str]]:
 
 def read_receipt(storage: LocalStorage, key: str) -> Receipt:
     """The receipt under a key. Raises: StoreError: damaged."""
+    return _read(storage, key, Receipt)
+
+
+def read_receipt_head(storage: LocalStorage, key: str) -> ReceiptHead:
+    """The head of the receipt under a key: a store may have a million clips, whose digests nobody needs at once.
+
+    Raises: StoreError: damaged.
+    """
+    return _read(storage, key, ReceiptHead)
+
+
+def _read(storage: LocalStorage, key: str, kind: type[_Kind]) -> _Kind:
     try:
-        return Receipt.from_bytes(storage.get(key))
+        return kind.from_bytes(storage.get(key))
     except (ValueError, TypeError, KeyError) as e:
         raise StoreError(
             f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard anew"
         ) from e
 
 
-def receipts_digest(receipts: dict[int, Receipt]) -> str:
-    """One sha256 over the receipts, in shard order."""
-    total = hashlib.sha256()
-    for shard in sorted(receipts):
-        total.update(receipts[shard].to_bytes())
-    return total.hexdigest()
+def success_bytes(plan: int, receipts: Iterable[Receipt]) -> bytes:
+    """What `_SUCCESS-NNNN.json` says of the receipts of a plan's shards.
 
-
-def success_bytes(plan: int, receipts: dict[int, Receipt]) -> bytes:
-    """What `_SUCCESS-NNNN.json` says of the receipts of a plan's shards."""
+    Args:
+      receipts: in the order of the shards; taken one at a time, so that they may be read on the way.
+    """
+    shards = rows = quarantined = 0
+    digest = hashlib.sha256()
+    for receipt in receipts:
+        shards += 1
+        rows += receipt.rows
+        quarantined += sum(entry.windows for entry in receipt.quarantined)
+        digest.update(receipt.to_bytes())
     success = {
         "plan": plan,
-        "shards": len(receipts),
-        "rows": sum(receipt.rows for receipt in receipts.values()),
-        "quarantined": sum(entry.windows for receipt in receipts.values() for entry in receipt.quarantined),
-        "receipts": receipts_digest(receipts),
+        "shards": shards,
+        "rows": rows,
+        "quarantined": quarantined,
+        "receipts": digest.hexdigest(),
     }
     return canonical_json(success) + b"\n"

@@ -1,83 +1,65 @@
 """The soft half of a join as one array on disk: built once from the shards, then memory-mapped.
 
-Training reads this, never Parquet. The file is named by everything its bytes depend on, so a changed store,
-manifest, class list or pooling makes another file, and the same join starts at once the second time.
+Training reads this, never Parquet. The file is named by everything its bytes depend on, so a relabelled manifest
+finds the same array again, and a changed store, class list or pooling makes another one.
 """
 
 import hashlib
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from softlabels.ahead import in_threads
+from softlabels.class_mapping import ClassMatch
 from softlabels.errors import StoreError
 from softlabels.joined_rows import JoinedRows
+from softlabels.saved_join import build_once, open_array
 from softlabels.spec import canonical_json
-from softlabels.storage import TEMPORARY
 
 if TYPE_CHECKING:
     from softlabels.store import SoftLabelStore
 
 Pooling = Literal["each", "max", "mean"]
-ARRAY_VERSION = 1
+ARRAY_VERSION = 2
 
 
 def soft_array(
-    store: "SoftLabelStore",
-    rows: JoinedRows,
-    columns: np.ndarray,
-    pooling: Pooling,
-    cache_dir: str | Path | None,
-) -> np.ndarray:
+    store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch, pooling: Pooling, folder: Path
+) -> tuple[Path, np.ndarray]:
     """The soft labels of a join, memory-mapped and read-only.
 
     Args:
-      columns: (student classes,) positions in the store's class list, -1 where the teacher lacks the class.
+      match: the student's classes in the store's list.
       pooling: how the windows that belong to one row become its label.
-    Returns: (rows, student classes) float32; NaN where the teacher said nothing.
+      folder: where the array is kept.
+    Returns: its path, and (rows, student classes) float32; NaN where the teacher said nothing.
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
-    folder = _folder(store, cache_dir)
-    path = folder / f"{_fingerprint(store, rows, columns, pooling)}.npy"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}.npy"
-        try:
-            _build(temporary, store, rows, columns, pooling)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
+    path = folder / f"soft-{_fingerprint(store, rows, match, pooling)}.npy"
+    build_once(path, lambda temporary: _build(temporary, store, rows, match, pooling))
+    return path, open_array(path)
 
 
-def _folder(store: "SoftLabelStore", cache_dir: str | Path | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if os.access(store.storage.root, os.W_OK):
-        return store.storage.path("joins")
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels" / "joins"
-
-
-def _fingerprint(store: "SoftLabelStore", rows: JoinedRows, columns: np.ndarray, pooling: Pooling) -> str:
+def _fingerprint(store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch, pooling: Pooling) -> str:
     """sha256 of what the array's bytes depend on: the shards by content, and which row goes where."""
     shards = {str(shard): store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
     total = hashlib.sha256(canonical_json([ARRAY_VERSION, store.spec.fingerprint(), pooling, len(rows), shards]))
-    for array in (rows.target.astype(np.int64), rows.shard, rows.row, columns):
+    for array in (rows.target.astype(np.int64), rows.shard, rows.row, match.teacher_classes, match.offsets):
         total.update(np.ascontiguousarray(array))
     return total.hexdigest()
 
 
-def _build(path: Path, store: "SoftLabelStore", rows: JoinedRows, columns: np.ndarray, pooling: Pooling) -> None:
+def _build(path: Path, store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch, pooling: Pooling) -> None:
+    classes = len(match.offsets) - 1
     if not len(rows):
-        np.save(path, np.zeros((0, len(columns)), np.float32))
+        np.save(path, np.zeros((0, classes), np.float32))
         return
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(rows), len(columns)))
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(rows), classes))
     array[~rows.has_soft] = np.nan
-    windows = np.bincount(rows.target, minlength=len(rows)).astype(np.float64)
-    for target, values in _mapped_shards(store, rows, columns):
+    windows = np.bincount(rows.target, minlength=len(rows)).astype(np.float64) if pooling == "mean" else None
+    for target, values in _mapped_shards(store, rows, match):
         if pooling == "each":
             array[target] = values
         elif pooling == "max":
@@ -88,21 +70,28 @@ def _build(path: Path, store: "SoftLabelStore", rows: JoinedRows, columns: np.nd
 
 
 def _mapped_shards(
-    store: "SoftLabelStore", rows: JoinedRows, columns: np.ndarray
+    store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shard by shard: the joined rows (n,) and their probabilities (n, student classes)."""
     order = np.argsort(rows.shard, kind="stable")
     shards, first = np.unique(rows.shard[order], return_index=True)
-    covered = columns >= 0
-    for shard, here in zip(shards.tolist(), np.split(order, first)[1:], strict=True):
+
+    def read(shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probabilities = store.read_shard(shard).probabilities
-        values = np.full((len(here), len(columns)), np.nan, np.float32)
-        values[:, covered] = probabilities[np.ix_(rows.row[here], columns[covered])]
-        said = values[:, covered]
-        if not ((said >= 0) & (said <= 1)).all():
-            raise StoreError(
-                f"shard {shard} of '{store.storage}': expected probabilities from 0 to 1, got {said.min()} to "
-                f"{said.max()}; "
-                "the teacher's outputs and activation do not fit; label again with the right ones"
-            )
-        yield rows.target[here], values
+        if len(here) != len(probabilities) or not np.array_equal(rows.row[here], np.arange(len(probabilities))):
+            probabilities = probabilities[rows.row[here]]
+        values = match.pool(probabilities, store.activation)
+        _check(shard, values[:, np.diff(match.offsets) > 0], store)
+        return rows.target[here], values
+
+    parts = zip(shards.tolist(), np.split(order, first[1:]) if len(first) else [], strict=True)
+    yield from in_threads(read, parts)
+
+
+def _check(shard: int, said: np.ndarray, store: "SoftLabelStore") -> None:
+    """Raises: StoreError: what the teacher said, (n, covered classes), are no probabilities."""
+    if said.size and not (said.min() >= 0 and said.max() <= 1):  # False for NaN too
+        raise StoreError(
+            f"shard {shard} of '{store.storage}': expected probabilities from 0 to 1, got {said.min()} to "
+            f"{said.max()}; the teacher's outputs and activation do not fit; label again with the right ones"
+        )

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from softlabels.errors import StoreError
@@ -73,12 +74,17 @@ class LabelSpec:
 
     def fingerprint(self) -> str:
         """sha256 of all fields in canonical JSON."""
-        return hashlib.sha256(canonical_json(self.to_json())).hexdigest()
+        return _fingerprint(self)
 
     def differences(self, other: "LabelSpec") -> list[str]:
         """`field: mine, not theirs` for every field that differs."""
         mine, theirs = self.to_json(), other.to_json()
         return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+@lru_cache(maxsize=16)  # asked for once a shard
+def _fingerprint(spec: LabelSpec) -> str:
+    return hashlib.sha256(canonical_json(spec.to_json())).hexdigest()
 
 
 def newer_format(version: object) -> StoreError:

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.ahead import in_threads
 from softlabels.classes import ClassList
 from softlabels.errors import StoreError
 from softlabels.index import LABELLED, StoreIndex, build_index
 from softlabels.planned import PlannedClip, decode_plan, planned_clips
-from softlabels.receipts import Receipt, latest_receipt_keys, read_receipt
+from softlabels.receipts import Receipt, ReceiptHead, latest_receipt_keys, read_receipt, read_receipt_head
 from softlabels.shard import ShardRows, decode_shard
-from softlabels.spec import FORMAT_VERSION, Activation, LabelSpec, newer_format
+from softlabels.spec import FORMAT_VERSION, Activation, LabelSpec, canonical_json, newer_format
 from softlabels.storage import LocalStorage
 
 if TYPE_CHECKING:
@@ -69,14 +70,31 @@ class SoftLabelStore:
         return [self._read_plan(key) for key in keys]
 
     @cached_property
-    def receipts(self) -> dict[int, Receipt]:
-        """shard -> its standing receipt, for every committed shard."""
-        return {shard: read_receipt(self.storage, key) for shard, key in latest_receipt_keys(self.storage).items()}
+    def receipts(self) -> dict[int, ReceiptHead]:
+        """shard -> the head of its standing receipt, for every committed shard."""
+        return {shard: read_receipt_head(self.storage, key) for shard, key in self._receipt_keys.items()}
+
+    def receipt(self, shard: int) -> Receipt:
+        """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
+        try:
+            return read_receipt(self.storage, self._receipt_keys[shard])
+        except FileNotFoundError as e:
+            raise StoreError(f"'{self.storage}': {self._receipt_keys[shard]} is gone; open the store again") from e
+
+    @cached_property
+    def _receipt_keys(self) -> dict[int, str]:
+        return latest_receipt_keys(self.storage)
 
     @cached_property
     def index(self) -> StoreIndex:
         """Every planned window, and where its label is."""
         return build_index(self.plans, self.receipts, self.spec.window)
+
+    def state(self) -> str:
+        """sha256 over the names and sizes of plans, receipts and shards: another once any of them comes or goes."""
+        return hashlib.sha256(
+            canonical_json([self.storage.list(f) for f in ("plan", "receipts", "shards")])
+        ).hexdigest()
 
     @property
     def planned_shards(self) -> int:
@@ -112,7 +130,8 @@ class SoftLabelStore:
 
     def labelled_clips(self) -> set[str]:
         """The clips of which at least one window has a label."""
-        return set(self.index.clip_ids[np.unique(self.index.clip[self.index.state == LABELLED])])
+        positions = np.unique(self.index.clip[self.index.state == LABELLED])
+        return set(self.index.clips["clip_id"].take(positions).to_pylist())
 
     def hints(self) -> dict:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
@@ -150,8 +169,8 @@ class SoftLabelStore:
 
     def read(self) -> Iterator[ShardRows]:
         """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
-        for shard in self.receipts:
-            yield self.read_shard(shard)
+        if len(self.index):  # what every shard is held against: made once, before the threads
+            yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
 
     def take(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The probabilities of some windows.
@@ -159,7 +178,7 @@ class SoftLabelStore:
         Args:
           keys: (clip_id, window_index) pairs, in any order.
         Returns: (keys, classes) float32, in the order of the keys.
-        Raises: StoreError: a key that is not labelled.
+        Raises: ValueError: a window_index that is no whole number. StoreError: a key that is not labelled.
         """
         entries = self._entries(keys)
         taken = np.empty((len(keys), len(self.classes)), np.float32)
@@ -215,12 +234,53 @@ class SoftLabelStore:
         missing: Literal["error", "drop", "hard"] = "error",
         windows: Literal["each", "max", "mean"] = "each",
         *,
+        mapping: str | Path | None = None,
+        min_coverage: float = 0.5,
+        annotations: str | Path | Sequence[str | Path] | None = None,
+        annotated_extents: str | Path | None = None,
+        weak_labels: Literal["spread", "best"] = "spread",
+        canary: bool = True,
         root: str | Path | None = None,
+        cache_dir: str | Path | None = None,
     ) -> "JoinedLabels":
-        """Join the manifest's hard labels with this store's soft labels; see `softlabels.join.join`."""
-        from softlabels.join import join
+        """Join the manifest's hard labels with this store's soft labels, by (clip_id, window_index).
 
-        return join(self, manifest, classes=classes, split=split, missing=missing, windows=windows, root=root)
+        Args:
+          manifest: the CSV, read and checked anew whenever it, the store or an argument has changed.
+          classes: the student's class list: names, a list object or a text file; None is the teacher's. A class
+            that the teacher lacks has NaN as soft label.
+          split: keep only clips of this split; None keeps all.
+          missing: what to do with a window that the store has no label for: "error" raises, "drop" leaves it out,
+            "hard" keeps its hard label with NaN as soft label. Quarantined windows are left out and counted.
+          windows: "each" gives one row a window; "max" and "mean" pool the windows of a clip into one row.
+          mapping: a CSV `student_class,teacher_class` for what names do not find; `softlabels classes` drafts one.
+          min_coverage: share of the student's classes that the teacher must have.
+          annotations: a CSV `clip_id,start_s,end_s,label` or Raven selection tables (a path, a glob or several),
+            which replace the manifest's labels of their clips, window by window.
+          annotated_extents: a CSV `clip_id,start_s,end_s` of the stretches that were annotated in full, or "clips"
+            for every annotated clip; windows outside are NaN for what was not annotated there.
+          weak_labels: where in a clip of several windows its label holds: "spread" in all of them, "best" where the
+            teacher hears it, NaN in the others.
+          canary: refuse a join in which the teacher does not favour the annotated class over chance.
+          root: the folder that the manifest's paths are relative to; None is where the labelling run found them if
+            that is there, else the manifest's folder.
+          cache_dir: where the join is kept; None is inside the store, or the user's cache if that cannot be written.
+        Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
+        """
+        from softlabels.join import JoinOptions, join
+
+        options = JoinOptions(
+            split=split,
+            missing=missing,
+            windows=windows,
+            mapping=mapping,
+            min_coverage=min_coverage,
+            annotations=annotations,
+            annotated_extents=annotated_extents,
+            weak_labels=weak_labels,
+            canary=canary,
+        )
+        return join(self, manifest, classes=classes, options=options, root=root, cache_dir=cache_dir)
 
     def _read_plan(self, key: str) -> pa.Table:
         try:
@@ -230,24 +290,25 @@ class SoftLabelStore:
 
     def _check_keys(self, shard: int, rows: ShardRows) -> None:
         """Raises: StoreError: the rows are not the windows that plan and receipt say."""
-        first, behind = np.searchsorted(self.index.shard, [shard, shard + 1])
+        # int32 like the column, which would be converted as a whole otherwise
+        first, behind = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
         here = np.arange(first, behind)[self.index.state[first:behind] == LABELLED]
-        windows, clips = self.index.window_index[here], self.index.clip_ids[self.index.clip[here]]
-        if not (np.array_equal(rows.window_index, windows) and np.array_equal(rows.clip_id, clips)):
+        windows, clips = self.index.window_index[here], self.index.clips["clip_id"].take(self.index.clip[here])
+        if not (np.array_equal(rows.window_index, windows) and np.array_equal(rows.clip_id, clips.to_numpy())):
             raise StoreError(
                 f"expected {len(here)} windows as planned, in order, got {len(rows)}; plan or receipt was edited"
             )
 
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
-        spans, index = self.index.spans(), self.index
-        entries = np.empty(len(keys), np.int64)
-        for i, (clip_id, window_index) in enumerate(keys):
-            first, stop = spans.get(clip_id, (0, 0))
-            entry = first + window_index
-            if window_index < 0 or entry >= stop or index.state[entry] != LABELLED:
-                raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window_index}")
-            entries[i] = entry
+        window_index = _whole_numbers([window_index for _, window_index in keys])
+        first, stop = self.index.spans_of([clip_id for clip_id, _ in keys]).T
+        entries = first + window_index
+        unknown = (window_index < 0) | (entries >= stop)
+        unknown[~unknown] = self.index.state[entries[~unknown]] != LABELLED
+        if unknown.any():
+            clip_id, window = keys[int(unknown.argmax())]
+            raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window}")
         return entries
 
     def _read_header(self) -> dict:
@@ -276,3 +337,14 @@ class SoftLabelStore:
                 f"got {classes.digest}; restore it, for every class name would be wrong"
             )
         return classes
+
+
+def _whole_numbers(window_index: list[int]) -> np.ndarray:
+    """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
+    strange = [n for n in window_index if not isinstance(n, int | np.integer)]
+    if strange:
+        raise ValueError(
+            f"keys: expected (clip_id, window_index) with a whole number as window_index, got {strange[0]!r}; a time "
+            "is no key: floor(seconds / hop_s) is the window that starts at or before it"
+        )
+    return np.array(window_index, np.int64)

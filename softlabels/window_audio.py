@@ -3,14 +3,16 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softlabels.audio import AudioInfo, stream_audio
 from softlabels.errors import AudioError
-from softlabels.join import JoinedLabels
-from softlabels.planned import PlannedClip
 from softlabels.windows import rescale_samples
+
+if TYPE_CHECKING:
+    from softlabels.joined import JoinedLabels
 
 
 class WindowAudio:
@@ -22,12 +24,11 @@ class WindowAudio:
     Raises: ValueError: a clip with several windows was pooled into one row, which has no window of its own.
     """
 
-    def __init__(self, labels: JoinedLabels, *, rate_hz: int | None = None) -> None:
+    def __init__(self, labels: "JoinedLabels", *, rate_hz: int | None = None) -> None:
         self._labels = labels
-        self._grid = labels.store.spec.window
+        self._grid = labels.window
         self.rate_hz = rate_hz or self._grid.rate_hz
         self.window_samples = rescale_samples(self._grid.window_samples, from_hz=self._grid.rate_hz, to_hz=self.rate_hz)
-        self._planned = labels.store.planned_by_clip()
         self._threads = ThreadPoolExecutor(os.cpu_count())
         if labels.windows != "each":
             self._refuse_pooled()
@@ -39,16 +40,20 @@ class WindowAudio:
         """
         return np.stack(list(self._threads.map(self._read_row, rows)))
 
+    def __reduce__(self) -> tuple:
+        return _reopen, (self._labels, self.rate_hz)
+
     def _read_row(self, row: int) -> np.ndarray:
         clip, window_index = self._labels.clip_of(row)
-        planned = self._planned.get(clip.clip_id)
-        if planned is None or planned.reason:
-            raise AudioError(f"missing: clip {clip.clip_id!r} was never heard by the teacher; join with missing='drop'")
-        start, stop = self._span(planned, window_index)
+        if clip["reason"]:
+            raise AudioError(
+                f"missing: clip {clip['clip_id']!r} was never heard by the teacher; join with missing='drop'"
+            )
+        start, stop = self._span(clip, window_index)
         info = AudioInfo(
-            container=planned.container, frames=planned.frames, rate_hz=planned.rate_hz, channels=planned.channels
+            container=clip["container"], frames=clip["frames"], rate_hz=clip["rate_hz"], channels=clip["channels"]
         )
-        path = self._labels.root / clip.path
+        path = self._labels.root / clip["path"]
         samples = np.zeros(self.window_samples, np.float32)
         position = 0
         try:
@@ -57,23 +62,27 @@ class WindowAudio:
                 position += len(block)
         except AudioError as e:
             raise AudioError(
-                f"{e.reason}: clip {clip.clip_id!r}: {e.detail}; `softlabels run` checks the corpus"
+                f"{e.reason}: clip {clip['clip_id']!r}: {e.detail}; `softlabels run` checks the corpus"
             ) from e
         return samples
 
-    def _span(self, planned: PlannedClip, window_index: int) -> tuple[int, int]:
+    def _span(self, clip: dict[str, Any], window_index: int) -> tuple[int, int]:
         """The window in the file, in samples at the student's rate; behind the clip's end there is nothing."""
-        at_teacher = planned.span(self._grid.rate_hz)[0] + window_index * self._grid.hop_samples
+        clip_start = rescale_samples(clip["start"], from_hz=clip["rate_hz"], to_hz=self._grid.rate_hz)
+        at_teacher = clip_start + window_index * self._grid.hop_samples
         start = rescale_samples(at_teacher, from_hz=self._grid.rate_hz, to_hz=self.rate_hz)
-        clip_end = planned.span(self.rate_hz)[1]
+        clip_end = rescale_samples(clip["end"], from_hz=clip["rate_hz"], to_hz=self.rate_hz)
         return min(start, clip_end), min(start + self.window_samples, clip_end)
 
     def _refuse_pooled(self) -> None:
-        index = self._labels.store.index
-        several = index.clip_ids[np.bincount(index.clip) > 1]
-        pooled = sorted({clip.clip_id for clip in self._labels.clips} & set(several))
+        pooled = self._labels.pooled_clips()
         if pooled:
             raise ValueError(
                 f"windows={self._labels.windows!r} made one row of the windows of {len(pooled)} clips, such as "
                 f"{pooled[0]!r}: a row without a window has no audio; join with windows='each'"
             )
+
+
+def _reopen(labels: "JoinedLabels", rate_hz: int) -> WindowAudio:
+    """Unpickle; threads do not travel."""
+    return WindowAudio(labels, rate_hz=rate_hz)

@@ -65,7 +65,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_audio_ends_as_the_catalogue_says(collection, kind: str) -> None:
     bad, index = KINDS[kind], collection.store.index
-    first, behind = index.spans()[clip_id(kind)]
+    first, behind = index.spans_of([clip_id(kind)])[0]
     entries = [entry for entry in index.quarantine if entry.clip_id == clip_id(kind)]
     out = {entry.first_window + i: entry.reason for entry in entries for i in range(entry.windows)}
     if bad.ends == "labelled":

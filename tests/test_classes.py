@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from softlabels import ClassList, ClassListError, JoinError
-from softlabels.classes import ClassFinder, match_classes
+from softlabels import ClassList, ClassListError
+from softlabels.classes import ClassFinder, unambiguous
 
 TEACHER = ClassList(
     ("Turdus merula_Eurasian Blackbird", "Parus major_Great Tit", "Strix aluco_Owl", "Bubo bubo_Owl", "Engine_Engine")
@@ -50,18 +50,16 @@ def test_a_file_may_lack_the_last_newline(tmp_path: Path) -> None:
     assert ClassList.from_file(tmp_path / "c.txt").names == ("a b_c", "d e_f")
 
 
-def test_a_class_the_teacher_lacks_has_no_column() -> None:
-    match = match_classes(ClassList(("Great Tit", "Corvus corax", "Turdus merula")), TEACHER)
-    assert match.columns.tolist() == [1, -1, 0]
-    assert match.unmatched == ("Corvus corax",)
-    assert match.how == {"common name": 1, "scientific name": 1}
+def test_two_unicode_forms_are_one_name() -> None:
+    assert ClassFinder(ClassList(("Picus viridis_Gr\u00fcnspecht",))).find("gru\u0308nspecht") == (0, "common name")
 
 
-def test_two_student_classes_for_one_of_the_teacher_are_refused() -> None:
-    with pytest.raises(JoinError, match="'Parus major' and 'Great Tit' are both 'Parus major_Great Tit'"):
-        match_classes(ClassList(("Parus major", "Great Tit")), TEACHER)
+def test_a_name_whose_halves_are_of_two_classes_contradicts() -> None:
+    finder = ClassFinder(TEACHER)
+    assert finder.contradicts("Turdus merula_Great Tit", TEACHER[0])
+    assert not finder.contradicts("Turdus merula_Amsel", TEACHER[0])
+    assert not finder.contradicts("Turdus merula_Eurasian Blackbird", TEACHER[0])
 
 
-def test_a_list_the_teacher_hardly_knows_is_refused() -> None:
-    with pytest.raises(JoinError, match="only 1 of the 3 classes"):
-        match_classes(ClassList(("Great Tit", "x", "y")), TEACHER)
+def test_a_key_of_two_positions_finds_neither_and_one_given_twice_by_a_position_does() -> None:
+    assert unambiguous([("a", 0), ("b", 0), ("b", 1), ("c", 2), ("c", 2), ("", 3)]) == {"a": 0, "c": 2}

@@ -73,6 +73,8 @@ def test_on_error_fail_stops_and_says_why(here: Corpus, capsys) -> None:
         (["run", "--teacher", "litert"], "needs --model, --labels"),
         (["manifest", "nowhere", "-o", "x.csv"], "no such folder"),
         (["inspect", "nowhere"], "no store at 'nowhere'"),
+        (["classes", "nowhere.txt"], "class list 'nowhere.txt': expected a UTF-8 text file"),
+        (["classes", "data_manifest.csv", "--against", "nowhere"], "no store at 'nowhere'"),
     ],
 )
 def test_wrong_usage_is_one_error_exit_2_and_nothing_written(here: Corpus, capsys, arguments, complaint) -> None:
@@ -174,6 +176,60 @@ def test_inspect_tells_what_a_store_holds(here: Corpus, capsys) -> None:
     assert [(row["clip_id"], row["reason"]) for row in rows] == [("c1", "missing")]
 
 
+def test_a_class_list_is_held_against_a_store_and_a_mapping_file_drafted(here: Corpus, capsys) -> None:
+    main(["run", *STAND_IN])
+    (here.folder / "mine.txt").write_text("Cus cus_Gamma\nAus_aus_Alpha\nBus bus_Biene\n")
+    capsys.readouterr()
+    assert main(["classes", "mine.txt"]) == 1
+    said = capsys.readouterr()
+    assert fields(said.out) == {
+        "classes": "3",
+        "against": "soft_labels (3 classes)",
+        "exact": "1",
+        "scientific_name": "1",
+        "common_name": "0",
+        "guessed": "1",
+        "spelling": "1",
+        "not_found": "0",
+        "to_look_at": "1",
+        "written": "mapping.csv",
+    }
+    assert "the list has the teacher's classes in another order" in said.err
+    assert "look: 'Aus_aus_Alpha': 'Aus aus_Alpha' by spelling?" in said.err
+    assert "store.join('data_manifest.csv', classes='mine.txt', mapping='mapping.csv')" in said.err
+    assert "Aus_aus_Alpha,Aus aus_Alpha,spelling,look\n" in (here.folder / "mapping.csv").read_text()
+    assert main(["classes", "mine.txt"]) == 2
+    assert "'mapping.csv' is there already" in capsys.readouterr().err
+
+
+def test_a_class_list_that_is_found_surely_exits_0(here: Corpus, capsys) -> None:
+    (here.folder / "mine.txt").write_text("Bus bus\nGamma\n")
+    (here.folder / "theirs.txt").write_text("Aus aus_Alpha\nBus bus_Beta\nCus cus_Gamma\n")
+    assert main(["classes", "mine.txt", "--against", "theirs.txt", "-o", "m.csv"]) == 0
+    said = capsys.readouterr()
+    assert fields(said.out)["against"] == "theirs.txt (3 classes)"
+    assert said.err.startswith("next, in Python: store.join('data_manifest.csv', classes='mine.txt'); m.csv is needed")
+
+
+def test_two_names_of_one_class_are_told_and_to_be_looked_at(here: Corpus, capsys) -> None:
+    (here.folder / "mine.txt").write_text("Bus bus\nBeta\n")
+    (here.folder / "theirs.txt").write_text("Aus aus_Alpha\nBus bus_Beta\n")
+    assert main(["classes", "mine.txt", "--against", "theirs.txt"]) == 1
+    said = capsys.readouterr()
+    assert fields(said.out)["to_look_at"] == "2"
+    assert "are both 'Bus bus_Beta' for the teacher; keep one" in said.err
+
+
+def test_a_class_list_is_held_against_birdnet_where_there_is_no_store(here: Corpus, capsys) -> None:
+    (here.folder / "mine.txt").write_text("norcar\nParus major\n" + "".join(f"x{i}\n" for i in range(11)))
+    assert main(["classes", "mine.txt"]) == 1
+    said = capsys.readouterr()
+    assert fields(said.out)["against"] == "birdnet (6,522 classes)"
+    assert "look: 'norcar': 'Cardinalis cardinalis_Northern Cardinal' by code?" in said.err
+    assert said.err.count("look: 'x") == 9
+    assert "look: ... and 2 more" in said.err
+
+
 def test_python_m_pipeline_is_the_console_script(here: Corpus) -> None:
     done = run_cli("run", *STAND_IN, cwd=here.folder)
     assert done.returncode == 2, "the stand-in is not importable from there"
@@ -182,7 +238,7 @@ def test_python_m_pipeline_is_the_console_script(here: Corpus) -> None:
 
 def test_every_command_and_flag_has_help_and_every_command_is_in_the_readme(capsys) -> None:
     readme = (REPOSITORY / "README.md").read_text()
-    for command in ("run", "manifest", "inspect", "verify", "regenerate"):
+    for command in ("run", "manifest", "classes", "inspect", "verify", "regenerate"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert len(capsys.readouterr().out) > 200

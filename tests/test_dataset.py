@@ -1,5 +1,6 @@
 """Batches: the audio of a row beside the labels of the same row, in a known order."""
 
+import keras
 import numpy as np
 import pytest
 import soxr
@@ -12,8 +13,13 @@ from softlabels.window_audio import WindowAudio
 
 
 @pytest.fixture
-def labels(corpus: Corpus):
-    return label(corpus, overlap_s=0.02).join(corpus.manifest)
+def overlapping(corpus: Corpus) -> softlabels.SoftLabelStore:
+    return label(corpus, overlap_s=0.02)
+
+
+@pytest.fixture
+def labels(corpus: Corpus, overlapping) -> softlabels.JoinedLabels:
+    return overlapping.join(corpus.manifest)
 
 
 def all_batches(dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -70,18 +76,18 @@ def test_features_must_keep_the_batch(labels) -> None:
         softlabels.make_dataset(labels, features=lambda x: x.reshape(-1))
 
 
-def test_an_empty_join_is_refused(corpus: Corpus, labels) -> None:
+def test_an_empty_join_is_refused(corpus: Corpus, overlapping) -> None:
     corpus.write_manifest("clip_id,path\nnew,new.wav\n")
-    empty = labels.store.join(corpus.manifest, missing="drop")
+    empty = overlapping.join(corpus.manifest, missing="drop")
     with pytest.raises(ValueError, match="expected at least one row"):
         softlabels.make_dataset(empty)
 
 
-def test_a_pooled_row_has_no_audio_of_its_own(corpus: Corpus, labels) -> None:
+def test_a_pooled_row_has_no_audio_of_its_own(corpus: Corpus, overlapping) -> None:
     with pytest.raises(ValueError, match="windows='max' made one row of the windows of 4 clips, such as 'c0'"):
-        softlabels.make_dataset(labels.store.join(corpus.manifest, windows="max"))
+        softlabels.make_dataset(overlapping.join(corpus.manifest, windows="max"))
     corpus.write_manifest("clip_id,path\nc1,c1.wav\n")
-    assert len(softlabels.make_dataset(labels.store.join(corpus.manifest, windows="max"))) == 1
+    assert len(softlabels.make_dataset(overlapping.join(corpus.manifest, windows="max"))) == 1
 
 
 def test_a_file_that_changed_since_it_was_labelled_stops_training(corpus: Corpus, labels) -> None:
@@ -90,9 +96,9 @@ def test_a_file_that_changed_since_it_was_labelled_stops_training(corpus: Corpus
         WindowAudio(labels).read(np.arange(len(labels)))
 
 
-def test_a_clip_that_was_never_heard_has_no_audio(corpus: Corpus, labels) -> None:
+def test_a_clip_that_was_never_heard_has_no_audio(corpus: Corpus, overlapping) -> None:
     corpus.write_manifest("clip_id,path\nnew,new.wav\n")
-    hard_only = labels.store.join(corpus.manifest, missing="hard")
+    hard_only = overlapping.join(corpus.manifest, missing="hard")
     with pytest.raises(AudioError, match="clip 'new' was never heard by the teacher"):
         WindowAudio(hard_only).read([0])
 
@@ -105,3 +111,41 @@ def test_audio_is_found_below_another_root(corpus: Corpus, labels, tmp_path) -> 
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(AudioError, match="missing"):
         WindowAudio(moved.join(tmp_path / "moved" / "data_manifest.csv", root=tmp_path / "elsewhere")).read([0])
+
+
+def test_workers_that_are_none_are_refused(labels) -> None:
+    with pytest.raises(ValueError, match="workers: expected 0 or more, got -1"):
+        softlabels.make_dataset(labels, workers=-1)
+
+
+def test_features_may_not_change_shape_between_batches(labels) -> None:
+    with pytest.raises(ValueError, match=r"features: expected shape \(4, 3\), as for other batches, got \(4, 4\)"):
+        labels.as_pydataset(4, features=lambda x: x[:, : 3 + (len(x) == 4)])[0]
+
+
+def test_rows_are_drawn_by_sampling_weights_in_an_order_fixed_by_seed_and_epoch(labels) -> None:
+    weights = np.zeros(len(labels))
+    weights[[2, 5]] = 1, 3
+    batches = labels.as_pydataset(100, shuffle=True, seed=7, sampling_weights=weights)._batches
+    first, second = batches.rows(0), batches.rows(1)
+    assert set(first) == {2, 5}
+    assert len(first) == len(labels)
+    assert first.tolist() != second.tolist()
+    assert batches.rows(0).tolist() == first.tolist()
+    drawn = np.concatenate([batches.rows(n) for n in range(60)])
+    assert np.mean(drawn == 5) == pytest.approx(0.75, abs=0.05)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [np.nan] * 17, [-1.0] + [1.0] * 16, [0.0] * 17])
+def test_weights_that_are_none_are_refused(labels, weights: list) -> None:
+    with pytest.raises(ValueError, match="sampling_weights: expected 17 finite numbers from 0 up"):
+        softlabels.make_dataset(labels, sampling_weights=np.array(weights))
+
+
+def test_a_fitted_keras_model_takes_every_form_of_the_batches(labels) -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(3, activation="sigmoid")])
+    model.compile("sgd", softlabels.DistillationLoss.for_labels(labels))
+    for batches in (softlabels.make_dataset(labels, 4), labels.as_pydataset(4), labels.as_pydataset(4, workers=2)):
+        history = model.fit(batches, epochs=2, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()

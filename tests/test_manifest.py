@@ -1,4 +1,5 @@
-from pathlib import Path
+import time
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -94,3 +95,35 @@ def test_all_faults_are_reported_together_ten_shown(tmp_path: Path) -> None:
 def test_a_missing_manifest_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="softlabels manifest DIR"):
         read_manifest(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    "path", ["a..b/c.wav", "..a/b.wav", "a/...wav", "./a.wav", "a//b.wav", "a/b..", "a\\..\\b.wav"]
+)
+def test_dots_in_names_do_not_leave_the_folder(tmp_path: Path, path: str) -> None:
+    assert read_manifest(manifest(tmp_path, f"clip_id,path\na,{path}\n"))[0].path == path
+
+
+@pytest.mark.parametrize(
+    "path", ["..", "../a.wav", "a/../../b.wav", "a/..", "//a.wav", "/", "./../a.wav", "a//../b.wav"]
+)
+def test_a_path_that_climbs_is_refused_wherever_it_does(tmp_path: Path, path: str) -> None:
+    assert PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+    with pytest.raises(ManifestError, match="leaves the manifest's folder"):
+        read_manifest(manifest(tmp_path, f"clip_id,path\na,{path}\n"))
+
+
+def test_rows_of_the_same_label_hold_it_once_and_each_fault_is_told_every_time(tmp_path: Path) -> None:
+    clips = read_manifest(manifest(tmp_path, "clip_id,path,label,split\na,a.wav,A;B,train\nb,b.wav,A;B,train\n"))
+    assert clips[0].labels is clips[1].labels
+    assert clips[0].split is clips[1].split
+    with pytest.raises(ManifestError, match="2 faults"):
+        read_manifest(manifest(tmp_path, "clip_id,path,label\na,a.wav,A;A\nb,b.wav,A;A\n"))
+
+
+def test_a_manifest_of_20_000_rows_is_read_in_a_moment(tmp_path: Path) -> None:
+    rows = "".join(f"c{i},audio/{i}.wav,A a_x,train\n" for i in range(20_000))
+    path = manifest(tmp_path, "clip_id,path,label,split\n" + rows)
+    began = time.process_time()
+    assert len(read_manifest(path)) == 20_000
+    assert time.process_time() - began < 0.5  # it takes 0.12 s, which is 6 s for a million

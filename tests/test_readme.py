@@ -59,6 +59,14 @@ def test_the_students_agreement_with_the_teacher_beats_an_untrained_one_and_a_co
     assert agrees["trained"] > 2 * max(agrees["untrained"], agrees["constant"])
 
 
+def test_the_readmes_random_crops_carry_the_labels_of_their_time(readme: dict, monkeypatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    x, y_true = next(iter(readme["crops"]))
+    assert (x.shape, y_true.shape) == ((16, 280, 513), (16, 20))
+    assert np.isfinite(y_true[:, 10:]).all()
+    assert (x.numpy().sum(axis=(0, 1)) == 0).sum() >= 16, "SpecAugment masked a band"
+
+
 def test_the_readmes_own_teacher_labels_a_corpus(readme: dict, corpus: Corpus, monkeypatch) -> None:
     module = type(pytest)("readme_teacher")
     module.my_teacher = readme["my_teacher"]

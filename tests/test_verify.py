@@ -156,7 +156,7 @@ def with_rows(store, shard: int, change) -> None:
     data = encode_shard(changed, store.spec, shard=shard)
     import hashlib
 
-    receipt = dataclasses.replace(store.receipts[shard], digest=hashlib.sha256(data).hexdigest(), size=len(data))
+    receipt = dataclasses.replace(store.receipt(shard), digest=hashlib.sha256(data).hexdigest(), size=len(data))
     commit_generation(store.storage, data, receipt)
 
 

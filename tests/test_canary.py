@@ -1,0 +1,250 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from softlabels.canary import Canary, alignment_canary, teacher_label_agreement
+
+
+def joined(
+    rows: int = 400, classes: int = 8, *, heard: float = 0.7, seed: int = 0, share: list[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(soft, hard): one annotated class a row, which the teacher hears in a part of them; quiet elsewhere."""
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(rows) % classes) if share is None else rng.choice(classes, rows, p=share)
+    hard = np.eye(classes, dtype=np.float32)[label]
+    log_odds = rng.normal(-5, 1.5, (rows, classes)) + 7 * hard * (rng.random((rows, 1)) < heard)
+    return (1 / (1 + np.exp(-log_odds))).astype(np.float32), hard
+
+
+def verdict(soft: np.ndarray, hard: np.ndarray, **options: object) -> str:
+    return alignment_canary(soft, hard, **options).verdict
+
+
+def test_a_right_join_passes() -> None:
+    canary = alignment_canary(*joined())
+    assert (canary.verdict, canary.p_rows, canary.p_classes) == ("aligned", 0.001, 0.001)
+    assert (canary.rows, canary.groups, canary.classes) == (400, 400, 8)
+    assert str(canary).startswith("alignment: aligned (mean probability of the annotated classes 0.")
+
+
+def test_the_means_are_those_of_the_definition() -> None:
+    soft, hard = joined()
+    canary = alignment_canary(soft, hard)
+    assert canary.mean_probability == pytest.approx(soft[hard == 1].mean())
+    assert canary.mean_rows_permuted == pytest.approx(soft.mean(), rel=0.05)  # all classes are equally frequent
+    assert canary.mean_classes_permuted == pytest.approx(soft.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 8, 50])
+def test_rows_shifted_by_one_are_misaligned(classes: int) -> None:
+    soft, hard = joined(20 * classes + 60, classes)
+    assert verdict(np.roll(soft, 1, axis=0), hard) == "misaligned"
+
+
+def test_shuffled_rows_are_misaligned() -> None:
+    soft, hard = joined()
+    assert verdict(np.random.default_rng(1).permutation(soft), hard) == "misaligned"
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8, 9, 50])
+def test_a_reversed_class_list_is_misaligned(classes: int) -> None:
+    soft, hard = joined(25 * classes, classes)
+    assert verdict(soft, hard) == "aligned"
+    assert verdict(soft[:, ::-1], hard) == "misaligned"
+
+
+@pytest.mark.parametrize("classes", [2, 4, 8, 50])
+def test_two_equally_frequent_classes_swapped_are_misaligned_and_named(classes: int) -> None:
+    soft, hard = joined(25 * classes, classes)
+    soft[:, [0, 1]] = soft[:, [1, 0]]
+    canary = alignment_canary(soft, hard)
+    assert (canary.verdict, canary.swapped) == ("misaligned", ((0, 1),))
+    assert "classes 0 and 1 look exchanged" in str(canary)
+
+
+def test_a_class_inserted_in_the_middle_of_the_list_is_misaligned() -> None:
+    soft, hard = joined(400, 10)
+    assert verdict(np.concatenate([soft[:, :6], soft[:, :1], soft[:, 6:9]], axis=1), hard) == "misaligned"
+
+
+def test_the_order_of_equally_annotated_clips_is_found_wrong_clip_by_clip() -> None:
+    """300 windows of 30 clips, clips dealt out at random: windows counted as independent would often pass."""
+    verdicts = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        clip = np.repeat(np.arange(30), 10)
+        hard = np.eye(2, dtype=np.float32)[clip % 2]
+        of_clip = rng.normal(-2, 2, (30, 2))[clip] + rng.normal(0, 0.3, (300, 2))  # nothing to do with the label
+        soft = (1 / (1 + np.exp(-of_clip))).astype(np.float32)
+        verdicts.append((verdict(soft, hard), verdict(soft, hard, groups=clip)))
+    unaware, aware = zip(*verdicts, strict=True)
+    assert aware.count("aligned") <= 2
+    assert unaware.count("aligned") >= 8
+
+
+def test_windows_of_one_clip_count_apart_where_their_labels_differ() -> None:
+    soft, hard = joined(400)
+    assert 300 < alignment_canary(soft, hard, groups=np.zeros(400, int)).groups < 400
+    assert alignment_canary(soft, np.repeat(hard[::10], 10, axis=0), groups=np.zeros(400, int)).groups <= 40
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups"),
+    [(0, None), (38, None), (200, np.arange(200) // 20)],  # no row; 19 a class; ten a class, but of five clips
+)
+def test_too_few_rows_or_clips_are_not_testable(rows: int, groups: np.ndarray | None) -> None:
+    soft, _ = joined(rows, 2)
+    label = np.arange(rows) % 2 if groups is None else groups % 2
+    canary = alignment_canary(soft, np.eye(2, dtype=np.float32)[label], groups=groups)
+    assert (canary.verdict, canary.p_rows, canary.p_classes) == ("not testable", None, None)
+    assert "not testable" in str(canary)
+
+
+def test_one_class_is_not_testable() -> None:
+    soft, hard = joined(400, share=[1, 0, 0, 0, 0, 0, 0, 0])
+    assert verdict(soft, hard) == "not testable"
+
+
+def test_with_few_classes_only_rows_are_permuted() -> None:
+    canary = alignment_canary(*joined(400, 5))
+    assert (canary.verdict, canary.p_classes, canary.mean_classes_permuted) == ("aligned", None, None)
+    assert "class axis not testable" in str(canary)
+
+
+def test_a_teacher_that_says_the_same_everywhere_is_misaligned() -> None:
+    soft, hard = joined(share=[0.65] + [0.05] * 7)
+    same = np.broadcast_to(soft[0], soft.shape)
+    canary = alignment_canary(same, hard)
+    assert (canary.verdict, canary.p_rows) == ("misaligned", 1.0)
+    assert alignment_canary(np.full_like(soft, 0.5), hard).p_rows == 1.0
+
+
+def test_an_order_of_classes_that_the_teacher_cannot_tell_from_others_is_misaligned() -> None:
+    """It hears whether one of the classes 0 to 2 or one of 3 to 5 calls: (3! * 3!) of 6! orders do as well."""
+    _, hard = joined(300, 6)
+    kind = hard[:, :3].max(axis=1, keepdims=True)
+    canary = alignment_canary(np.repeat(np.hstack([kind, 1 - kind]), 3, axis=1) * 0.9, hard)
+    assert (canary.verdict, canary.p_rows, canary.p_classes) == ("misaligned", 0.001, 36 / 720)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_weak_but_honest_teacher_passes(seed: int) -> None:
+    soft, hard = joined(400, heard=0.15, seed=seed)  # silent in 85 of 100 rows
+    assert verdict(soft, hard) == "aligned"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_teacher_that_is_never_sure_passes(seed: int) -> None:
+    _, hard = joined(160, 4, seed=seed)
+    noise = np.random.default_rng(seed).normal(-12, 3, hard.shape)
+    soft = np.exp(np.minimum(noise + 2.2 * hard, -2)).astype(np.float32)  # an AUC of 0.7; few above 0.01
+    assert verdict(soft, hard) == "aligned"
+
+
+def test_a_dominant_class_and_a_favourite_of_the_teacher_decide_nothing() -> None:
+    """The teacher says class 1 everywhere, class 0 is nearly always annotated; otherwise it is right."""
+    soft, hard = joined(2_000, share=[0.86] + [0.02] * 7)
+    soft[:, 1] = 0.5 + 0.5 * soft[:, 1]
+    assert verdict(soft, hard) == "aligned"
+    assert verdict(soft[:, [1, 2, 3, 4, 5, 6, 7, 0]], hard) == "misaligned"
+    assert verdict(np.roll(soft, 1, axis=0), hard) == "misaligned"
+
+
+def test_classes_that_the_teacher_is_deaf_to_are_no_alarm() -> None:
+    for seed in range(20):
+        soft, hard = joined(400, seed=seed)
+        soft[:, :3] = joined(400, heard=0, seed=seed + 100)[0][:, :3]
+        assert verdict(soft, hard) == "aligned"
+
+
+def test_rows_with_several_labels_pass_and_fail_as_they_should() -> None:
+    soft, hard = joined(400)
+    more_soft, more_hard = joined(400, seed=1)
+    soft, hard = np.maximum(soft, more_soft), np.maximum(hard, more_hard)
+    assert verdict(soft, hard) == "aligned"
+    assert verdict(soft[:, ::-1], hard) == "misaligned"
+    assert verdict(np.roll(soft, 1, axis=0), hard) == "misaligned"
+
+
+def test_what_is_unknown_does_not_count() -> None:
+    soft, hard = joined()
+    plain = alignment_canary(soft, hard)
+    soft = np.concatenate([soft, np.full((100, 8), np.nan, np.float32), soft[:100]])
+    hard = np.concatenate([hard, hard[:100], np.full((100, 8), np.nan, np.float32)])
+    nobody = np.full((600, 1), np.nan, np.float32)  # a class that the teacher lacks
+    assert alignment_canary(np.append(soft, nobody, axis=1), np.append(hard, nobody + 1, axis=1)) == plain
+
+
+def test_single_unknown_values_are_no_opinion() -> None:
+    soft, hard = joined()
+    soft[np.random.default_rng(0).random(soft.shape) < 0.1] = np.nan
+    assert verdict(soft, hard) == "aligned"
+    assert verdict(np.roll(soft, 1, axis=0), hard) == "misaligned"
+
+
+@pytest.mark.parametrize("classes", [2, 8])
+def test_one_wrong_join_in_a_hundred_passes_and_no_more(classes: int) -> None:
+    passed = sum(
+        verdict(np.random.default_rng(seed).permutation(soft), hard) == "aligned"
+        for seed in range(80)
+        for soft, hard in [joined(120 if classes == 2 else 180, classes, seed=seed)]
+    )
+    assert passed <= 5  # 0.8 expected at most; more than 5 in one of 3,000 runs
+
+
+def test_the_same_seed_gives_the_same_canary() -> None:
+    soft, hard = joined(heard=0.05)
+    assert alignment_canary(soft, hard, seed=3) == alignment_canary(soft, hard, seed=3)
+
+
+def test_of_many_rows_and_classes_a_bounded_part_is_used() -> None:
+    soft, hard = joined(30_000, 210)
+    tracemalloc.start()
+    canary = alignment_canary(soft, hard)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert canary.verdict == "aligned"
+    assert canary.classes == 200
+    assert canary.rows <= 20_000
+    assert peak < 100e6
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    soft, hard = joined(40)
+    with pytest.raises(ValueError, match=r"two equal shapes"):
+        alignment_canary(soft, hard[:, :1])
+    with pytest.raises(ValueError, match=r"groups: expected one number a row"):
+        alignment_canary(soft, hard, groups=np.zeros(3))
+
+
+def test_an_empty_canary_prints() -> None:
+    assert str(Canary(verdict="not testable", mean_probability=None, rows=0, groups=0, classes=0)) == (
+        "alignment: not testable (0 annotated rows in 0 stretches, 0 classes)"
+    )
+
+
+def test_agreement_by_hand() -> None:
+    nan = np.nan
+    soft = np.array([[0.9, 0.1, nan], [0.2, 0.4, nan], [0.5, 0.5, nan], [0.3, 0.6, nan], [nan, nan, nan]], np.float32)
+    hard = np.array([[1, 0, 1], [1, nan, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
+    found = teacher_label_agreement(soft, hard)
+    assert found.rows == 3  # not the fourth: the teacher lacks its class; not the last: the teacher said nothing
+    assert found.top1 == pytest.approx((1 + 0 + 0.5) / 3)  # a tie of two counts half
+    assert found.annotated.tolist() == [2, 1, 0]
+    np.testing.assert_allclose(found.mean_present, [0.55, 0.5, nan])
+    np.testing.assert_allclose(found.mean_absent, [0.4, 0.35, nan])
+
+
+def test_agreement_of_nothing_is_unknown() -> None:
+    found = teacher_label_agreement(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32))
+    assert (found.rows, np.isnan(found.top1)) == (0, True)
+
+
+def test_agreement_in_blocks_is_agreement_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = joined()
+    whole = teacher_label_agreement(soft, hard)
+    monkeypatch.setattr("softlabels.canary._blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7)))
+    blocks = teacher_label_agreement(soft, hard)
+    assert (blocks.rows, blocks.top1) == (whole.rows, pytest.approx(whole.top1))
+    np.testing.assert_allclose(blocks.mean_absent, whole.mean_absent)
