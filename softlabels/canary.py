@@ -68,7 +68,8 @@ class Canary:
             return f"alignment: {self.verdict} ({used})"
         means = f"mean probability of the annotated classes {self.mean_probability:.3g}"
         if self.p_rows is None:
-            return f"alignment: {self.verdict} ({means}; {used}; it takes two classes with {_ROWS_A_CLASS} rows each)"
+            needed = f"two classes with {_ROWS_A_CLASS} rows and {_GROUPS_A_CLASS} stretches each"
+            return f"alignment: {self.verdict} ({means}; {used}; it takes {needed})"
         rows = f"rows permuted {self.mean_rows_permuted:.3g}, p = {self.p_rows:.3g}"
         classes = "class axis not testable"
         if self.p_classes is not None:

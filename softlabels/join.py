@@ -51,6 +51,7 @@ class JoinOptions:
     min_coverage: float = MIN_COVERAGE
     annotations: str | Path | Sequence[str | Path] | None = None
     annotated_extents: str | Path | None = None
+    annotation_column: str | None = None
     weak_labels: WeakLabels = "spread"
     canary: bool = True
 
@@ -103,7 +104,8 @@ def join(
 def _fingerprint(store: "SoftLabelStore", manifest: str | Path, student: ClassList, options: JoinOptions) -> str:
     """sha256 of all that a join depends on: files by content, the store by its spec and its listing."""
     choices = [
-        getattr(options, name) for name in ("split", "missing", "windows", "min_coverage", "weak_labels", "canary")
+        getattr(options, name)
+        for name in ("annotation_column", "split", "missing", "windows", "min_coverage", "weak_labels", "canary")
     ]
     annotations = [] if options.annotations is None else annotation_files(options.annotations)
     sources = [manifest, options.mapping, options.annotated_extents, *annotations]
@@ -184,7 +186,9 @@ def _build(
 def _annotations(options: JoinOptions, everything: list[Clip]) -> Annotations | None:
     if options.annotations is None:
         return None
-    return read_annotations(options.annotations, everything, extents=options.annotated_extents)
+    return read_annotations(
+        options.annotations, everything, extents=options.annotated_extents, label_column=options.annotation_column
+    )
 
 
 def _clip_labels(

@@ -6,8 +6,7 @@ a pickle is a path, and processes share the pages.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +56,7 @@ class JoinedLabels:
     _header: dict[str, Any]
     _table: np.ndarray | None  # the hard label of every group, where that is small
     _exclusive: Exclusive | None = None
+    _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when a crop first asks
 
     @classmethod
     def open(cls, path: Path, *, root: Path | None = None, verify: bool = False) -> "JoinedLabels":
@@ -69,7 +69,7 @@ class JoinedLabels:
             window=WindowSpec(**header["window"]),
             windows=header["windows"],
             report=JoinReport.from_json(header["report"]),
-            path=path,
+            path=path.resolve(),  # a pickle may be opened elsewhere
             root=Path(header["root"]) if root is None else root,
             fingerprint=header["fingerprint"],
             class_trust=None if header["class_trust"] is None else np.array(header["class_trust"]),
@@ -292,9 +292,10 @@ class JoinedLabels:
         return rows
 
     def _clip_positions(self, clip_ids: Sequence[str]) -> np.ndarray:
-        positions = _positions_by_id(self.path, self.fingerprint)
+        if not self._positions:
+            self._positions.update((clip, i) for i, clip in enumerate(self._arrays.clips["clip_id"].to_pylist()))
         try:
-            found = [positions[i.decode() if isinstance(i, bytes) else i] for i in clip_ids]
+            found = [self._positions[i.decode() if isinstance(i, bytes) else i] for i in clip_ids]
         except KeyError as e:
             raise ValueError(
                 f"clip_ids: {e.args[0]!r} is not a clip of this join of {self._arrays.clips.num_rows}"
@@ -325,13 +326,6 @@ def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
             out[i] = source[row]
     else:
         out[...] = source.take(rows, axis=0, mode="clip")
-
-
-@lru_cache(maxsize=4)
-def _positions_by_id(path: Path, fingerprint: str) -> dict[str, int]:
-    """clip_id -> position in the join; made when the first crop is asked for by id."""
-    _, arrays = open_join(path, verify=False)
-    return {clip_id: i for i, clip_id in enumerate(arrays.clips["clip_id"].to_pylist())}
 
 
 def _reopen(path: Path, root: Path, trust: np.ndarray | None, exclusive: dict[str, Any] | None) -> JoinedLabels:

@@ -86,11 +86,11 @@ def decode_shard(data: bytes, spec: LabelSpec, classes: int) -> ShardRows:
     Raises: StoreError: not a shard of this spec, or damaged.
     """
     try:
-        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         fingerprint = (file.schema_arrow.metadata or {}).get(b"softlabels.fingerprint", b"").decode(errors="replace")
         if fingerprint != spec.fingerprint():
             raise StoreError(f"made with fingerprint {fingerprint or None!r}, expected {spec.fingerprint()!r}")
-        table = file.read().combine_chunks()
+        table = file.read(use_threads=False).combine_chunks()  # shards are read side by side
     except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         raise StoreError(f"expected a Parquet file with valid page checksums, got: {e}") from e
     if not table.schema.equals(_schema(spec, classes)):

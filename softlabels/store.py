@@ -238,6 +238,7 @@ class SoftLabelStore:
         min_coverage: float = 0.5,
         annotations: str | Path | Sequence[str | Path] | None = None,
         annotated_extents: str | Path | None = None,
+        annotation_column: str | None = None,
         weak_labels: Literal["spread", "best"] = "spread",
         canary: bool = True,
         root: str | Path | None = None,
@@ -259,6 +260,7 @@ class SoftLabelStore:
             which replace the manifest's labels of their clips, window by window.
           annotated_extents: a CSV `clip_id,start_s,end_s` of the stretches that were annotated in full, or "clips"
             for every annotated clip; windows outside are NaN for what was not annotated there.
+          annotation_column: the column of a Raven table that holds the label; None is Species, Annotation or Label.
           weak_labels: where in a clip of several windows its label holds: "spread" in all of them, "best" where the
             teacher hears it, NaN in the others.
           canary: refuse a join in which the teacher does not favour the annotated class over chance.
@@ -277,6 +279,7 @@ class SoftLabelStore:
             min_coverage=min_coverage,
             annotations=annotations,
             annotated_extents=annotated_extents,
+            annotation_column=annotation_column,
             weak_labels=weak_labels,
             canary=canary,
         )

@@ -279,6 +279,14 @@ def test_annotations_replace_the_labels_of_their_clips_window_by_window(corpus, 
     np.testing.assert_array_equal(moved.hard(rows), [[np.nan] * 3, [0, 1, 0], [0, 0, 0], [0, 0, 0]])
 
 
+def test_a_raven_table_joins_by_the_column_that_is_named(corpus, store, tmp_path) -> None:
+    table = tmp_path / "c3.Table.1.selections.txt"
+    table.write_text("Selection\tBegin Time (s)\tEnd Time (s)\tMine\n1\t0.21\t0.29\tBus bus_Beta\n")
+    labels = store.join(corpus.manifest, annotations=tmp_path / "*.txt", annotation_column="Mine")
+    rows = labels.keys.index[labels.keys.clip_id == "c3"]
+    np.testing.assert_array_equal(labels.hard(rows)[:, 1], [np.nan, np.nan, 1, np.nan])
+
+
 def test_a_box_of_a_quarantined_window_is_not_given_to_its_neighbour(corpus, tmp_path) -> None:
     samples = np.random.default_rng(3).uniform(-0.4, 0.4, 3200).astype(np.float32)
     samples[900] = np.nan  # in the second window of four
