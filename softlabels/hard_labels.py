@@ -36,8 +36,13 @@ class HardLabels:
 
         Args:
           positions: name -> class, for every label there is; see `label_positions`.
+        Raises: JoinError: a clip is given one class twice, under two names.
         """
         labels = [sorted({positions[name] for name in clip.labels or ()}) for clip in clips]
+        twice = [clip for clip, found in zip(clips, labels, strict=True) if len(found) < len(clip.labels or ())]
+        if twice:
+            listed = "; ".join(f"{clip.clip_id!r}: {', '.join(clip.labels or ())}" for clip in twice[:10])
+            raise JoinError(f"{len(twice)} clips name one class twice, under two names: {listed}; keep one of them")
         index = np.array([i for each in labels for i in each], np.int32)
         return cls(
             base=np.array([np.nan if clip.labels is None else 0 for clip in clips], np.float32),

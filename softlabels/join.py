@@ -5,6 +5,7 @@ silently: every window is a row, or it is counted in the report. What is built i
 that went in, so the same join is found again without reading manifest, receipts or shards.
 """
 
+import dataclasses
 import hashlib
 import logging
 import shutil
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 WeakLabels = Literal["spread", "best"]
+_FILES = ("mapping", "annotations", "annotated_extents")  # of JoinOptions; they count by content
 _AUDIO = ("start", "end", "frames", "rate_hz", "channels", "container", "reason")  # of a clip, as planned
 
 
@@ -103,14 +105,11 @@ def join(
 
 def _fingerprint(store: "SoftLabelStore", manifest: str | Path, student: ClassList, options: JoinOptions) -> str:
     """sha256 of all that a join depends on: files by content, the store by its spec and its listing."""
-    choices = [
-        getattr(options, name)
-        for name in ("annotation_column", "split", "missing", "windows", "min_coverage", "weak_labels", "canary")
-    ]
+    choices = {name: value for name, value in dataclasses.asdict(options).items() if name not in _FILES}
     annotations = [] if options.annotations is None else annotation_files(options.annotations)
-    sources = [manifest, options.mapping, options.annotated_extents, *annotations]
-    files = [(Path(file).name, _digest(file)) for file in sources if file is not None]  # Raven tables name recordings
-    parts = [JOIN_VERSION, store.spec.fingerprint(), store.state(), student.digest, choices, len(annotations), files]
+    sources = [manifest, options.mapping, options.annotated_extents, *annotations]  # each in its place, None too
+    files = [file and (Path(file).name, _digest(file)) for file in sources]  # Raven tables name recordings
+    parts = [JOIN_VERSION, store.spec.fingerprint(), store.state(), student.digest, choices, files]
     return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
@@ -136,6 +135,7 @@ def _build(
 
     Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
     """
+    store = type(store)(store.storage)  # as it is now: `store.state()` was, and a store grows
     everything = read_manifest(manifest)
     clips = _clips_of_split(everything, options.split, manifest)
     match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)

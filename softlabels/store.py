@@ -39,7 +39,7 @@ def open(path: str | Path) -> "SoftLabelStore":
 class SoftLabelStore:
     """What a teacher said about a corpus. `len(store)` is the number of labelled windows.
 
-    A store is read as it was when opened; shards committed later need another `open`.
+    A store is read as it was when opened; shards committed later need another `open`. Only `join` looks anew.
     """
 
     def __init__(self, storage: LocalStorage) -> None:
@@ -92,9 +92,8 @@ class SoftLabelStore:
 
     def state(self) -> str:
         """sha256 over the names and sizes of plans, receipts and shards: another once any of them comes or goes."""
-        return hashlib.sha256(
-            canonical_json([self.storage.list(f) for f in ("plan", "receipts", "shards")])
-        ).hexdigest()
+        listings = [self.storage.list(folder) for folder in ("plan", "receipts", "shards")]
+        return hashlib.sha256(canonical_json(listings)).hexdigest()
 
     @property
     def planned_shards(self) -> int:

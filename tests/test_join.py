@@ -62,6 +62,12 @@ def test_an_unknown_class_in_the_manifest_is_an_error(corpus: Corpus, store) -> 
         store.join(corpus.manifest, classes=CLASSES)
 
 
+def test_a_class_named_twice_in_one_clip_is_an_error(corpus: Corpus, store) -> None:
+    corpus.write_manifest("clip_id,path,label\nc0,c0.wav,Aus aus_Alpha;Aus aus\n")
+    with pytest.raises(JoinError, match="1 clips name one class twice, under two names: 'c0': Aus aus_Alpha, Aus aus"):
+        store.join(corpus.manifest)
+
+
 def test_missing_rows_are_an_error_unless_something_else_is_asked_for(corpus: Corpus, store) -> None:
     corpus.write_manifest(corpus.manifest.read_text() + "new,new.wav,Aus aus_Alpha,train\n")
     with pytest.raises(JoinError, match=r"no label for 1 windows of the manifest: new, window 0; run `softlabels run`"):
