@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from softlabels.joined import JoinedLabels, load_labels
     from softlabels.loss import DistillationLoss, distillation_loss
     from softlabels.metrics import HardLabelMetric, TeacherAgreement
-    from softlabels.mixup import mixup
+    from softlabels.mixing import mixup
     from softlabels.schedule import AlphaSchedule
 
 _LAZY = {
@@ -43,7 +43,7 @@ _LAZY = {
     "distillation_loss": "softlabels.loss",
     "load_labels": "softlabels.joined",
     "make_dataset": "softlabels.dataset",
-    "mixup": "softlabels.mixup",
+    "mixup": "softlabels.mixing",
 }
 
 __all__ = [

@@ -35,6 +35,8 @@ def crop_rows(
         raise ValueError(f"how: expected one of {', '.join(map(repr, get_args(How)))}, got {how!r}")
     start = _samples("start_s", start_s, len(clip), window.rate_hz)
     length = _samples("duration_s", window.window_s if duration_s is None else duration_s, len(clip), window.rate_hz)
+    if (length < 1).any():
+        raise ValueError(f"duration_s: expected crops of a sample or more, got {duration_s!r}")
     if how != "overlap" and (length != window.window_samples).any():
         raise ValueError(
             f"duration_s: expected crops of {window.window_s:g} s, the teacher's window, got "
@@ -114,13 +116,14 @@ def _overlaps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, k) windows that share samples with each crop, weighted by how many."""
     lowest = -((window.window_samples - 1 - offset) // window.hop_samples)  # the first that ends behind the start
-    k = int(((length.max(initial=0) + window.window_samples) // window.hop_samples) + 2)
-    index = lowest[:, None] + np.arange(k)
+    lowest = np.maximum(lowest, 0)
+    most = (int(length.max(initial=0)) + window.window_samples) // window.hop_samples + 2
+    index = lowest[:, None] + np.arange(min(most, int(windows.max(initial=0))))
     starts = index * window.hop_samples
     shared = np.minimum(starts + window.window_samples, (offset + length)[:, None]) - np.maximum(
         starts, offset[:, None]
     )
-    there = (index >= 0) & (index < windows[:, None])  # the grid ends with the first window that reaches the clip's end
+    there = index < windows[:, None]  # the grid ends with the first window that reaches the clip's end
     shared = np.where(there, np.maximum(shared, 0), 0).astype(np.float64)
     return index, shared / np.maximum(shared.sum(axis=1, keepdims=True), 1)
 

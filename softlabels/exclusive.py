@@ -30,6 +30,12 @@ class Exclusive:
             raise ValueError(f"exclusive: the class list has a class {REST!r} already; join without it, or rest=False")
         return ClassList((*classes, REST)) if self.rest else classes
 
+    def trust(self, class_trust: np.ndarray | None) -> np.ndarray | None:
+        """Trust per exclusive class; the rest is trusted as the classes are on average."""
+        if class_trust is None or not self.rest:
+            return class_trust
+        return np.append(class_trust, np.mean(class_trust))
+
     def convert(self, hard: np.ndarray, soft: np.ndarray, out: np.ndarray) -> None:
         """Write `[hard | soft]` of exclusive classes.
 

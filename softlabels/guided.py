@@ -39,7 +39,7 @@ def _scores(labels: "JoinedLabels", rows: np.ndarray) -> np.ndarray:
     return np.where(hard == 1, np.nan_to_num(soft), 0).max(axis=1, initial=0.0).astype(np.float64)
 
 
-def best_window_labels(clip: np.ndarray, spread: HardLabels, soft: np.ndarray) -> HardLabels:
+def best_window_labels(clip: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:
     """Clip labels laid on the windows where the teacher hears the class; NaN for that class elsewhere.
 
     A window hears a class at half the clip's highest probability of it or more. A clip of one window keeps its label;
@@ -48,6 +48,7 @@ def best_window_labels(clip: np.ndarray, spread: HardLabels, soft: np.ndarray) -
     Args:
       clip: (rows,) int32 ascending, the group of `spread` that each row has.
       soft: (rows, classes) teacher probabilities.
+      alone: (clips,) bool, clips of one window.
     Returns: one group a row.
     """
     counts = np.diff(spread.offsets)[clip]  # entries of each row
@@ -58,7 +59,6 @@ def best_window_labels(clip: np.ndarray, spread: HardLabels, soft: np.ndarray) -
     heard = np.nan_to_num(soft[row, index])  # (entries,)
     highest = np.zeros(len(spread.index), np.float32)
     np.maximum.at(highest, entry, heard)
-    alone = np.bincount(clip, minlength=len(spread))[clip[row]] == 1
-    there = alone | ((heard > 0) & (heard >= HEARD * highest[entry]))
+    there = alone[clip[row]] | ((heard > 0) & (heard >= HEARD * highest[entry]))
     value[~there] = np.nan
     return HardLabels(base=spread.base[clip], offsets=offsets, index=index, value=value)

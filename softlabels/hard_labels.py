@@ -136,6 +136,12 @@ def label_positions(names: set[str], classes: ClassList, source: str | Path) -> 
     """
     finder = ClassFinder(classes)
     found = {name: finder.find(name) for name in names}
+    torn = sorted(name for name, hit in found.items() if hit and finder.contradicts(name, classes[hit[0]]))
+    if torn:
+        raise JoinError(
+            f"'{source}': {len(torn)} labels have the halves of two different classes: "
+            f"{', '.join(map(repr, torn[:10]))}; correct them"
+        )
     unknown = sorted(name for name, hit in found.items() if hit is None)
     if unknown:
         raise JoinError(

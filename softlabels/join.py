@@ -8,7 +8,6 @@ that went in, so the same join is found again without reading manifest, receipts
 import dataclasses
 import hashlib
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,12 @@ from softlabels.errors import JoinError
 from softlabels.guided import best_window_labels
 from softlabels.hard_labels import HardLabels, label_positions
 from softlabels.index import StoreIndex
-from softlabels.join_check import look_at
+from softlabels.join_check import check_identity, look_at
 from softlabels.joined import JoinedLabels
 from softlabels.joined_rows import JoinedRows, Missing, find_rows, pool_rows
+from softlabels.kept import cache_folder, open_or_build
 from softlabels.manifest import Clip, read_manifest
-from softlabels.saved_join import JOIN_VERSION, JoinArrays, build_once, cache_folder, write_join
+from softlabels.saved_join import JOIN_VERSION, JoinArrays, write_join
 from softlabels.soft_array import Pooling, soft_array
 from softlabels.spec import canonical_json
 from softlabels.windows import WindowSpec
@@ -39,7 +39,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 WeakLabels = Literal["spread", "best"]
 _FILES = ("mapping", "annotations", "annotated_extents")  # of JoinOptions; they count by content
-_AUDIO = ("start", "end", "frames", "rate_hz", "channels", "container", "reason")  # of a clip, as planned
+_AUDIO = (
+    "start",
+    "end",
+    "frames",
+    "rate_hz",
+    "channels",
+    "container",
+    "size",
+    "sha256",
+    "reason",
+)  # of a clip, as planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +71,8 @@ class JoinOptions:
         _check_choice("missing", self.missing, ("error", "drop", "hard"))
         _check_choice("windows", self.windows, ("each", "max", "mean"))
         _check_choice("weak_labels", self.weak_labels, ("spread", "best"))
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage: expected a number from 0 to 1, got {self.min_coverage}")
         if self.windows != "each" and (self.annotations is not None or self.weak_labels == "best"):
             raise ValueError(
                 f"windows={self.windows!r}: annotations in time and weak_labels='best' are about single windows; join "
@@ -90,14 +102,7 @@ def join(
     def build(temporary: Path) -> None:
         _build(temporary, store, manifest, student, options, folder, {"fingerprint": fingerprint, "root": audio_root})
 
-    build_once(path, build)
-    try:
-        labels = JoinedLabels.open(path, root=audio_root)
-    except JoinError as e:
-        logger.warning("%s: building it again", e)
-        shutil.rmtree(path)
-        build_once(path, build)
-        labels = JoinedLabels.open(path, root=audio_root)
+    labels = open_or_build(path, lambda: JoinedLabels.open(path, root=audio_root), build)
     for note in labels.report.notes:
         logger.warning("join: %s", note)
     return labels
@@ -147,7 +152,8 @@ def _build(
         rows = pool_rows(rows)
     soft_path, soft = soft_array(store, rows, match, options.windows, folder)
     table = _clip_table(clips, store.index)
-    hard, group = _clip_labels(clips, rows, soft, positions, options.weak_labels)
+    check_identity(clips, table, str(store.storage))
+    hard, group = _clip_labels(clips, rows, soft, positions, table, options.weak_labels)
     if annotated is not None:
         position = {clip.clip_id: i for i, clip in enumerate(everything)}
         places = np.array([position[clip.clip_id] for clip in clips], np.int64)
@@ -192,13 +198,19 @@ def _annotations(options: JoinOptions, everything: list[Clip]) -> Annotations | 
 
 
 def _clip_labels(
-    clips: list[Clip], rows: JoinedRows, soft: np.ndarray, positions: dict[str, int], weak_labels: WeakLabels
+    clips: list[Clip],
+    rows: JoinedRows,
+    soft: np.ndarray,
+    positions: dict[str, int],
+    table: pa.Table,
+    weak_labels: WeakLabels,
 ) -> tuple[HardLabels, np.ndarray]:
     """The manifest's labels, and (rows,) which group of them each row has."""
     spread = HardLabels.of_clips(clips, positions)
     if weak_labels == "spread":
         return spread, rows.clip
-    return best_window_labels(rows.clip, spread, soft), np.arange(len(rows))
+    alone = table["windows"].to_numpy() <= 1  # a clip of several windows stays one if some of them have no row
+    return best_window_labels(rows.clip, spread, soft, alone), np.arange(len(rows))
 
 
 def _labels_in_time(

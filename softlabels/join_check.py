@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from softlabels.canary import Agreement, alignment_canary, teacher_label_agreement
 from softlabels.class_mapping import ClassMatch
@@ -14,6 +15,7 @@ from softlabels.index import StoreIndex
 from softlabels.join_report import ClassReport, JoinReport
 from softlabels.joined_rows import JoinedRows
 from softlabels.manifest import Clip
+from softlabels.planned import stretch
 from softlabels.saved_join import JoinArrays
 
 if TYPE_CHECKING:
@@ -70,6 +72,30 @@ def look_at(
     )
 
 
+def check_identity(clips: list[Clip], table: pa.Table, store: str) -> None:
+    """Hold what identifies each clip, its stretch and its audio, against what the store has under that id.
+
+    Args:
+      table: one row a clip, its file as planned.
+    Raises: JoinError: a labelled clip is another one in this manifest.
+    """
+    planned = {name: table[name].to_numpy() for name in ("start", "end", "frames", "rate_hz", "sha256", "reason")}
+    start_s = np.array([clip.start_s for clip in clips], np.float64)
+    end_s = np.array([np.nan if clip.end_s is None else clip.end_s for clip in clips], np.float64)
+    start, end = stretch(start_s, end_s, planned["frames"], planned["rate_hz"])
+    heard = planned["reason"] == ""
+    cut_anew = heard & ((start != planned["start"]) | (end != planned["end"]))
+    digests = np.array([clip.sha256 for clip in clips], object)
+    other_audio = heard & (digests != "") & (digests != planned["sha256"])
+    for which, what in ((cut_anew, "start_s or end_s"), (other_audio, "sha256")):
+        if which.any():
+            listed = ", ".join(repr(clips[i].clip_id) for i in np.flatnonzero(which)[:10])
+            raise JoinError(
+                f"{int(which.sum())} clips have another {what} in the manifest than when store '{store}' labelled "
+                f"them: {listed}; give what is new a new clip_id and `softlabels run`, or correct the manifest"
+            )
+
+
 def _annotated_rows(arrays: JoinArrays, has_soft: np.ndarray) -> np.ndarray:
     """Rows with a positive hard label and a soft one, evenly spaced if there are many."""
     rows = np.flatnonzero(arrays.hard.with_positives()[arrays.hard_group] & has_soft)
@@ -123,20 +149,21 @@ def _shared_audio(clips: list[Clip], everything: list[Clip], index: StoreIndex) 
     splits = {clip.split for clip in clips}
     if len({clip.split for clip in everything}) < 2:
         return []
-    digest = dict(zip(index.clips["clip_id"].to_pylist(), index.clips["sha256"].to_pylist(), strict=True))
-    by_audio: dict[str, list[Clip]] = defaultdict(list)
-    for clip in everything:
-        by_audio[digest.get(clip.clip_id) or clip.path].append(clip)
-    shared = []
-    for group in by_audio.values():
+    digests = dict(zip(index.clips["clip_id"].to_pylist(), index.clips["sha256"].to_pylist(), strict=True))
+    groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+    for clip in everything:  # a clip that was never labelled is known by its path only
+        groups["path", clip.path].append(clip)
+        if digests.get(clip.clip_id):
+            groups["sha256", digests[clip.clip_id]].append(clip)
+    shared: dict[str, str] = {}
+    for group in groups.values():
         latest: dict[str, Clip] = {}  # split -> its clip that ends last so far; no pair is looked at twice
         for clip in sorted(group, key=lambda c: c.start_s) if len(group) > 1 else ():
             for split, other in latest.items():
                 if split != clip.split and splits & {split, clip.split} and _end_s(other) > clip.start_s:
-                    shared.append(f"{clip.clip_id} ({clip.split!r}) and {other.clip_id} ({split!r})")
-                    break
+                    shared.setdefault(clip.clip_id, f"{clip.clip_id} ({clip.split!r}) and {other.clip_id} ({split!r})")
             latest[clip.split] = max(clip, latest.get(clip.split, clip), key=_end_s)
-    return shared
+    return list(shared.values())
 
 
 def _end_s(clip: Clip) -> float:

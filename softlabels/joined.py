@@ -5,6 +5,7 @@ a pickle is a path, and processes share the pages.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ from softlabels.exclusive import Exclusive
 from softlabels.guided import best_rows, sampling_weights
 from softlabels.join_report import JoinReport
 from softlabels.saved_join import JoinArrays, open_join, write_join
-from softlabels.soft_array import Pooling
-from softlabels.spec import Activation
+from softlabels.soft_array import Pooling, open_soft
+from softlabels.spec import Activation, canonical_json
 from softlabels.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ class JoinedLabels:
             path=path.resolve(),  # a pickle may be opened elsewhere
             root=Path(header["root"]) if root is None else root,
             fingerprint=header["fingerprint"],
-            class_trust=None if header["class_trust"] is None else np.array(header["class_trust"]),
             _arrays=arrays,
             _header=header,
             _table=arrays.hard.table(len(classes)),
         )
-        return labels if header["exclusive"] is None else labels.exclusive(**header["exclusive"])
+        if header["exclusive"] is not None:
+            labels = labels.exclusive(**header["exclusive"])
+        trust = header["class_trust"]
+        return dataclasses.replace(labels, class_trust=None if trust is None else np.array(trust))
 
     def __len__(self) -> int:
         return len(self._arrays.clip)
@@ -87,7 +90,7 @@ class JoinedLabels:
 
     def __reduce__(self) -> tuple:
         settings = None if self._exclusive is None else self._exclusive.settings()
-        return _reopen, (self.path, self.root, self.class_trust, settings)
+        return _reopen, (self.path, self.fingerprint, self.root, self.class_trust, settings)
 
     @property
     def keys(self) -> "pd.DataFrame":
@@ -195,8 +198,14 @@ class JoinedLabels:
         if self.activation == "softmax":
             raise ValueError("exclusive: the labels are distributions already (activation 'softmax')")
         exclusive = Exclusive(rest=rest, min_mass=min_mass)
+        made = [self.fingerprint, exclusive.settings()]
         return dataclasses.replace(
-            self, activation="softmax", classes=exclusive.classes(self.classes), _exclusive=exclusive
+            self,
+            activation="softmax",
+            classes=exclusive.classes(self.classes),
+            fingerprint=hashlib.sha256(canonical_json(made)).hexdigest(),
+            class_trust=exclusive.trust(self.class_trust),
+            _exclusive=exclusive,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -209,7 +218,10 @@ class JoinedLabels:
             raise JoinError(f"'{path}' is there already: delete it first, or save under another name")
         settings = None if self._exclusive is None else self._exclusive.settings()
         trust = None if self.class_trust is None else [float(x) for x in self.class_trust]
-        write_join(path, self._arrays, {**self._header, "exclusive": settings, "class_trust": trust})
+        changed = {"exclusive": settings, "class_trust": trust, "root": str(self.root)}
+        soft = self.path / self._header["soft"]
+        open_soft(soft, self._arrays.soft.shape, verify=True)  # what is damaged is not passed on
+        write_join(path, self._arrays, {**self._header, **changed}, soft=soft, copy=True)
         return path
 
     def as_pydataset(
@@ -283,7 +295,7 @@ class JoinedLabels:
     def _checked(self, rows: Rows) -> np.ndarray:
         if rows is None:
             return np.arange(len(self))
-        rows = np.asarray(rows)
+        rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
         if rows.dtype.kind not in "iu" or rows.ndim != 1:
             raise ValueError(f"rows: expected row numbers from 0 to {len(self) - 1}, got {rows!r}")
         # As unsigned numbers negative ones are huge: one pass over the rows checks both ends.
@@ -328,9 +340,16 @@ def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         out[...] = source.take(rows, axis=0, mode="clip")
 
 
-def _reopen(path: Path, root: Path, trust: np.ndarray | None, exclusive: dict[str, Any] | None) -> JoinedLabels:
+def _reopen(
+    path: Path, fingerprint: str, root: Path, trust: np.ndarray | None, exclusive: dict[str, Any] | None
+) -> JoinedLabels:
     """Unpickle: the settings come with the pickle, the arrays from disk."""
     labels = JoinedLabels.open(path, root=root)
     if exclusive is not None and labels._exclusive is None:
         labels = labels.exclusive(**exclusive)
+    if labels.fingerprint != fingerprint:
+        raise JoinError(
+            f"'{path}' was replaced since the pickle was made: expected fingerprint {fingerprint}, got "
+            f"{labels.fingerprint}; pickle the labels that are there now"
+        )
     return dataclasses.replace(labels, class_trust=trust)

@@ -8,7 +8,9 @@ import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,6 +45,19 @@ class PlannedClip:
         """The clip's first sample and the one behind its last, in samples at `to_hz` from the file's start."""
         start, end = (rescale_samples(n, from_hz=self.rate_hz, to_hz=to_hz) for n in (self.start, self.end))
         return start, end
+
+
+def stretch(start_s: Any, end_s: Any, frames: Any, rate_hz: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Where clips lie in their files: first sample and the one behind the last, (clips,) int64 each.
+
+    Args:
+      start_s, end_s: (clips,) seconds as in the manifest; NaN as end_s is the end of the file.
+      frames, rate_hz: (clips,) of the files. An end beyond the file is its end.
+    """
+    start_s, end_s, rate_hz = (np.asarray(values, np.float64) for values in (start_s, end_s, rate_hz))
+    whole = np.isnan(end_s)
+    end = np.where(whole, frames, np.minimum(np.rint(np.where(whole, 0, end_s) * rate_hz), frames))
+    return np.rint(start_s * rate_hz).astype(np.int64), end.astype(np.int64)
 
 
 _TYPES = {int: pa.int64(), str: pa.string()}

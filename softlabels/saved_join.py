@@ -6,34 +6,28 @@
     hard_*.npy     the hard labels, one group of rows each; see `HardLabels`
     soft.npy       (rows, classes) float32; a join in the cache names an array beside it instead
 
-Joins are cached under their fingerprint, the digest of all that goes into them. `JoinedLabels.save` writes the same
-folder elsewhere, whole.
+Joins are cached under their fingerprint, the digest of all that goes into them; a damaged one is built again.
+`JoinedLabels.save` writes the same folder elsewhere, whole.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from softlabels.errors import JoinError
 from softlabels.hard_labels import HardLabels
+from softlabels.kept import open_array
+from softlabels.soft_array import open_soft
 from softlabels.spec import canonical_json
-from softlabels.storage import TEMPORARY
-
-if TYPE_CHECKING:
-    from softlabels.store import SoftLabelStore
 
 JOIN_VERSION = 1
+SMALL = 16 << 20  # bytes of a file that is held against its digest whenever it is opened
 _ROWS = ("clip", "window_index", "start_s", "hard_group")
 _HARD = ("base", "offsets", "index", "value")
 
@@ -61,57 +55,13 @@ class JoinArrays:
         return np.searchsorted(self.clip, clip), np.searchsorted(self.clip, clip, side="right")
 
 
-def cache_folder(store: "SoftLabelStore", cache_dir: str | Path | None) -> Path:
-    """Where joins of a store are kept: `cache_dir`, else inside the store, else (read-only) the user's cache."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if os.access(store.storage.root, os.W_OK):
-        return store.storage.path("joins")
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels" / "joins"
-
-
-def build_once(path: Path, build: Callable[[Path], None]) -> None:
-    """Make `path` by calling `build` with a temporary path beside it, unless it is there.
-
-    Several processes that start together wait for the one that builds; one that dies leaves nothing behind but a
-    temporary, and the next one builds.
-    """
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        if path.exists():
-            return
-        temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}"
-        try:
-            build(temporary)
-            os.replace(temporary, path)
-        except OSError:
-            if not path.is_dir():  # without locks another process may have made the folder meanwhile
-                raise
-        finally:
-            if temporary.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a path; where the file system has none, go on without: the outcome is the same."""
-    lock = path.parent / f"{TEMPORARY}{path.name}.lock"
-    with open(lock, "wb") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    lock.unlink(missing_ok=True)
-
-
-def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path | None = None) -> None:
+def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path, copy: bool = False) -> None:
     """Write a join.
 
     Args:
       header: what join.json says besides the files; JSON values.
-      soft: the file that holds `arrays.soft` already and is named by its relative path; None writes a copy.
+      soft: the file that holds `arrays.soft`, beside the folder.
+      copy: put a copy of it into the folder.
     """
     folder.mkdir(parents=True)
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
@@ -120,45 +70,57 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
         np.save(folder / f"{name}.npy", getattr(arrays, name))
     for name in _HARD:
         np.save(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
-    if soft is None:
-        np.save(folder / "soft.npy", arrays.soft)
+    if copy:
+        shutil.copyfile(soft, folder / "soft.npy")
     files = {path.name: _described(path) for path in sorted(folder.iterdir())}
-    header = {"version": JOIN_VERSION, **header, "soft": f"../{soft.name}" if soft else "soft.npy", "files": files}
+    header = {**header, "soft": "soft.npy" if copy else f"../{soft.name}", "files": files}
+    header = {"version": JOIN_VERSION, "digest": _digest(header), **header}
     (folder / "join.json").write_bytes(canonical_json(header) + b"\n")
+
+
+def _digest(header: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(header)).hexdigest()
 
 
 def open_join(folder: Path, *, verify: bool) -> tuple[dict[str, Any], JoinArrays]:
     """Open what `write_join` wrote: join.json, and the arrays, memory-mapped.
 
     Args:
-      verify: hold every file against its digest, not only its size.
+      verify: hold every file against its digest, also those above 16 MB, whose size is enough else.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
     """
     header = _read_header(folder)
     for name, recorded in header["files"].items():
-        _check_file(folder / name, recorded, verify=verify)
-    with pa.memory_map(str(folder / "clips.arrow")) as source:
-        clips = pa.ipc.open_file(source).read_all()
+        _check_file(folder / name, recorded, verify=verify or recorded["size"] <= SMALL)
+    clips = _open_clips(folder / "clips.arrow")
     rows = {name: open_array(folder / f"{name}.npy") for name in _ROWS}
     hard = HardLabels(**{name: open_array(folder / f"hard_{name}.npy") for name in _HARD})
-    soft = open_array(folder / header["soft"])
-    if soft.shape != (len(rows["clip"]), len(header["classes"])):
-        raise JoinError(
-            f"saved join '{folder}': expected soft labels for {len(rows['clip'])} rows and {len(header['classes'])} "
-            f"classes, got {soft.shape}; delete the folder and join again"
-        )
+    soft = open_soft(folder / header["soft"], (len(rows["clip"]), len(header["classes"])), verify=verify)
     return header, JoinArrays(clips=clips, **rows, hard=hard, soft=soft)
+
+
+def _open_clips(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowException) as e:
+        raise JoinError(f"saved join: '{path}' cannot be read: {e}; delete its folder and join again") from e
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads((folder / "join.json").read_bytes())
-        version = header["version"]
-        header["classes"], header["files"], header["soft"]  # all there?
+        version, digest = header.pop("version"), header.pop("digest")
     except FileNotFoundError as e:
         raise JoinError(f"'{folder}' holds no saved join (no join.json); `labels.save(path)` writes one") from e
+    except OSError as e:
+        raise JoinError(f"saved join '{folder}': join.json cannot be read: {e.strerror}") from e
     except (ValueError, TypeError, KeyError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
+    if version == JOIN_VERSION and digest != _digest(header):
+        raise JoinError(
+            f"saved join '{folder}': join.json was edited or is damaged: its digest differs; join and save again"
+        )
     if version != JOIN_VERSION:
         raise JoinError(
             f"saved join '{folder}': expected version {JOIN_VERSION}, got {version!r}; join and save again with this "
@@ -182,11 +144,3 @@ def _described(path: Path, *, digest: bool = True) -> dict[str, Any]:
         return size
     with path.open("rb") as file:
         return {**size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def open_array(path: Path) -> np.ndarray:
-    """A .npy file, memory-mapped and read-only, as a plain array: numpy.memmap costs a microsecond a slice."""
-    try:
-        return np.load(path, mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError) as e:
-        raise JoinError(f"saved join: '{path}' cannot be read: {e}; delete its folder and join again") from e

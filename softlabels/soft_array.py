@@ -7,23 +7,25 @@ finds the same array again, and a changed store, class list or pooling makes ano
 import hashlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
 from softlabels.ahead import in_threads
 from softlabels.class_mapping import ClassMatch
-from softlabels.errors import StoreError
+from softlabels.errors import JoinError, StoreError
 from softlabels.joined_rows import JoinedRows
-from softlabels.saved_join import build_once, open_array
+from softlabels.kept import open_array, open_or_build
 from softlabels.spec import canonical_json
 
 if TYPE_CHECKING:
     from softlabels.store import SoftLabelStore
 
 Pooling = Literal["each", "max", "mean"]
-ARRAY_VERSION = 2
+ARRAY_VERSION = 3
+DIGEST_BYTES = 32
 
 
 def soft_array(
@@ -39,8 +41,41 @@ def soft_array(
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
     path = folder / f"soft-{_fingerprint(store, rows, match, pooling)}.npy"
-    build_once(path, lambda temporary: _build(temporary, store, rows, match, pooling))
-    return path, open_array(path)
+    shape = (len(rows), len(match.offsets) - 1)
+    build = partial(_build, store=store, rows=rows, match=match, pooling=pooling)
+    return path, open_or_build(path, lambda: open_soft(path, shape), build)
+
+
+def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> np.ndarray:
+    """A soft array, memory-mapped and read-only; behind the .npy stands its digest.
+
+    Args:
+      verify: hold the bytes against it.
+    Raises: JoinError: missing, or of another size or digest.
+    """
+    array = open_array(path)
+    length = path.stat().st_size - DIGEST_BYTES
+    with path.open("rb") as file:
+        header = np.lib.format.read_magic(file) and np.lib.format.read_array_header_1_0(file)
+        whole = array.shape == shape and length == file.tell() + array.nbytes and header
+        if whole and verify:
+            whole = _digest_of(file, length) == os.pread(file.fileno(), DIGEST_BYTES, length)
+    if not whole:
+        raise JoinError(
+            f"'{path}' is damaged: expected the soft labels of {shape[0]} rows and {shape[1]} classes, whole"
+        )
+    return array
+
+
+def _digest_of(file: BinaryIO, length: int) -> bytes:
+    """sha256 of the first bytes of a file."""
+    total = hashlib.sha256()
+    file.seek(0)
+    while length > 0:
+        block = file.read(min(length, 1 << 22))
+        total.update(block)
+        length -= len(block) or length
+    return total.digest()
 
 
 def _fingerprint(store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch, pooling: Pooling) -> str:
@@ -61,6 +96,14 @@ def _build(path: Path, store: "SoftLabelStore", rows: JoinedRows, match: ClassMa
             os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)  # a full disk is an error, no SIGBUS
             _pool(array, store, rows, match, pooling)
             array.flush()
+        end = array.offset + array.nbytes
+        file.seek(0, os.SEEK_END)
+        if file.tell() < end:  # nothing was written at the end: no rows
+            file.truncate(end)
+        digest = _digest_of(file, end)
+        file.seek(end)
+        file.write(digest)
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -73,7 +116,7 @@ def _write_each(
         starts = np.concatenate([[0], np.flatnonzero(np.diff(target) != 1) + 1, [len(target)]])
         for first, behind in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
             if first < behind:  # rows that follow each other
-                os.pwrite(descriptor, values[first:behind], array.offset + int(target[first]) * array.strides[0])
+                _write(descriptor, values[first:behind], array.offset + int(target[first]) * array.strides[0])
 
     def copy(shard: int, here: np.ndarray) -> None:
         put(rows.target[here], np.ascontiguousarray(_mapped_shard(store, shard, rows.row[here], match)))
@@ -82,6 +125,14 @@ def _write_each(
         put(silent, np.full((len(silent), array.shape[1]), np.nan, np.float32))
     for _ in in_threads(copy, _rows_by_shard(rows)):  # no two shards have a row in common
         pass
+
+
+def _write(descriptor: int, values: np.ndarray, offset: int) -> None:
+    """os.pwrite, which may write less than it is given."""
+    data = memoryview(values).cast("B")
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _pool(array: np.memmap, store: "SoftLabelStore", rows: JoinedRows, match: ClassMatch, pooling: Pooling) -> None:

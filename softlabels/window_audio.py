@@ -1,14 +1,16 @@
 """The audio of joined rows: what the student hears, cut on the teacher's grid at the student's own rate."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softlabels.audio import AudioInfo, stream_audio
-from softlabels.errors import AudioError
+from softlabels.audio import AudioInfo, audio_os_error, stream_audio
+from softlabels.errors import AudioError, SoftLabelsError
 from softlabels.windows import rescale_samples
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class WindowAudio:
         self._grid = labels.window
         self.rate_hz = rate_hz or self._grid.rate_hz
         self.window_samples = rescale_samples(self._grid.window_samples, from_hz=self._grid.rate_hz, to_hz=self.rate_hz)
-        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._checked: dict[Path, tuple[int, int, str]] = {}  # files whose digest was seen to be right
         if labels.windows != "each":
             self._refuse_pooled()
 
@@ -38,10 +41,16 @@ class WindowAudio:
 
         Raises: AudioError: a file is not what it was when the teacher heard it.
         """
-        return np.stack(list(self._threads.map(self._read_row, rows)))
+        return np.stack(list(self._pool().map(self._read_row, rows)))
 
     def __reduce__(self) -> tuple:
         return _reopen, (self._labels, self.rate_hz)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads of this process: a forked one inherits the object without its threads, and would wait for ever."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = (os.getpid(), ThreadPoolExecutor(os.cpu_count()))
+        return self._threads[1]
 
     def _read_row(self, row: int) -> np.ndarray:
         clip, window_index = self._labels.clip_of(row)
@@ -54,6 +63,7 @@ class WindowAudio:
             container=clip["container"], frames=clip["frames"], rate_hz=clip["rate_hz"], channels=clip["channels"]
         )
         path = self._labels.root / clip["path"]
+        self._check_bytes(path, clip)
         samples = np.zeros(self.window_samples, np.float32)
         position = 0
         try:
@@ -61,10 +71,27 @@ class WindowAudio:
                 samples[position : position + len(block)] = block
                 position += len(block)
         except AudioError as e:
-            raise AudioError(
-                f"{e.reason}: clip {clip['clip_id']!r}: {e.detail}; `softlabels run` checks the corpus"
-            ) from e
+            raise _of_clip(e, clip) from e
         return samples
+
+    def _check_bytes(self, path: Path, clip: dict[str, Any]) -> None:
+        """Hold a file against the digest of the one the teacher heard; again whenever it was written to.
+
+        Raises: AudioError: other bytes, be they of the same length.
+        """
+        try:
+            found = os.stat(path)
+            state = (found.st_size, found.st_mtime_ns, clip["sha256"])
+            if self._checked.get(path) == state:
+                return
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as e:
+            raise _of_clip(audio_os_error(path, e), clip) from e
+        if digest != clip["sha256"]:
+            detail = f"the file is sha256:{digest}, the teacher heard sha256:{clip['sha256']}"
+            raise _of_clip(AudioError(f"changed-since-probe: {detail}"), clip)
+        self._checked[path] = state
 
     def _span(self, clip: dict[str, Any], window_index: int) -> tuple[int, int]:
         """The window in the file, in samples at the student's rate; behind the clip's end there is nothing."""
@@ -81,6 +108,13 @@ class WindowAudio:
                 f"windows={self._labels.windows!r} made one row of the windows of {len(pooled)} clips, such as "
                 f"{pooled[0]!r}: a row without a window has no audio; join with windows='each'"
             )
+
+
+def _of_clip(e: SoftLabelsError, clip: dict[str, Any]) -> SoftLabelsError:
+    """The same error, with the clip named; trouble of the machine stays what it is."""
+    if not isinstance(e, AudioError):
+        return e
+    return AudioError(f"{e.reason}: clip {clip['clip_id']!r}: {e.detail}; `softlabels run` checks the corpus")
 
 
 def _reopen(labels: "JoinedLabels", rate_hz: int) -> WindowAudio:

@@ -145,3 +145,7 @@ def test_an_element_without_its_key_is_refused(labels, element: dict, message: s
 def test_labels_are_attached_to_batches_only(labels) -> None:
     with pytest.raises(ValueError, match="attach: expected batches"):
         tf.data.Dataset.from_tensor_slices({"row": [0], "x": [0.0]}).map(softlabels.attach(labels))
+
+
+def test_a_crop_of_a_month_asks_for_no_memory(labels) -> None:
+    assert np.isnan(labels.soft_at(["c3"] * 64, 0.0, 3e6, how="overlap")).all()

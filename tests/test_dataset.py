@@ -1,5 +1,7 @@
 """Batches: the audio of a row beside the labels of the same row, in a known order."""
 
+import multiprocessing
+
 import keras
 import numpy as np
 import pytest
@@ -92,7 +94,7 @@ def test_a_pooled_row_has_no_audio_of_its_own(corpus: Corpus, overlapping) -> No
 
 def test_a_file_that_changed_since_it_was_labelled_stops_training(corpus: Corpus, labels) -> None:
     corpus.write_audio("c3.wav", 0.35)
-    with pytest.raises(AudioError, match="truncated: clip 'c3'"):
+    with pytest.raises(AudioError, match="changed-since-probe: clip 'c3'"):
         WindowAudio(labels).read(np.arange(len(labels)))
 
 
@@ -149,3 +151,18 @@ def test_a_fitted_keras_model_takes_every_form_of_the_batches(labels) -> None:
     for batches in (softlabels.make_dataset(labels, 4), labels.as_pydataset(4), labels.as_pydataset(4, workers=2)):
         history = model.fit(batches, epochs=2, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
+
+
+def _first_batch(batches, queue) -> None:
+    queue.put(batches[0][1].shape)
+
+
+def test_a_forked_process_reads_audio_too(labels) -> None:
+    batches = labels.as_pydataset(4)
+    batches[0]  # threads of this process, which no child inherits
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_first_batch, args=(batches, queue))
+    child.start()
+    assert queue.get(timeout=60) == (4, 6)
+    child.join()

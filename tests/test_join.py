@@ -38,6 +38,12 @@ def test_classes_are_matched_by_name_not_by_position(corpus: Corpus, store) -> N
     assert labels.report.matched == {"scientific name": 1, "exact": 1}
 
 
+def test_no_rows_are_no_rows(corpus: Corpus, store) -> None:
+    assert store.join(corpus.manifest).y_true([]).shape == (0, 6)
+    corpus.write_manifest("clip_id,path\nnew,new.wav\n")
+    assert store.join(corpus.manifest, missing="drop").y_true().shape == (0, 6)
+
+
 def test_y_true_is_hard_then_soft(corpus: Corpus, store) -> None:
     labels = store.join(corpus.manifest)
     rows = [5, 0, 13]
