@@ -117,6 +117,7 @@ def _teacher_choice(args: argparse.Namespace) -> TeacherChoice:
         activation=args.activation,
         outputs=args.outputs,
         portable=args.portable,
+        fold=False if args.no_fold else None,
     )
 
 

@@ -101,6 +101,7 @@ def join(
 
     def build(temporary: Path) -> None:
         _build(temporary, store, manifest, student, options, folder, {"fingerprint": fingerprint, "root": audio_root})
+        pa.default_memory_pool().release_unused()  # at ten million rows it kept 0.4 GB for nobody
 
     labels = open_or_build(path, lambda: JoinedLabels.open(path, root=audio_root), build)
     for note in labels.report.notes:

@@ -1,17 +1,17 @@
 """A look at a join before anybody trains on it: counts, agreement, alignment, leaks; what the report says."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from softlabels.canary import Agreement, alignment_canary, teacher_label_agreement
 from softlabels.class_mapping import ClassMatch
 from softlabels.classes import ClassList
 from softlabels.errors import JoinError
-from softlabels.index import StoreIndex
+from softlabels.index import StoreIndex, positions_of
 from softlabels.join_report import ClassReport, JoinReport
 from softlabels.joined_rows import JoinedRows
 from softlabels.manifest import Clip
@@ -146,24 +146,41 @@ def _rows_of_splits(arrays: JoinArrays) -> dict[str, int]:
 
 def _shared_audio(clips: list[Clip], everything: list[Clip], index: StoreIndex) -> list[str]:
     """Clips that share sound with an earlier one of another split: the same bytes of a file at the same time."""
-    splits = {clip.split for clip in clips}
-    if len({clip.split for clip in everything}) < 2:
+    split = _codes(pa.array([clip.split or "-" for clip in everything]))
+    if not split.any():  # all of one split
         return []
-    digests = dict(zip(index.clips["clip_id"].to_pylist(), index.clips["sha256"].to_pylist(), strict=True))
-    groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
-    for clip in everything:  # a clip that was never labelled is known by its path only
-        groups["path", clip.path].append(clip)
-        if digests.get(clip.clip_id):
-            groups["sha256", digests[clip.clip_id]].append(clip)
+    position = positions_of([clip.clip_id for clip in everything], index.clips)
+    digest = index.clips["sha256"].combine_chunks().take(pa.array(position, pa.int64(), mask=position < 0))
+    here = {clip.split for clip in clips}
     shared: dict[str, str] = {}
-    for group in groups.values():
-        latest: dict[str, Clip] = {}  # split -> its clip that ends last so far; no pair is looked at twice
-        for clip in sorted(group, key=lambda c: c.start_s) if len(group) > 1 else ():
-            for split, other in latest.items():
-                if split != clip.split and splits & {split, clip.split} and _end_s(other) > clip.start_s:
-                    shared.setdefault(clip.clip_id, f"{clip.clip_id} ({clip.split!r}) and {other.clip_id} ({split!r})")
-            latest[clip.split] = max(clip, latest.get(clip.split, clip), key=_end_s)
+    for audio in (pa.array([clip.path for clip in everything]), digest):  # the never labelled have no digest
+        for group in _in_several_splits(_codes(audio), split):
+            latest: dict[str, Clip] = {}  # split -> its clip that ends last so far; no pair is looked at twice
+            for clip in sorted((everything[i] for i in group), key=lambda c: c.start_s):
+                for name, other in latest.items():
+                    if name != clip.split and here & {name, clip.split} and _end_s(other) > clip.start_s:
+                        what = f"{clip.clip_id} ({clip.split!r}) and {other.clip_id} ({name!r})"
+                        shared.setdefault(clip.clip_id, what)
+                latest[clip.split] = max(clip, latest.get(clip.split, clip), key=_end_s)
     return list(shared.values())
+
+
+def _codes(texts: pa.Array) -> np.ndarray:
+    """(n,) texts -> (n,) int64, equal where they are; -1 for none."""
+    encoded = pc.if_else(pc.equal(texts, ""), None, texts).dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _in_several_splits(audio: np.ndarray, split: np.ndarray) -> Iterator[np.ndarray]:
+    """The clips (positions) of each piece of audio that stands in more than one split; (clips,) codes each."""
+    known = np.flatnonzero(audio >= 0)
+    lowest = np.full(len(audio), np.iinfo(np.int64).max)
+    highest = np.full(len(audio), -1)
+    np.minimum.at(lowest, audio[known], split[known])
+    np.maximum.at(highest, audio[known], split[known])
+    several = known[(lowest < highest)[audio[known]]]
+    several = several[np.argsort(audio[several], kind="stable")]
+    yield from np.split(several, np.flatnonzero(np.diff(audio[several])) + 1) if len(several) else ()
 
 
 def _end_s(clip: Clip) -> float:

@@ -15,6 +15,7 @@ Nothing here is ever null. Same rows and same pyarrow give the same bytes.
 import io
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -80,10 +81,14 @@ def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
     return _parquet_bytes(pa.Table.from_arrays(columns, schema=schema))
 
 
-def decode_shard(data: bytes, spec: LabelSpec, classes: int) -> ShardRows:
+def decode_shard(
+    data: bytes, spec: LabelSpec, classes: int, *, keys: tuple[pa.ChunkedArray, np.ndarray] | None = None
+) -> ShardRows:
     """The rows in a shard file, page checksums verified; sparse rows come back dense.
 
-    Raises: StoreError: not a shard of this spec, or damaged.
+    Args:
+      keys: the clip_id and window_index, (rows,) each, that its rows have to have, in order; None does not ask.
+    Raises: StoreError: not a shard of this spec, damaged, or other rows.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
@@ -95,11 +100,21 @@ def decode_shard(data: bytes, spec: LabelSpec, classes: int) -> ShardRows:
         raise StoreError(f"expected a Parquet file with valid page checksums, got: {e}") from e
     if not table.schema.equals(_schema(spec, classes)):
         raise StoreError(f"expected the columns {_schema(spec, classes)}, got {table.schema}")
-    keys = {name: table[name].to_numpy() for name, _ in _KEYS}
+    if keys is not None and not _has_keys(table, *keys):
+        raise StoreError(
+            f"expected {len(keys[1])} windows as planned, in order, got {len(table)}; plan or receipt was edited"
+        )
+    columns = {name: table[name].to_numpy() for name, _ in _KEYS}
     probabilities = _read_dense(table, classes) if spec.layout == "dense" else _read_sparse(table, classes)
-    return ShardRows(**keys, probabilities=probabilities)
+    return ShardRows(**columns, probabilities=probabilities)
 
 
+def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarray) -> bool:
+    """Compared as Arrow: as Python texts it takes longer than the decoding."""
+    return table["clip_id"].equals(clip_id) and np.array_equal(table["window_index"].to_numpy(), window_index)
+
+
+@lru_cache(maxsize=16)  # asked for twice a shard
 def _schema(spec: LabelSpec, classes: int) -> pa.Schema:
     keys = [pa.field(name, type_, nullable=False) for name, type_ in _KEYS]
     if spec.layout == "dense":

@@ -20,6 +20,7 @@ class LabelSpec:
     """The settings of a store. Two stores with equal fingerprints and equal audio have equal shards.
 
     teacher, teacher_digest: the teacher's name, and the sha256 of what it computes with (its model file).
+    fold, source_digest: how that was derived, and the sha256 of the file it was derived from; "" if it was not.
     class_digest: of the class list in `classes.txt`.
     activation: "sigmoid" (classes independent) or "softmax" (exclusive).
     window: the grid on which clips are scored.
@@ -43,6 +44,8 @@ class LabelSpec:
     decode: str = "float32, mean of channels"
     resample: str = "soxr HQ, whole file"
     significand_bits: int = 8
+    fold: str = ""
+    source_digest: str = ""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class LabelSpec:
         _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
         _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
         _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
+        _check("fold", self.fold, bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''")
         in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
         _check(
             "min_probability",
@@ -59,7 +63,10 @@ class LabelSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """All fields; those of a derived model only where there is one, so that older stores keep their fingerprint."""
+        fields = dataclasses.asdict(self)
+        derived = {"fold", "source_digest"}
+        return {name: value for name, value in fields.items() if value or name not in derived}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "LabelSpec":
@@ -78,8 +85,9 @@ class LabelSpec:
 
     def differences(self, other: "LabelSpec") -> list[str]:
         """`field: mine, not theirs` for every field that differs."""
-        mine, theirs = self.to_json(), other.to_json()
-        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        pairs = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        return [f"{name}: {a if a != '' else 'none'}, not {b if b != '' else 'none'}" for name, (a, b) in pairs.items()]
 
 
 @lru_cache(maxsize=16)  # asked for once a shard

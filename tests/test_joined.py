@@ -110,9 +110,7 @@ def test_what_killed_builds_left_behind_is_swept_a_day_later(corpus, store) -> N
 
 def test_a_cache_that_cannot_be_written_is_named(corpus, store, tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        JoinError, match="joins cannot be kept in '.*cache': Not a directory; name another"
-    ):
+    with pytest.raises(JoinError, match="joins cannot be kept in '.*cache': Not a directory; name another"):
         store.join(corpus.manifest, cache_dir=tmp_path / "file" / "cache")
 
 

@@ -1,10 +1,11 @@
 import dataclasses
+import math
 import random
 
 from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.probe import FileProbe
 from softlabels import Clip
-from softlabels.planned import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips
+from softlabels.planned import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips, stretch
 from softlabels.windows import WindowSpec
 
 WINDOW = WindowSpec(rate_hz=16_000, window_samples=1600, hop_samples=1600)  # 0.1 s
@@ -87,3 +88,14 @@ def test_a_plan_file_reads_back_equal() -> None:
     clips = [dataclasses.replace(c, reason="missing", detail="ä") for c in laid_out(1, 2)]
     assert planned_clips(decode_plan(encode_plan(plan_table(clips)))) == clips
     assert encode_plan(plan_table(clips)) == encode_plan(plan_table(clips))
+
+
+def test_a_join_finds_the_stretch_that_was_planned() -> None:
+    generator = random.Random(0)
+    for _ in range(500):
+        rate_hz = generator.choice([8000, 22_050, 44_100, 48_000])
+        start_s, end_s = round(generator.uniform(0, 0.5), 4), generator.choice([None, generator.uniform(0.6, 1.08)])
+        probe = dataclasses.replace(PROBE, rate_hz=rate_hz, frames=rate_hz)
+        planned = lay_out_clip(clip(start_s=start_s, end_s=end_s), probe, WINDOW)
+        found = stretch([start_s], [math.nan if end_s is None else end_s], [rate_hz], [rate_hz])
+        assert (planned.start, planned.end) == (found[0][0], found[1][0])

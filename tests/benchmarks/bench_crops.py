@@ -1,0 +1,112 @@
+"""How good are labels for any crop: interpolated from a store's windows, beside scoring the crop itself.
+
+    python tests/benchmarks/bench_crops.py RECORDING [--crops 60]
+
+The real BirdNET scores random crops of one window's length; stores of the recording at hops of 3, 1.5, 1 and 0.5 s
+answer the same crops through `labels.soft_at`. Distance is the Bernoulli KL in nats, scored crop to interpolated label,
+summed over the teacher's classes and averaged over the crops. Beside it the teacher's own jitter, the KL to the same
+crop one sample later, and what every interpolation has to beat, the KL to the mean over all windows. The last line of
+stdout is one JSON object.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+import pipeline
+import softlabels
+from pipeline.teachers import Teacher, TeacherChoice, load_teacher
+from softlabels.audio import read_audio
+from softlabels.crops import How
+
+HOPS_S = (3.0, 1.5, 1.0, 0.5)
+LOWEST = 2.0**-126  # the smallest normal float32: a stored probability of 0 needs a logarithm
+HIGHEST = 1 - 2.0**-24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--crops", type=int, default=60)
+    arguments = parser.parse_args()
+    recording = arguments.recording.resolve()
+    teacher = load_teacher(TeacherChoice())
+    samples = read_audio(recording, rate_hz=teacher.rate_hz)  # (samples,)
+    starts = random_starts(arguments.crops, len(samples) - teacher.window_samples)
+    print_machine(recording, len(samples) / teacher.rate_hz, len(teacher.classes), len(starts))
+    scored = score_crops(teacher, samples, starts)  # (crops, classes)
+    later = score_crops(teacher, samples, starts + 1)
+    start_s = starts / teacher.rate_hz
+    with tempfile.TemporaryDirectory() as folder:
+        joined = {hop_s: label_recording(recording, Path(folder), hop_s, teacher) for hop_s in HOPS_S}
+        distances = {
+            f"hop {hop_s:g} s, {how}": divergence(
+                scored, labels.soft_at([recording.name] * len(starts), start_s, how=how)
+            )
+            for hop_s, labels in joined.items()
+            for how in get_args(How)
+        }
+        constant = joined[min(HOPS_S)].soft().mean(axis=0, dtype=np.float64)  # (classes,)
+        distances["one sample later"] = divergence(scored, later)
+        distances["constant"] = divergence(scored, constant)
+    print_table(distances, scored, later)
+    print(json.dumps({name: round(float(each.mean()), 4) for name, each in distances.items()}))
+
+
+def random_starts(crops: int, last: int) -> np.ndarray:
+    """(crops,) int64 first samples, so that crop and the one a sample later lie within the recording."""
+    if last < 1:
+        raise SystemExit("recording: expected more than one window of audio; name a longer one")
+    return np.sort(np.random.default_rng(0).integers(0, last, crops))
+
+
+def score_crops(teacher: Teacher, samples: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """(crops, classes) float64 probabilities, by the teacher itself."""
+    crops = [samples[start : start + teacher.window_samples] for start in starts]
+    logits = np.concatenate([teacher.score(crop[None]).copy() for crop in crops])  # (crops, classes)
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def label_recording(recording: Path, folder: Path, hop_s: float, teacher: Teacher) -> softlabels.JoinedLabels:
+    """The recording as one clip, labelled on a grid of its own and joined."""
+    manifest = folder / "data_manifest.csv"
+    softlabels.write_manifest([softlabels.Clip(clip_id=recording.name, path=recording.name)], manifest)
+    overlap_s = teacher.window_samples / teacher.rate_hz - hop_s
+    store = folder / f"hop_{hop_s:g}"
+    labelling = pipeline.LabelOptions(overlap_s=overlap_s)
+    pipeline.run(manifest, store, root=recording.parent, labelling=labelling)
+    return softlabels.open(store).join(manifest, root=recording.parent)
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(crops,) nats: KL of Bernoulli distributions, (crops, classes) each, summed over the classes in float64."""
+    p, q = (np.clip(x.astype(np.float64), LOWEST, HIGHEST) for x in (p, q))
+    return (p * np.log(p / q) + (1 - p) * (np.log1p(-p) - np.log1p(-q))).sum(axis=-1)
+
+
+def print_machine(recording: Path, seconds: float, classes: int, crops: int) -> None:
+    versions = {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "numpy", "soxr")}
+    print(f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; {versions}")
+    print(f"{recording.name}: {seconds:.0f} s, {crops} crops, {classes} classes")
+
+
+def print_table(distances: dict[str, np.ndarray], scored: np.ndarray, later: np.ndarray) -> None:
+    """Mean and its standard error, and the median: a few crops with a loud bird weigh most."""
+    print(f"\nKL to the scored crop, nats\n{'':<24}{'mean':>8}{'± s.e.':>8}{'median':>8}{'/ one sample later':>20}")
+    jitter = distances["one sample later"].mean()
+    for name, each in distances.items():
+        error = each.std(ddof=1) / np.sqrt(len(each))
+        print(f"{name:<24}{each.mean():8.3f}{error:8.3f}{np.median(each):8.3f}{each.mean() / jitter:20.2f}")
+    kept = (scored.argmax(axis=1) == later.argmax(axis=1)).mean()
+    print(f"\none sample later the teacher's top class is the same on {kept:.0%} of the crops")
+
+
+if __name__ == "__main__":
+    main()
