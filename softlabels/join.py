@@ -148,11 +148,13 @@ def _build(
     annotated = _annotations(options, everything)
     names = {name for clip in clips for name in clip.labels or ()} | (annotated.labels if annotated else set())
     positions = label_positions(names, student, manifest)
-    rows = find_rows(clips, store.index, options.missing, str(store.storage))
+    index = store.index
+    del store.plans  # half a gigabyte of a million clips, of which the index has all that is needed
+    rows = find_rows(clips, index, options.missing, str(store.storage))
     if options.windows != "each":
         rows = pool_rows(rows)
     soft_path, soft = soft_array(store, rows, match, options.windows, folder)
-    table = _clip_table(clips, store.index)
+    table = _clip_table(clips, index)
     check_identity(clips, table, str(store.storage))
     hard, group = _clip_labels(clips, rows, soft, positions, table, options.weak_labels)
     if annotated is not None:
@@ -169,7 +171,7 @@ def _build(
         hard_group=which[group],
         soft=soft,
     )
-    report = look_at(arrays, rows, clips, everything, store.index, student, match, options)
+    report = look_at(arrays, rows, clips, everything, index, student, match, options)
     window = store.spec.window
     header = {
         **header,
