@@ -69,6 +69,13 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     )
     labels = run.add_argument_group("labels (fixed once the store is made)")
     labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
+    labels.add_argument(
+        "--jitters",
+        type=int,
+        metavar="J",
+        help="mean over J shifts within 50 ms, at J times the cost; default 1",
+    )
+    labels.add_argument("--keep-classes", metavar="FILE", help="keep only these classes, and the sum over the others")
     labels.add_argument("--layout", choices=["dense", "sparse"], help="all classes, or only those above a threshold")
     labels.add_argument("--min-probability", type=float, metavar="P", help="the threshold of sparse, default 0.0001")
     labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")

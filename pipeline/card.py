@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 
 from pipeline.teachers import Teacher
+from softlabels.classes import ClassList
 from softlabels.spec import LabelSpec
 
 _CARD = """\
@@ -26,13 +27,13 @@ Open it with `softlabels.open(".")`, or read `shards/*.parquet` with any Parquet
 """
 
 
-def dataset_card(spec: LabelSpec, teacher: Teacher) -> str:
+def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
     """The card of a new store."""
     return _CARD.format(
         teacher=spec.teacher,
         version=spec.format_version,
         digest=spec.teacher_digest,
-        classes=len(teacher.classes),
+        classes=len(classes),
         activation=spec.activation,
         window_s=spec.window.window_s,
         rate_hz=spec.window.rate_hz,

@@ -127,6 +127,8 @@ def _label_options(args: argparse.Namespace) -> LabelOptions:
         layout=args.layout,
         min_probability=args.min_probability,
         shard_windows=args.shard_windows,
+        jitters=args.jitters,
+        keep_classes=args.keep_classes,
     )
 
 

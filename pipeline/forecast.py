@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import joblib
 import numpy as np
 
-from pipeline.label import label_shard
+from pipeline.label import keep_classes, label_shard
 from pipeline.prepare import Preparation
 from softlabels.planned import PlannedClip
 from softlabels.shard import ShardRows, encode_shard
@@ -70,13 +70,21 @@ def _still_to_do(prepared: Preparation) -> list[PlannedClip]:
 
 def _time_windows(usable: list[PlannedClip], prepared: Preparation) -> tuple[float, ShardRows]:
     """Seconds a window, decoding included, and the rows; the first window only warms up."""
+    spec = prepared.spec
     step = max(1, len(usable) // TIMED_WINDOWS)
     first_windows = [dataclasses.replace(clip, windows=1) for clip in usable[::step][:TIMED_WINDOWS]]
-    label_shard(first_windows[:1], prepared.teacher, prepared.spec.window, prepared.root)
+    label_shard(first_windows[:1], prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
     began = time.perf_counter()
-    rows, _ = label_shard(first_windows, prepared.teacher, prepared.spec.window, prepared.root)
-    return (time.perf_counter() - began) / max(1, len(first_windows)), rows
+    rows, _ = label_shard(first_windows, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
+    seconds = (time.perf_counter() - began) / max(1, len(first_windows))
+    if spec.keeps_some:
+        rows = keep_classes(rows, np.array([prepared.teacher.classes.index(name) for name in prepared.classes]))
+    return seconds, rows
 
 
 def _take(rows: ShardRows, which: slice) -> ShardRows:
-    return dataclasses.replace(rows, **{f.name: getattr(rows, f.name)[which] for f in dataclasses.fields(rows)})
+    return dataclasses.replace(rows, probabilities=rows.probabilities[which], **_taken(rows.keys(), which))
+
+
+def _taken(columns: dict[str, np.ndarray], which: slice) -> dict[str, np.ndarray]:
+    return {name: values[which] for name, values in columns.items()}

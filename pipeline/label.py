@@ -1,6 +1,9 @@
 """label_shard(): one planned shard -> its rows. A pure function of plan, spec, audio and teacher."""
 
+import dataclasses
 import hashlib
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,7 @@ from softlabels.shard import ShardRows
 from softlabels.spec import Activation
 from softlabels.windows import WindowSpec, cut_windows
 
+JITTER_S = 0.05  # BirdNET's answer changes with a shift of one sample; beyond 50 ms it is another window
 LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
 
@@ -39,26 +43,56 @@ class Findings:
 
 
 def label_shard(
-    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Path
+    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Path, *, jitters: int = 1
 ) -> tuple[ShardRows, Findings]:
     """Score every window of a shard; each ends as a row or in quarantine.
 
+    Args:
+      jitters: score each window at so many fixed shifts, and keep the mean probability.
     Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
     """
     if not root.is_dir():
         raise EnvironmentTrouble(f"the audio root '{root}' is not there")
     findings = Findings()
-    keys, scores = [], []
-    for batch_keys, batch in _batches(_windows(clips, window, root, findings), teacher):
-        keys += batch_keys
-        scores.append(score(teacher, batch)[: len(batch_keys)].copy())  # (batch, classes); a teacher may reuse it
-    scores = np.concatenate(scores) if scores else np.zeros((0, len(teacher.classes)), np.float32)
-    probabilities = to_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores
+    shifts = jitter_shifts(jitters, window.rate_hz)
+    keys, probabilities = [], []
+    for key, row in _mean_of_shifts(_scored(_windows(clips, window, shifts, root, findings), teacher), len(shifts)):
+        keys.append(key)
+        probabilities.append(row.astype(np.float32))  # the only rounding
+    probabilities = np.stack(probabilities) if keys else np.zeros((0, len(teacher.classes)), np.float32)
     _check_mount(clips, findings, root)
-    probabilities[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
     rows = _keep_good_rows(keys, probabilities, window, findings)
     findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
     return rows, findings
+
+
+def keep_classes(rows: ShardRows, kept: np.ndarray) -> ShardRows:
+    """Only some classes, (kept,) positions, and the sum over the others, which no machine adds up differently."""
+    dropped = np.setdiff1d(np.arange(rows.probabilities.shape[1]), kept)
+    sums = [math.fsum(row) for row in rows.probabilities[:, dropped].astype(np.float64)]
+    return dataclasses.replace(rows, probabilities=rows.probabilities[:, kept], dropped_sum=np.array(sums, np.float32))
+
+
+def jitter_shifts(jitters: int, rate_hz: int) -> list[int]:
+    """(jitters,) samples: the middles of as many equal parts of -50 to 50 ms, so that one is 0."""
+    return [round((2 * j + 1 - jitters) / jitters * JITTER_S * rate_hz) for j in range(jitters)]
+
+
+def _scored(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[Key, np.ndarray]]:
+    """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite."""
+    for keys, batch in _batches(windows, teacher):
+        scores = score(teacher, batch)[: len(keys)]  # (keys, classes)
+        wide = _wide_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores.astype(float)
+        wide[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
+        yield from zip(keys, wide, strict=True)
+
+
+def _mean_of_shifts(scored: Iterator[tuple[Key, np.ndarray]], shifts: int) -> Iterator[tuple[Key, np.ndarray]]:
+    """The mean over the shifts of each window, which follow each other."""
+    for key, total in scored:
+        for _ in range(shifts - 1):
+            total = total + next(scored)[1]
+        yield key, total / shifts
 
 
 def _check_mount(clips: list[PlannedClip], findings: Findings, root: Path) -> None:
@@ -71,18 +105,22 @@ def _check_mount(clips: list[PlannedClip], findings: Findings, root: Path) -> No
 
 def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
     """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
+    return _wide_probabilities(logits, activation).astype(np.float32)
+
+
+def _wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
     wide = logits.astype(np.float64)
-    with np.errstate(over="ignore"):  # exp(800) = inf gives the right 0
+    with np.errstate(over="ignore", invalid="ignore"):  # exp(800) = inf gives the right 0
         if activation == "sigmoid":
-            return (1.0 / (1.0 + np.exp(-wide))).astype(np.float32)
+            return 1.0 / (1.0 + np.exp(-wide))
         powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _windows(
-    clips: list[PlannedClip], window: WindowSpec, root: Path, findings: Findings
+    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Path, findings: Findings
 ) -> Iterator[tuple[Key, np.ndarray]]:
-    """Every window that can be heard: ((clip, window_index), (window_samples,))."""
+    """Every window that can be heard, at every shift: ((clip, window_index), (window_samples,))."""
     digests: dict[str, str] = {}  # a long file has many clips, its bytes are digested once
     for clip in clips:
         if clip.reason:
@@ -93,26 +131,32 @@ def _windows(
                 digests[clip.path] = file_sha256(root / clip.path)
             if digests[clip.path] != clip.sha256:
                 raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digests[clip.path]}")
-            yield from _clip_windows(clip, window, root, findings)
+            yield from _clip_windows(clip, window, shifts, root, findings)
         except AudioError as e:
             findings.quarantine(clip, e.reason, e.detail)
 
 
 def _clip_windows(
-    clip: PlannedClip, window: WindowSpec, root: Path, findings: Findings
+    clip: PlannedClip, window: WindowSpec, shifts: list[int], root: Path, findings: Findings
 ) -> Iterator[tuple[Key, np.ndarray]]:
+    """The audio is decoded once, cut with a margin for the shifts; before and behind the clip there is silence."""
+    margin = max(shifts)
+    wide = dataclasses.replace(window, window_samples=window.window_samples + 2 * margin)
     clip_start, clip_end = clip.span(window.rate_hz)
-    start = clip_start + clip.first_window * window.hop_samples
-    stop = min(clip_end, start + (clip.windows - 1) * window.hop_samples + window.window_samples)
+    first = clip_start + clip.first_window * window.hop_samples - margin
+    start = max(clip_start, first)
+    stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
     info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
     heard = hashlib.sha256()
     blocks = _digested(
         stream_audio(root / clip.path, rate_hz=window.rate_hz, start=start, stop=stop, expected=info), heard
     )
-    for offset, samples in enumerate(cut_windows(blocks, window, clip.windows)):
+    silence = np.zeros(start - first, np.float32)
+    for offset, samples in enumerate(cut_windows(itertools.chain([silence], blocks), wide, clip.windows)):
         index = clip.first_window + offset
         if np.isfinite(samples).all():
-            yield (clip, index), samples
+            for shift in shifts:
+                yield (clip, index), samples[margin + shift :][: window.window_samples]
         else:
             findings.quarantine(clip, "not-finite-audio", "NaN or infinite samples", window=index)
     findings.audio[clip.clip_id] = {"file": clip.sha256, "pcm": heard.hexdigest()}

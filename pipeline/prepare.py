@@ -10,9 +10,11 @@ import softlabels
 from pipeline.card import dataset_card, requirements
 from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.probe import probe_files
-from pipeline.teachers import Teacher, TeacherChoice, load_teacher
+from pipeline.teachers import Teacher, TeacherChoice, as_labelled, derivation, load_teacher
 from softlabels.audio import DEFAULT_BUDGET, AudioBudget
-from softlabels.errors import ManifestError, StoreError
+from softlabels.class_mapping import match_classes
+from softlabels.classes import ClassList
+from softlabels.errors import ClassListError, ManifestError, StoreError
 from softlabels.manifest import Clip, read_manifest
 from softlabels.planned import PlannedClip, encode_plan, plan_table
 from softlabels.spec import LabelSpec, Layout
@@ -32,13 +34,16 @@ class LabelOptions:
     layout: Layout | None = None
     min_probability: float | None = None
     shard_windows: int | None = None
+    jitters: int | None = None
+    keep_classes: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
     """Everything decided before the first window is scored.
 
-    new: the clips to plan, packed into shards; store: the one to go on with, None to make one.
+    new: the clips to plan, packed into shards; classes: those that the store keeps; store: the one to go on with,
+    None to make one.
     waiting: why files could not even be probed; their clips are left for a later run.
     """
 
@@ -48,6 +53,7 @@ class Preparation:
     choice: TeacherChoice
     spec: LabelSpec
     new: list[PlannedClip]
+    classes: ClassList
     store: SoftLabelStore | None
     waiting: tuple[str, ...]
 
@@ -79,8 +85,10 @@ def prepare(
     if not root.is_dir():
         raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
     existing = _existing_store(Path(store))
+    choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
-    spec = _spec(teacher, choice, labelling, existing)
+    classes = _kept_classes(teacher, labelling, existing)
+    spec = _spec(teacher, classes, choice, labelling, existing)
     files = len({clip.path for clip in clips})
     probes = probe_files(
         root,
@@ -100,7 +108,15 @@ def prepare(
     first_shard = existing.planned_shards if existing is not None else 0
     packed = pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
     return Preparation(
-        clips=clips, root=root, teacher=teacher, choice=choice, spec=spec, new=packed, store=existing, waiting=waiting
+        clips=clips,
+        root=root,
+        teacher=teacher,
+        choice=choice,
+        spec=spec,
+        new=packed,
+        classes=classes,
+        store=existing,
+        waiting=waiting,
     )
 
 
@@ -122,8 +138,25 @@ def _existing_store(path: Path) -> SoftLabelStore | None:
     return None
 
 
+def _kept_classes(teacher: Teacher, labelling: LabelOptions, existing: SoftLabelStore | None) -> ClassList:
+    """The classes the store keeps, by the teacher's names, in the order of the file. Raises: ClassListError."""
+    if labelling.keep_classes is None:
+        return existing.classes if existing is not None and existing.spec.keeps_some else teacher.classes
+    match = match_classes(ClassList.from_file(labelling.keep_classes), teacher.classes, min_coverage=0)
+    if match.unmatched:
+        raise ClassListError(
+            f"--keep-classes '{labelling.keep_classes}': teacher {teacher.name!r} lacks {len(match.unmatched)} of "
+            f"them: {', '.join(map(repr, match.unmatched[:10]))}; `softlabels classes LIST` looks for them"
+        )
+    return ClassList(tuple(teacher.classes[i] for i in match.teacher_classes))
+
+
 def _spec(
-    teacher: Teacher, choice: TeacherChoice, labelling: LabelOptions, existing: SoftLabelStore | None
+    teacher: Teacher,
+    classes: ClassList,
+    choice: TeacherChoice,
+    labelling: LabelOptions,
+    existing: SoftLabelStore | None,
 ) -> LabelSpec:
     """The settings of this run. Raises: StoreError: the store was made with others."""
     layout = labelling.layout or (existing.spec.layout if existing is not None else "dense")
@@ -141,7 +174,8 @@ def _spec(
     spec = LabelSpec(
         teacher=teacher.name,
         teacher_digest=teacher.digest,
-        class_digest=teacher.classes.digest,
+        class_digest=classes.digest,
+        teacher_class_digest="" if classes == teacher.classes else teacher.classes.digest,
         activation=teacher.activation,
         window=window,
         shard_windows=labelling.shard_windows or (existing.spec.shard_windows if existing is not None else 1),
@@ -149,6 +183,8 @@ def _spec(
         portable=choice.portable,
         layout=layout,
         min_probability=min_probability,
+        jitters=labelling.jitters or (existing.spec.jitters if existing is not None else 1),
+        **derivation(teacher),
     )
     if existing is not None and spec != existing.spec:
         raise StoreError(
@@ -208,9 +244,9 @@ def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
             "fingerprint": prepared.spec.fingerprint(),
             "spec": prepared.spec.to_json(),
         }
-        storage.put("classes.txt", prepared.teacher.classes.to_text().encode())
+        storage.put("classes.txt", prepared.classes.to_text().encode())
         storage.put("requirements.txt", requirements().encode())
-        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher).encode())
+        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher, prepared.classes).encode())
         storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
     if prepared.new:
         number = 1 + (len(prepared.store.plans) if prepared.store is not None else 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import joblib
 
-from pipeline.teachers import TeacherChoice
+from pipeline.teachers import TeacherChoice, as_labelled
 from pipeline.worker import ShardTask, make_shard
 from softlabels.equivalence import Likeness, compare_rows
 from softlabels.errors import SoftLabelsError, StoreError
@@ -92,6 +92,7 @@ def shard_task(
         ) from e
     if model is not None:
         choice = dataclasses.replace(choice, model=str(model))
+    choice = as_labelled(choice, store.spec)
     return ShardTask(
         shard=shard, clips=tuple(clips), spec=store.spec, teacher=choice, root=str(root), store=str(store.storage)
     )

@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from pipeline.label import label_shard, score
+from pipeline.label import keep_classes, label_shard, score
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
 from softlabels.audio import ENVIRONMENT
+from softlabels.classes import ClassList
 from softlabels.equivalence import compare_rows
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.planned import PlannedClip
@@ -141,7 +142,8 @@ def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
     storage = LocalStorage(task.store)
     outcome, standing = commit_shard(storage, data, receipt, replacing=task.replacing)
     if outcome == "different" and standing.numerics_class != receipt.numerics_class:
-        classes = len(_warm_teacher(task.teacher)[0].classes)
+        kept = _stored_classes(task, _warm_teacher(task.teacher)[0])
+        classes = len(_warm_teacher(task.teacher)[0].classes) if kept is None else len(kept)
         try:
             stored = decode_shard(storage.get(standing.file), task.spec, classes)
         except (OSError, StoreError):
@@ -175,7 +177,10 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
             f"{numerics[:12]}: another CPU class, runtime or model; without --strict, labels that are equal within "
             "rounding are accepted"
         )
-    rows, findings = label_shard(list(task.clips), teacher, task.spec.window, Path(task.root))
+    stored = _stored_classes(task, teacher)
+    rows, findings = label_shard(
+        list(task.clips), teacher, task.spec.window, Path(task.root), jitters=task.spec.jitters
+    )
     planned = sum(clip.windows for clip in task.clips)
     quarantined = sum(entry.windows for entry in findings.quarantined)
     if len(rows) + quarantined != planned:
@@ -183,7 +188,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
             f"shard {task.shard}: {planned} windows were planned, {len(rows)} labelled and {quarantined} "
             "quarantined; this is a fault of softlabels, please report it"
         )
-    data = encode_shard(rows, task.spec, shard=task.shard)
+    data = encode_shard(rows if stored is None else keep_classes(rows, stored), task.spec, shard=task.shard)
     receipt = Receipt(
         shard=task.shard,
         fingerprint=task.spec.fingerprint(),
@@ -200,11 +205,22 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
 
 def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
     """Raises: TeacherError: this is not the teacher of the spec."""
-    if teacher.digest != spec.teacher_digest or teacher.classes.digest != spec.class_digest:
+    class_digest = spec.teacher_class_digest or spec.class_digest
+    if teacher.digest != spec.teacher_digest or teacher.classes.digest != class_digest:
         raise TeacherError(
             f"teacher {teacher.name!r}: expected sha256:{spec.teacher_digest} with class list "
-            f"sha256:{spec.class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
+            f"sha256:{class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
         )
+
+
+def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
+    """(kept,) positions in the teacher's list of the classes that the store keeps; None is all."""
+    if not task.spec.keeps_some:
+        return None
+    kept = ClassList.from_text(LocalStorage(task.store).get("classes.txt").decode())
+    if kept.digest != task.spec.class_digest:
+        raise StoreError(f"store '{task.store}': classes.txt was changed; restore it, or every name would be wrong")
+    return np.array([teacher.classes.index(name) for name in kept], np.int64)
 
 
 @functools.lru_cache(maxsize=1)

@@ -19,9 +19,14 @@ def compare_rows(stored: ShardRows, again: ShardRows) -> Likeness:
       "different": anything else.
     """
     for name, values in stored.keys().items():
-        if not np.array_equal(values, getattr(again, name)):
+        if name != "dropped_sum" and not np.array_equal(values, getattr(again, name)):
             return "different"
-    return compare_probabilities(stored.probabilities, again.probabilities)
+    likeness = compare_probabilities(stored.probabilities, again.probabilities)
+    if stored.dropped_sum is None or likeness == "different":
+        return likeness
+    if np.array_equal(stored.dropped_sum, again.dropped_sum):
+        return likeness
+    return "equivalent" if np.allclose(stored.dropped_sum, again.dropped_sum, rtol=ROUNDING_STEP) else "different"
 
 
 def compare_probabilities(stored: np.ndarray, again: np.ndarray) -> Likeness:

@@ -8,6 +8,7 @@
     class_index      list<uint16>           sparse: the classes above the threshold,
     probability      list<float32>            their probabilities,
     tail_sum         float32                  and the sum over all others (each reads back as its share)
+    dropped_sum      float32                where only some of the teacher's classes are kept: the sum over the rest
 
 Nothing here is ever null. Same rows and same pyarrow give the same bytes.
 """
@@ -34,7 +35,8 @@ class ShardRows:
     """The rows of one shard, column by column.
 
     clip_id: (rows,) str objects; window_index: (rows,) int32; start_s, end_s: (rows,) float64 seconds;
-    pad_fraction: (rows,) float32; probabilities: (rows, classes) float32.
+    pad_fraction: (rows,) float32; probabilities: (rows, classes) float32. dropped_sum: (rows,) float32, what the
+    teacher gave the classes that the store does not keep; None where it keeps all.
     """
 
     clip_id: np.ndarray
@@ -43,13 +45,15 @@ class ShardRows:
     end_s: np.ndarray
     pad_fraction: np.ndarray
     probabilities: np.ndarray
+    dropped_sum: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_id)
 
     def keys(self) -> dict[str, np.ndarray]:
-        """All columns but the probabilities."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "probabilities"}
+        """All columns that have one value a row."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "probabilities"}
+        return {name: values for name, values in columns.items() if values is not None}
 
 
 def round_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -71,6 +75,7 @@ def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
     probabilities = round_probabilities(rows.probabilities)
     columns = [pa.array(rows.keys()[name], type_) for name, type_ in _KEYS]
     columns += _dense_columns(probabilities) if spec.layout == "dense" else _sparse_columns(probabilities, spec)
+    columns += [pa.array(rows.dropped_sum, pa.float32())] if spec.keeps_some else []
     metadata = {
         "softlabels.format_version": str(spec.format_version),
         "softlabels.fingerprint": spec.fingerprint(),
@@ -106,7 +111,8 @@ def decode_shard(
         )
     columns = {name: table[name].to_numpy() for name, _ in _KEYS}
     probabilities = _read_dense(table, classes) if spec.layout == "dense" else _read_sparse(table, classes)
-    return ShardRows(**columns, probabilities=probabilities)
+    dropped_sum = table["dropped_sum"].to_numpy() if spec.keeps_some else None
+    return ShardRows(**columns, probabilities=probabilities, dropped_sum=dropped_sum)
 
 
 def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarray) -> bool:
@@ -117,14 +123,17 @@ def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarra
 @lru_cache(maxsize=16)  # asked for twice a shard
 def _schema(spec: LabelSpec, classes: int) -> pa.Schema:
     keys = [pa.field(name, type_, nullable=False) for name, type_ in _KEYS]
+    dropped = [pa.field("dropped_sum", pa.float32(), nullable=False)] if spec.keeps_some else []
     if spec.layout == "dense":
-        return pa.schema([*keys, pa.field("probabilities", pa.list_(_element(pa.float32()), classes), nullable=False)])
+        values = pa.field("probabilities", pa.list_(_element(pa.float32()), classes), nullable=False)
+        return pa.schema([*keys, values, *dropped])
     return pa.schema(
         [
             *keys,
             pa.field("class_index", pa.list_(_element(pa.uint16())), nullable=False),
             pa.field("probability", pa.list_(_element(pa.float32())), nullable=False),
             pa.field("tail_sum", pa.float32(), nullable=False),
+            *dropped,
         ]
     )
 

@@ -11,6 +11,7 @@ from softlabels.errors import StoreError
 from softlabels.windows import WindowSpec
 
 FORMAT_VERSION = 1
+MAX_JITTERS = 64
 Activation = Literal["sigmoid", "softmax"]
 Layout = Literal["dense", "sparse"]
 
@@ -25,6 +26,8 @@ class LabelSpec:
     activation: "sigmoid" (classes independent) or "softmax" (exclusive).
     window: the grid on which clips are scored.
     batch_size: windows per forward pass; partial batches are padded, because it can change bits.
+    jitters: how many fixed shifts within 50 ms the teacher's probabilities are the mean of; 1 is none.
+    teacher_class_digest: of the teacher's whole class list where the store keeps only some of its classes; else "".
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -44,6 +47,8 @@ class LabelSpec:
     decode: str = "float32, mean of channels"
     resample: str = "soxr HQ, whole file"
     significand_bits: int = 8
+    jitters: int = 1
+    teacher_class_digest: str = ""
     fold: str = ""
     source_digest: str = ""
     format_version: int = FORMAT_VERSION
@@ -53,6 +58,7 @@ class LabelSpec:
         _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
         _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
         _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
+        _check("jitters", self.jitters, 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}")
         _check("fold", self.fold, bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''")
         in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
         _check(
@@ -62,11 +68,15 @@ class LabelSpec:
             "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
         )
 
+    @property
+    def keeps_some(self) -> bool:
+        """Whether the store keeps only some of the teacher's classes."""
+        return bool(self.teacher_class_digest)
+
     def to_json(self) -> dict[str, Any]:
-        """All fields; those of a derived model only where there is one, so that older stores keep their fingerprint."""
-        fields = dataclasses.asdict(self)
-        derived = {"fold", "source_digest"}
-        return {name: value for name, value in fields.items() if value or name not in derived}
+        """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
+        later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "LabelSpec":

@@ -166,8 +166,8 @@ class SoftLabelStore:
 
     def read(self) -> Iterator[ShardRows]:
         """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
-        if len(self.index):  # what every shard is held against: made once, before the threads
-            yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
+        len(self.index)  # what every shard is held against: made once, before the threads need it
+        yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
 
     def take(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The probabilities of some windows.

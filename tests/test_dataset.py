@@ -166,3 +166,11 @@ def test_a_forked_process_reads_audio_too(labels) -> None:
     child.start()
     assert queue.get(timeout=60) == (4, 6)
     child.join()
+
+
+def test_a_file_that_is_overwritten_during_training_stops_it(corpus: Corpus, labels) -> None:
+    audio = WindowAudio(labels)
+    audio.read(np.arange(len(labels)))
+    corpus.write_audio("c3.wav", 0.4, seed=99)  # as long as it was
+    with pytest.raises(AudioError, match="changed-since-probe: clip 'c3'"):
+        audio.read(np.arange(len(labels)))

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Corpus, shard_bytes
+from conftest import REPOSITORY, Corpus, label, shard_bytes
 from standin import StandIn
 
 import pipeline
@@ -16,7 +16,7 @@ import softlabels
 from pipeline import LabelOptions, RunOptions
 from pipeline.label import to_probabilities
 from pipeline.verify import verify
-from softlabels import ManifestError, StoreError, TeacherError
+from softlabels import ClassListError, ManifestError, StoreError, TeacherError
 from softlabels.audio import read_audio
 from softlabels.shard import round_probabilities
 
@@ -339,3 +339,40 @@ def test_softmax_and_sigmoid_are_computed_in_float64() -> None:
     )
     expected = np.exp(wide) / np.exp(wide).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(to_probabilities(logits, "softmax"), expected.astype(np.float32), rtol=1e-6)
+
+
+def test_jitters_and_kept_classes_are_settings_of_a_store(corpus: Corpus, tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("Cus cus\nAus aus_Alpha\n")
+    everything = label(corpus, jitters=2)
+    (corpus.folder / "store").rename(tmp_path / "everything")
+    some = label(corpus, jitters=2, keep_classes=tmp_path / "mine.txt")
+    assert (some.spec.jitters, list(some.classes)) == (2, ["Cus cus_Gamma", "Aus aus_Alpha"])
+    assert some.spec.teacher_class_digest == everything.classes.digest
+    whole, kept = softlabels.open(tmp_path / "everything").to_pandas(), some.to_pandas()
+    np.testing.assert_array_equal(np.stack(kept.probabilities), np.stack(whole.probabilities)[:, [2, 0]])
+    assert verify(some, recompute=1.0).good
+    dropped = np.stack(whole.probabilities)[:, 1]
+    np.testing.assert_allclose(kept.dropped_sum, dropped, rtol=2**-8)
+
+
+def test_a_store_keeps_its_jitters_and_classes_when_it_grows_and_refuses_others(corpus: Corpus, tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("Cus cus\nAus aus_Alpha\n")
+    label(corpus, jitters=2, keep_classes=tmp_path / "mine.txt", layout="sparse", min_probability=0.3)
+    corpus.write_audio("c6.wav", 0.2, seed=6)
+    corpus.write_manifest(corpus.manifest.read_text() + "c6,c6.wav,,train\n")
+    grown = label(corpus)
+    assert (len(grown), grown.spec.jitters, len(grown.classes)) == (16, 2, 2)
+    for other in ({"jitters": 3}, {"keep_classes": _file(tmp_path, "Aus aus_Alpha\n")}):
+        with pytest.raises(StoreError, match="was made with other settings: (jitters|class_digest)"):
+            label(corpus, **other)
+
+
+def test_kept_classes_that_the_teacher_lacks_are_refused(corpus: Corpus, tmp_path) -> None:
+    with pytest.raises(ClassListError, match="--keep-classes .*lacks 1 of them: 'Dus dus'; `softlabels classes LIST`"):
+        label(corpus, keep_classes=_file(tmp_path, "Aus aus_Alpha\nDus dus\n"))
+
+
+def _file(folder, text: str):
+    path = folder / "other.txt"
+    path.write_text(text)
+    return path

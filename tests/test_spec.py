@@ -21,13 +21,18 @@ def test_every_field_changes_the_fingerprint() -> None:
         "decode": "x",
         "resample": "x",
         "significand_bits": 9,
+        "jitters": 2,
+        "teacher_class_digest": "x",
         "format_version": 2,
     }
     prints = {SPEC.fingerprint()} | {dataclasses.replace(SPEC, **{k: v}).fingerprint() for k, v in changes.items()}
     prints.add(dataclasses.replace(SPEC, layout="sparse", min_probability=0.1).fingerprint())
     prints.add(dataclasses.replace(SPEC, layout="sparse", min_probability=0.2).fingerprint())
-    assert len(prints) == 1 + len(changes) + 2
-    covered = {*changes, "layout", "min_probability"}
+    prints.add(dataclasses.replace(SPEC, fold="1", source_digest="x").fingerprint())
+    prints.add(dataclasses.replace(SPEC, fold="1", source_digest="y").fingerprint())
+    prints.add(dataclasses.replace(SPEC, fold="2", source_digest="x").fingerprint())
+    assert len(prints) == 1 + len(changes) + 2 + 3
+    covered = {*changes, "layout", "min_probability", "fold", "source_digest"}
     assert covered == {field.name for field in dataclasses.fields(SPEC)}, "a new field needs a line here"
 
 
@@ -56,6 +61,9 @@ def test_a_spec_with_unknown_fields_is_refused() -> None:
         {"layout": "thick"},
         {"shard_windows": 0},
         {"batch_size": 0},
+        {"jitters": 0},
+        {"jitters": 65},
+        {"fold": "1"},
         {"min_probability": 0.1},
         {"layout": "sparse"},
         {"layout": "sparse", "min_probability": 1.0},

@@ -1,17 +1,20 @@
 """LiteRT teachers on a tiny model of our own; BirdNET has a file of its own."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Corpus
+from standin import SPEC
 
 import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
-from pipeline.teachers import load_teacher
+from pipeline.teachers import as_labelled, load_teacher
 from pipeline.teachers.birdnet import find_birdnet
-from softlabels import TeacherError
+from pipeline.teachers.derived import FOLD_VERSION
+from softlabels import StoreError, TeacherError
 
 
 def convert(path: Path, function, *shape: int) -> Path:
@@ -87,6 +90,18 @@ def test_settings_that_a_teacher_knows_itself_are_refused() -> None:
         load_teacher(TeacherChoice(kind="birdnet", rate_hz=32_000))
     with pytest.raises(TeacherError, match="give --model and --labels together"):
         load_teacher(TeacherChoice(kind="birdnet", model="x.tflite"))
+    with pytest.raises(TeacherError, match="'standin:teacher' is never folded, only birdnet is: leave out --no-fold"):
+        load_teacher(TeacherChoice(kind="standin:teacher", fold=False))
+
+
+def test_a_store_says_whether_its_teacher_is_folded_unless_the_user_does() -> None:
+    folded = dataclasses.replace(SPEC, fold=FOLD_VERSION, source_digest="s")
+    assert as_labelled(TeacherChoice(), folded).fold is True
+    assert as_labelled(TeacherChoice(), SPEC).fold is False, "an older store, made before there was a fold"
+    assert as_labelled(TeacherChoice(fold=False), folded).fold is False
+    assert as_labelled(TeacherChoice(kind="litert"), SPEC).fold is None
+    with pytest.raises(StoreError, match=f"the store's teacher has fold 0, this softlabels makes fold {FOLD_VERSION}"):
+        as_labelled(TeacherChoice(), dataclasses.replace(folded, fold="0"))
 
 
 def test_without_birdnet_the_error_says_what_to_install(monkeypatch, tmp_path) -> None:

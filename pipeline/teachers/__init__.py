@@ -4,6 +4,7 @@ A teacher of your own is any object with the attributes of `Teacher`; a function
 `--teacher module:factory` and is called with the path from `--model`, or without an argument.
 """
 
+import dataclasses
 import importlib
 import sys
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from softlabels.classes import ClassList
-from softlabels.errors import SoftLabelsError, TeacherError
-from softlabels.spec import Activation
+from softlabels.errors import SoftLabelsError, StoreError, TeacherError
+from softlabels.spec import Activation, LabelSpec
 
 Outputs = Literal["logits", "probabilities"]
 
@@ -50,6 +51,7 @@ class TeacherChoice:
     """Which teacher, as the command line says it; small and picklable, so workers load their own.
 
     kind: "birdnet", "litert" or "module:factory". The rest is None where the kind does not need it.
+    fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
     """
 
     kind: str = "birdnet"
@@ -59,6 +61,7 @@ class TeacherChoice:
     activation: Activation | None = None
     outputs: Outputs | None = None
     portable: bool = False
+    fold: bool | None = None
 
 
 def load_teacher(choice: TeacherChoice) -> Teacher:
@@ -74,11 +77,40 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
     if choice.kind == "litert":
         from pipeline.teachers.litert import load_litert
 
+        _refuse_fold(choice)
         return load_litert(choice)
     if ":" in choice.kind:
         _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable")
+        _refuse_fold(choice)
         return _load_factory(choice)
     raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert or module:factory")
+
+
+def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
+    """The choice, folded as the teacher of a store was, unless it says itself how.
+
+    Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
+    """
+    from pipeline.teachers.derived import FOLD_VERSION
+
+    if choice.kind != "birdnet" or choice.fold is not None:
+        return choice
+    if spec.fold not in ("", FOLD_VERSION):
+        raise StoreError(
+            f"the store's teacher has fold {spec.fold}, this softlabels makes fold {FOLD_VERSION}: install the version "
+            "of softlabels named in the store's requirements.txt, or label into another store"
+        )
+    return dataclasses.replace(choice, fold=bool(spec.fold))
+
+
+def derivation(teacher: Teacher) -> dict[str, str]:
+    """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
+    return {name: getattr(teacher, name, "") for name in ("fold", "source_digest")}
+
+
+def _refuse_fold(choice: TeacherChoice) -> None:
+    if choice.fold is not None:
+        raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
 
 
 def _refuse_settings(choice: TeacherChoice, *names: str) -> None:

@@ -17,7 +17,7 @@ NOTICE = (
 
 
 def load_birdnet(choice: TeacherChoice) -> Teacher:
-    """BirdNET's FP32 model as it was published: 3 s at 48 kHz in, 6,522 logits out, sigmoid."""
+    """BirdNET's FP32 model: 3 s at 48 kHz in, 6,522 logits out, sigmoid; folded unless the choice says otherwise."""
     if bool(choice.model) != bool(choice.labels):
         raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
     files = (Path(choice.model), Path(choice.labels)) if choice.model else find_birdnet()
@@ -30,6 +30,7 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
         activation="sigmoid",
         outputs="logits",
         portable=choice.portable,
+        fold=choice.fold is not False,
         notice=NOTICE,
     )
 

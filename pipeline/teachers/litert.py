@@ -1,15 +1,13 @@
 """TFLite models over LiteRT: any model that takes a waveform and gives one score a class."""
 
-import contextlib
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.teachers import Outputs, Teacher, TeacherChoice
+from pipeline.teachers.derived import FOLD_VERSION, folded_model
+from pipeline.teachers.interpreter import answer, open_interpreter
 from softlabels.classes import ClassList
 from softlabels.errors import ClassListError, TeacherError
 from softlabels.spec import Activation
@@ -19,6 +17,9 @@ BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on 
 
 class LiteRTTeacher:
     """One interpreter on one thread. Attributes as in `Teacher`.
+
+    fold, source_digest: the version of the fold and the sha256 of the file, where it computes with a folded model;
+      "" where it computes with the file as it is. digest: of what it computes with.
 
     Raises: TeacherError: the file is not a TFLite model from (batch, samples) to (batch, classes) float32,
       or has another number of outputs than there are classes.
@@ -36,21 +37,23 @@ class LiteRTTeacher:
         activation: Activation,
         outputs: Outputs,
         portable: bool = False,
+        fold: bool = False,
         notice: str = "",
     ) -> None:
         self.name, self.classes, self.rate_hz = name, classes, rate_hz
         self.activation, self.outputs, self.notice = activation, outputs, notice
         content = _read_model(model)
         self.digest = hashlib.sha256(content).hexdigest()
-        self._interpreter = _interpreter(model, content, portable=portable)
-        self._input, self._output = _check_signature(model, self._interpreter, len(classes))
-        self.window_samples = int(self._input["shape"][1])
+        self.fold = self.source_digest = ""
+        if fold:
+            self.fold, self.source_digest = FOLD_VERSION, self.digest
+            content, self.digest = folded_model(str(model), content)
+        self._interpreter = open_interpreter(str(model), content, portable=portable)
+        self.window_samples = _check_signature(model, self._interpreter, len(classes))
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(1, window_samples) float32 -> (1, classes) float32."""
-        self._interpreter.set_tensor(self._input["index"], windows)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])
+        return answer(self._interpreter, windows)
 
 
 def load_litert(choice: TeacherChoice) -> Teacher:
@@ -98,20 +101,8 @@ def _read_model(model: Path) -> bytes:
     return content
 
 
-def _interpreter(model: Path, content: bytes, *, portable: bool):  # -> ai_edge_litert.interpreter.Interpreter
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
-    with _native_stderr() as said:
-        try:
-            interpreter = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=resolver)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as e:
-            raise TeacherError(f"model '{model}': LiteRT cannot load it: {e} {said()}".rstrip()) from e
-    return interpreter
-
-
-def _check_signature(model: Path, interpreter, classes: int) -> tuple[dict, dict]:
+def _check_signature(model: Path, interpreter, classes: int) -> int:
+    """Samples a window."""
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 2 or inputs[0]["dtype"] != np.float32:
         got = "; ".join(f"{i['dtype'].__name__} {i['shape_signature'].tolist()}" for i in inputs)
@@ -129,17 +120,4 @@ def _check_signature(model: Path, interpreter, classes: int) -> tuple[dict, dict
             f"model '{model}': {outputs[0]['shape'][1]} outputs, but the labels name {classes} classes; "
             "give the class list that belongs to this model with --labels"
         )
-    return inputs[0], outputs[0]
-
-
-@contextlib.contextmanager
-def _native_stderr() -> Iterator:
-    """Hold back what native code prints (LiteRT greets on every load); yields a way to read it."""
-    with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield lambda: held.seek(0) or held.read().decode(errors="replace").strip()
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    return int(inputs[0]["shape"][1])

@@ -1,0 +1,57 @@
+"""LiteRT's interpreter, opened in the one way that this project uses it: one thread, quiet, or a TeacherError."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from softlabels.errors import TeacherError
+
+
+def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep_all: bool = False):
+    """A TFLite model ready to run; -> ai_edge_litert.interpreter.Interpreter.
+
+    Args:
+      model: what to call it in an error.
+      content: the bytes of the file.
+      portable: LiteRT's own kernels, which give the same bits on every x86-64 CPU.
+      keep_all: every tensor can be read after a run, not only the outputs; needs `portable`.
+    Raises: TeacherError: LiteRT cannot load it.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
+    with _native_stderr() as said:
+        try:
+            interpreter = Interpreter(
+                model_content=content,
+                num_threads=1,
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=keep_all,
+            )
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as e:
+            raise TeacherError(f"model '{model}': LiteRT cannot load it: {e} {said()}".rstrip()) from e
+    return interpreter
+
+
+def answer(interpreter, windows: np.ndarray) -> np.ndarray:
+    """What a model of one input and one output says to a batch, as an array of its own."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], windows)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+@contextlib.contextmanager
+def _native_stderr() -> Iterator:
+    """Hold back what native code prints (LiteRT greets on every load); yields a way to read it."""
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield lambda: held.seek(0) or held.read().decode(errors="replace").strip()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
