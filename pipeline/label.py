@@ -82,7 +82,7 @@ def _scored(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iter
     """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite."""
     for keys, batch in _batches(windows, teacher):
         scores = score(teacher, batch)[: len(keys)]  # (keys, classes)
-        wide = _wide_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores.astype(float)
+        wide = wide_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores.astype(float)
         wide[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
         yield from zip(keys, wide, strict=True)
 
@@ -105,10 +105,11 @@ def _check_mount(clips: list[PlannedClip], findings: Findings, root: Path) -> No
 
 def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
     """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
-    return _wide_probabilities(logits, activation).astype(np.float32)
+    return wide_probabilities(logits, activation).astype(np.float32)
 
 
-def _wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
+def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """(rows, classes) float32 logits -> float64 probabilities, to be rounded once by whoever keeps them."""
     wide = logits.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # exp(800) = inf gives the right 0
         if activation == "sigmoid":

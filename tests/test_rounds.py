@@ -249,9 +249,9 @@ def test_a_second_labelling_is_equal_equivalent_or_a_violation_and_never_replace
     store = softlabels.open(corpus.folder / "store")
     before = (store.storage.root / "receipts" / "00000.g0.json").read_bytes()
     task = shard_task(store, 0, store.planned([0])[0], root=None, model=None)
-    real = pipeline.label.to_probabilities
+    real = pipeline.label.wide_probabilities
     monkeypatch.setattr(
-        "pipeline.label.to_probabilities",
+        "pipeline.label.wide_probabilities",
         lambda scores, activation: (p := real(scores, activation)) * np.where(p < 0.4, np.float32(factor), 1),
     )
     if numerics:
