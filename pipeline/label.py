@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.probe import file_sha256
 from pipeline.teachers import Teacher
+from softlabels.ahead import read_ahead
 from softlabels.audio import AudioInfo, stream_audio
 from softlabels.errors import AudioError, EnvironmentTrouble, TeacherError
 from softlabels.planned import PlannedClip
@@ -21,6 +22,7 @@ from softlabels.spec import Activation
 from softlabels.windows import WindowSpec, cut_windows
 
 JITTER_S = 0.05  # BirdNET's answer changes with a shift of one sample; beyond 50 ms it is another window
+READ_AHEAD = 16  # windows that are read, decoded and cut while the teacher is at work
 LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
 
@@ -56,7 +58,8 @@ def label_shard(
     findings = Findings()
     shifts = jitter_shifts(jitters, window.rate_hz)
     keys, probabilities = [], []
-    for key, row in _mean_of_shifts(_scored(_windows(clips, window, shifts, root, findings), teacher), len(shifts)):
+    windows = read_ahead(_windows(clips, window, shifts, root, findings), depth=READ_AHEAD)
+    for key, row in _mean_of_shifts(_scored(windows, teacher), len(shifts)):
         keys.append(key)
         probabilities.append(row.astype(np.float32))  # the only rounding
     probabilities = np.stack(probabilities) if keys else np.zeros((0, len(teacher.classes)), np.float32)

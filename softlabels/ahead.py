@@ -27,3 +27,20 @@ def in_threads(function: Callable[..., Any], calls: Iterable[tuple], *, threads:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def read_ahead(items: Iterable[Any], *, depth: int) -> Iterator[Any]:
+    """The items, in order; a thread makes up to `depth` of them while their taker is busy with those before.
+
+    Raises: what making an item raises, when its turn comes.
+    """
+    source, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, source, end) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(thread.submit(next, source, end))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
