@@ -55,18 +55,27 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     run.add_argument("manifest", nargs="?", default=MANIFEST, metavar="MANIFEST|DIR", help=f"default {MANIFEST}")
     run.add_argument("-o", "--store", default=STORE, help=f"the store to make or go on with, default {STORE}")
     teacher = run.add_argument_group("teacher")
-    teacher.add_argument("--teacher", default="birdnet", help="birdnet, litert or module:factory; default birdnet")
-    teacher.add_argument("--model", help="the model file; birdnet finds its own")
-    teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
-    teacher.add_argument("--rate", type=int, metavar="HZ", help="litert: the sample rate the model expects")
-    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="litert: independent or exclusive")
     teacher.add_argument(
-        "--outputs", choices=["logits", "probabilities"], help="litert: before or after the activation"
+        "--teacher", default="birdnet", help="birdnet, litert, keras, onnx or module:factory; default birdnet"
+    )
+    teacher.add_argument("--model", help="the model file, or SavedModel folder; birdnet finds its own")
+    teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
+    teacher.add_argument("--rate", type=int, metavar="HZ", help="litert, keras, onnx: the sample rate of the model")
+    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="independent or exclusive classes")
+    teacher.add_argument(
+        "--outputs", choices=["logits", "probabilities"], help="before or after the activation"
     )
     teacher.add_argument("--portable", action="store_true", help="equal bytes on any x86-64 CPU, for 3 x the time")
     teacher.add_argument(
         "--no-fold", action="store_true", help="birdnet: its file as it is, at half the speed; a store keeps to one"
     )
+    teacher.add_argument(
+        "--model-sha256", metavar="HEX", help="keras: confirms the model, because loading one may run code in it"
+    )
+    teacher.add_argument(
+        "--batch-size", type=int, metavar="N", help="keras, onnx: default 32; halved while memory does not suffice"
+    )
+    teacher.add_argument("--device", choices=["cpu", "gpu"], help="keras, onnx: default cpu")
     labels = run.add_argument_group("labels (fixed once the store is made)")
     labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
     labels.add_argument(

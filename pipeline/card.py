@@ -46,7 +46,7 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
 def requirements() -> str:
     """Everything installed here that softlabels needs, with exact versions, for whoever makes a shard again."""
     pinned: dict[str, str] = {}
-    todo = ["softlabels"]
+    todo = ["softlabels", "onnxruntime"]  # the second only where the extra is there
     while todo:
         try:
             found = importlib.metadata.distribution(todo.pop())

@@ -118,6 +118,9 @@ def _teacher_choice(args: argparse.Namespace) -> TeacherChoice:
         outputs=args.outputs,
         portable=args.portable,
         fold=False if args.no_fold else None,
+        model_sha256=args.model_sha256,
+        batch_size=args.batch_size,
+        device=args.device,
     )
 
 

@@ -87,6 +87,8 @@ def prepare(
     existing = _existing_store(Path(store))
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
+    if choice.kind in ("keras", "onnx"):  # workers must not look for a size of their own
+        choice = dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
     classes = _kept_classes(teacher, labelling, existing)
     spec = _spec(teacher, classes, choice, labelling, existing)
     files = len({clip.path for clip in clips})

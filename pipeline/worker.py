@@ -32,7 +32,17 @@ from softlabels.storage import LocalStorage
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
-PACKAGES = ("softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert")
+PACKAGES = (
+    "softlabels",
+    "numpy",
+    "pyarrow",
+    "soundfile",
+    "soxr",
+    "ai-edge-litert",
+    "tensorflow",
+    "keras",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

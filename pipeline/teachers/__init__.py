@@ -18,6 +18,7 @@ from softlabels.errors import SoftLabelsError, StoreError, TeacherError
 from softlabels.spec import Activation, LabelSpec
 
 Outputs = Literal["logits", "probabilities"]
+BATCH_SETTINGS = ("model_sha256", "batch_size", "device")  # of the teachers that work in batches
 
 
 @runtime_checkable
@@ -50,8 +51,11 @@ class Teacher(Protocol):
 class TeacherChoice:
     """Which teacher, as the command line says it; small and picklable, so workers load their own.
 
-    kind: "birdnet", "litert" or "module:factory". The rest is None where the kind does not need it.
+    kind: "birdnet", "litert", "keras", "onnx" or "module:factory". The rest is None where the kind does not need it.
     fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
+    model_sha256: of a model file that may run code, by which its user says that it is the one they trust.
+    batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
+    device: "cpu" or "gpu".
     """
 
     kind: str = "birdnet"
@@ -62,6 +66,10 @@ class TeacherChoice:
     outputs: Outputs | None = None
     portable: bool = False
     fold: bool | None = None
+    model_sha256: str | None = None
+    batch_size: int | None = None
+    batch_fixed: bool = False
+    device: str | None = None
 
 
 def load_teacher(choice: TeacherChoice) -> Teacher:
@@ -72,27 +80,37 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
         from pipeline.teachers.birdnet import load_birdnet
 
-        _refuse_settings(choice, "rate_hz", "activation", "outputs")
+        _refuse_settings(choice, "rate_hz", "activation", "outputs", *BATCH_SETTINGS)
         return load_birdnet(choice)
+    _refuse_fold(choice)
     if choice.kind == "litert":
         from pipeline.teachers.litert import load_litert
 
-        _refuse_fold(choice)
+        _refuse_settings(choice, *BATCH_SETTINGS)
         return load_litert(choice)
+    if choice.kind == "keras":
+        from pipeline.teachers.keras_model import keras_teacher
+
+        return keras_teacher(choice)
+    if choice.kind == "onnx":
+        from pipeline.teachers.onnx_model import onnx_teacher
+
+        return onnx_teacher(choice)
     if ":" in choice.kind:
-        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable")
-        _refuse_fold(choice)
+        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable", *BATCH_SETTINGS)
         return _load_factory(choice)
-    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert or module:factory")
+    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert, keras, onnx or module:factory")
 
 
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
-    """The choice, folded as the teacher of a store was, unless it says itself how.
+    """The choice, with the fold and the batch size of a store's teacher, unless it says itself which.
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
     from pipeline.teachers.derived import FOLD_VERSION
 
+    if choice.kind in ("keras", "onnx"):
+        return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
     if spec.fold not in ("", FOLD_VERSION):
