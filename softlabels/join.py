@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from softlabels.annotations import Annotations, annotation_files, read_annotations
+from softlabels.audio_root import below_root
 from softlabels.class_mapping import MIN_COVERAGE, match_classes
 from softlabels.classes import ClassList, as_class_list
 from softlabels.errors import JoinError
@@ -27,6 +28,7 @@ from softlabels.join_check import check_identity, look_at
 from softlabels.joined import JoinedLabels
 from softlabels.joined_rows import JoinedRows, Missing, find_rows, pool_rows
 from softlabels.kept import cache_folder, open_or_build
+from softlabels.location import Location, location
 from softlabels.manifest import Clip, read_manifest
 from softlabels.saved_join import JOIN_VERSION, JoinArrays, write_join
 from softlabels.soft_array import Pooling, soft_array
@@ -142,7 +144,7 @@ def _build(
     Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
     """
     store = type(store)(store.storage)  # as it is now: `store.state()` was, and a store grows
-    everything = read_manifest(manifest)
+    everything = below_root(read_manifest(manifest), header["root"])
     clips = _clips_of_split(everything, options.split, manifest)
     match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
     annotated = _annotations(options, everything)
@@ -155,6 +157,8 @@ def _build(
         rows = pool_rows(rows)
     soft_path, soft = soft_array(store, rows, match, options.windows, folder)
     table = _clip_table(clips, index)
+    planned = index.clips
+    del index, store.index  # 25 bytes a window that nothing needs any more
     check_identity(clips, table, str(store.storage))
     hard, group = _clip_labels(clips, rows, soft, positions, table, options.weak_labels)
     if annotated is not None:
@@ -171,7 +175,7 @@ def _build(
         hard_group=which[group],
         soft=soft,
     )
-    report = look_at(arrays, rows, clips, everything, index, student, match, options)
+    report = look_at(arrays, rows, clips, everything, planned, student, match, options)
     window = store.spec.window
     header = {
         **header,
@@ -271,11 +275,13 @@ def _clip_table(clips: list[Clip], index: StoreIndex) -> pa.Table:
     return given.append_column("windows", pa.array(np.where(known, span[:, 1] - span[:, 0], 0), pa.int64()))
 
 
-def _audio_root(store: "SoftLabelStore", manifest: str | Path, root: str | Path | None) -> Path:
+def _audio_root(store: "SoftLabelStore", manifest: str | Path, root: str | Path | None) -> Location:
     if root is not None:
-        return Path(root)
+        return location(root)
     hinted = store.hints().get("audio_root")
-    return Path(hinted) if hinted and Path(hinted).is_dir() else Path(manifest).resolve().parent
+    if hinted and (isinstance(location(hinted), str) or Path(hinted).is_dir()):
+        return location(hinted)
+    return Path(manifest).resolve().parent
 
 
 def _clips_of_split(clips: list[Clip], split: str | None, manifest: str | Path) -> list[Clip]:

@@ -11,7 +11,7 @@ from softlabels.canary import Agreement, alignment_canary, teacher_label_agreeme
 from softlabels.class_mapping import ClassMatch
 from softlabels.classes import ClassList
 from softlabels.errors import JoinError
-from softlabels.index import StoreIndex, positions_of
+from softlabels.index import positions_of
 from softlabels.join_report import ClassReport, JoinReport
 from softlabels.joined_rows import JoinedRows
 from softlabels.manifest import Clip
@@ -29,7 +29,7 @@ def look_at(
     rows: JoinedRows,
     clips: list[Clip],
     everything: list[Clip],
-    index: StoreIndex,
+    planned: pa.Table,
     classes: ClassList,
     match: ClassMatch,
     options: "JoinOptions",
@@ -37,14 +37,14 @@ def look_at(
     """Report on a join.
 
     Args:
-      clips: those of the join's split; everything: all of the manifest.
+      clips: those of the join's split; everything: all of the manifest; planned: the store's, as in `StoreIndex.clips`.
     Raises: JoinError: the teacher's labels do not belong to these rows or classes.
     """
     hard, soft = arrays.hard.says_anything()[arrays.hard_group], rows.has_soft  # (rows,) bool
     looked = _annotated_rows(arrays, soft)
     hard_values, soft_values = arrays.hard.rows(arrays.hard_group[looked], len(classes)), arrays.soft[looked]
     agreement = teacher_label_agreement(soft_values, hard_values)
-    shared = _shared_audio(clips, everything, index)
+    shared = _shared_audio(clips, everything, planned)
     splits = _rows_of_splits(arrays)
     return JoinReport(
         clips=len(clips),
@@ -144,13 +144,13 @@ def _rows_of_splits(arrays: JoinArrays) -> dict[str, int]:
     return dict(sorted((name, int(n)) for name, n in zip(split.dictionary.to_pylist(), counts, strict=True)))
 
 
-def _shared_audio(clips: list[Clip], everything: list[Clip], index: StoreIndex) -> list[str]:
+def _shared_audio(clips: list[Clip], everything: list[Clip], planned: pa.Table) -> list[str]:
     """Clips that share sound with an earlier one of another split: the same bytes of a file at the same time."""
     split = _codes(pa.array([clip.split or "-" for clip in everything]))
     if not split.any():  # all of one split
         return []
-    position = positions_of([clip.clip_id for clip in everything], index.clips)
-    digest = index.clips["sha256"].combine_chunks().take(pa.array(position, pa.int64(), mask=position < 0))
+    position = positions_of([clip.clip_id for clip in everything], planned)
+    digest = planned["sha256"].combine_chunks().take(pa.array(position, pa.int64(), mask=position < 0))
     here = {clip.split for clip in clips}
     shared: dict[str, str] = {}
     for audio in (pa.array([clip.path for clip in everything]), digest):  # the never labelled have no digest

@@ -20,6 +20,7 @@ from softlabels.errors import JoinError
 from softlabels.exclusive import Exclusive
 from softlabels.guided import best_rows, sampling_weights
 from softlabels.join_report import JoinReport
+from softlabels.location import Location, location
 from softlabels.saved_join import JoinArrays, open_join, write_join
 from softlabels.soft_array import Pooling, open_soft
 from softlabels.spec import Activation, canonical_json
@@ -40,7 +41,7 @@ class JoinedLabels:
 
     classes: the student's class list; activation: of the labels as they are read. window: the grid on which the
     teacher scored; windows: how a row came from the windows of a clip. report: what was matched and what was left out.
-    path: the folder that holds the join; root: the folder below which the audio is. fingerprint: of all that went in.
+    path: the folder that holds the join; root: the folder, or the URL, below which the audio is. fingerprint: of all that went in.
     class_trust: (classes,) float in [0, 1], how far the teacher is believed on each class; None is fully.
     """
 
@@ -50,7 +51,7 @@ class JoinedLabels:
     windows: Pooling
     report: JoinReport
     path: Path
-    root: Path
+    root: Location
     fingerprint: str
     class_trust: np.ndarray | None = None
     _arrays: JoinArrays
@@ -60,7 +61,7 @@ class JoinedLabels:
     _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when a crop first asks
 
     @classmethod
-    def open(cls, path: Path, *, root: Path | None = None, verify: bool = False) -> "JoinedLabels":
+    def open(cls, path: Path, *, root: Location | None = None, verify: bool = False) -> "JoinedLabels":
         """Open a join on disk; see `load_labels`."""
         header, arrays = open_join(path, verify=verify)
         classes = ClassList(tuple(header["classes"]))
@@ -71,7 +72,7 @@ class JoinedLabels:
             windows=header["windows"],
             report=JoinReport.from_json(header["report"]),
             path=path.resolve(),  # a pickle may be opened elsewhere
-            root=Path(header["root"]) if root is None else root,
+            root=location(header["root"]) if root is None else root,
             fingerprint=header["fingerprint"],
             _arrays=arrays,
             _header=header,
@@ -324,7 +325,7 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
       verify: hold every byte against its digest (about a second a gigabyte), not only the sizes.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
     """
-    return JoinedLabels.open(Path(path), root=None if root is None else Path(root), verify=verify)
+    return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
 
 
 def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
@@ -341,7 +342,7 @@ def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
 
 
 def _reopen(
-    path: Path, fingerprint: str, root: Path, trust: np.ndarray | None, exclusive: dict[str, Any] | None
+    path: Path, fingerprint: str, root: Location, trust: np.ndarray | None, exclusive: dict[str, Any] | None
 ) -> JoinedLabels:
     """Unpickle: the settings come with the pickle, the arrays from disk."""
     labels = JoinedLabels.open(path, root=root)

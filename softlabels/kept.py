@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from softlabels.errors import JoinError
-from softlabels.storage import TEMPORARY
+from softlabels.file_cache import user_folder
+from softlabels.storage import TEMPORARY, LocalStorage
 
 if TYPE_CHECKING:
     from softlabels.store import SoftLabelStore
@@ -25,12 +26,12 @@ SWEEP_AFTER_S = 86_400
 
 
 def cache_folder(store: "SoftLabelStore", cache_dir: str | Path | None) -> Path:
-    """Where joins of a store are kept: `cache_dir`, else inside the store, else (read-only) the user's cache."""
+    """Where joins of a store are kept: `cache_dir`, else inside the store, else (a bucket, or read-only) the user's cache."""
     if cache_dir is not None:
         return Path(cache_dir)
-    if os.access(store.storage.root, os.W_OK):
+    if isinstance(store.storage, LocalStorage) and os.access(store.storage.root, os.W_OK):
         return store.storage.path("joins")
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels" / "joins"
+    return user_folder() / "joins"
 
 
 def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path], None]) -> Opened:

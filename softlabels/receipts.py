@@ -15,7 +15,7 @@ from typing import Literal, Self, TypeVar
 from softlabels.errors import StoreError
 from softlabels.quarantine import Quarantined
 from softlabels.spec import canonical_json
-from softlabels.storage import LocalStorage
+from softlabels.storage import Storage
 
 Outcome = Literal["committed", "equal", "equivalent", "different"]
 _Kind = TypeVar("_Kind", bound="ReceiptHead")
@@ -82,7 +82,7 @@ _FIELDS = {field.name for field in dataclasses.fields(Receipt)}
 
 
 def commit_shard(
-    storage: LocalStorage, data: bytes, receipt: Receipt, *, replacing: str = ""
+    storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = ""
 ) -> tuple[Outcome, Receipt]:
     """Put a shard and its receipt.
 
@@ -104,13 +104,13 @@ def commit_shard(
     return "different", standing
 
 
-def standing_receipt(storage: LocalStorage, shard: int) -> Receipt | None:
+def standing_receipt(storage: Storage, shard: int) -> Receipt | None:
     """The receipt of a shard that counts, or None."""
     generation = _next_generation(storage, shard) - 1
     return read_receipt(storage, _receipt_key(shard, generation)) if generation >= 0 else None
 
 
-def commit_generation(storage: LocalStorage, data: bytes, receipt: Receipt) -> None:
+def commit_generation(storage: Storage, data: bytes, receipt: Receipt) -> None:
     """Let a shard replace the standing one of the same number: the receipt of the next generation counts."""
     storage.put(receipt.file, data)
     while not storage.put_if_absent(
@@ -119,7 +119,7 @@ def commit_generation(storage: LocalStorage, data: bytes, receipt: Receipt) -> N
         continue  # somebody else was faster with this generation
 
 
-def _next_generation(storage: LocalStorage, shard: int) -> int:
+def _next_generation(storage: Storage, shard: int) -> int:
     """The first generation without a receipt; looks at this shard only, for a store may have a million."""
     generation = 0
     while storage.exists(_receipt_key(shard, generation)):
@@ -131,7 +131,7 @@ def _receipt_key(shard: int, generation: int) -> str:
     return f"receipts/{shard:05d}.g{generation}.json"
 
 
-def latest_receipt_keys(storage: LocalStorage) -> dict[int, str]:
+def latest_receipt_keys(storage: Storage) -> dict[int, str]:
     """shard -> key of its receipt with the highest generation."""
     latest: dict[int, tuple[int, str]] = {}
     for shard, generation, key in _receipts(storage):
@@ -139,7 +139,7 @@ def latest_receipt_keys(storage: LocalStorage) -> dict[int, str]:
     return {shard: key for shard, (_, key) in sorted(latest.items())}
 
 
-def _receipts(storage: LocalStorage) -> Iterator[tuple[int, int, str]]:
+def _receipts(storage: Storage) -> Iterator[tuple[int, int, str]]:
     """(shard, generation, key) of every receipt there is."""
     for key in storage.list("receipts"):
         match = re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key)
@@ -147,12 +147,12 @@ def _receipts(storage: LocalStorage) -> Iterator[tuple[int, int, str]]:
             yield int(match[1]), int(match[2]), key
 
 
-def read_receipt(storage: LocalStorage, key: str) -> Receipt:
+def read_receipt(storage: Storage, key: str) -> Receipt:
     """The receipt under a key. Raises: StoreError: damaged."""
     return _read(storage, key, Receipt)
 
 
-def read_receipt_head(storage: LocalStorage, key: str) -> ReceiptHead:
+def read_receipt_head(storage: Storage, key: str) -> ReceiptHead:
     """The head of the receipt under a key: a store may have a million clips, whose digests nobody needs at once.
 
     Raises: StoreError: damaged.
@@ -160,7 +160,7 @@ def read_receipt_head(storage: LocalStorage, key: str) -> ReceiptHead:
     return _read(storage, key, ReceiptHead)
 
 
-def _read(storage: LocalStorage, key: str, kind: type[_Kind]) -> _Kind:
+def _read(storage: Storage, key: str, kind: type[_Kind]) -> _Kind:
     try:
         return kind.from_bytes(storage.get(key))
     except (ValueError, TypeError, KeyError) as e:

@@ -1,6 +1,6 @@
-"""Where a store's bytes live: get, list, put, and put-if-absent, on a local directory.
+"""Where a store's bytes live: get, list, put, and put-if-absent; here on a local directory.
 
-Keys are relative POSIX paths such as `receipts/00017.g0.json`.
+Keys are relative POSIX paths such as `receipts/00017.g0.json`. Buckets are in `object_storage.py`.
 """
 
 import contextlib
@@ -10,10 +10,60 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from softlabels.errors import StorageFullError
+from softlabels.errors import StorageFullError, StoreError
+from softlabels.location import Location, location
 
 TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
+
+
+class Storage(Protocol):
+    """A place that keeps bytes under keys: a directory, or a prefix in a bucket. `str(storage)` opens it again."""
+
+    def __str__(self) -> str: ...
+
+    def check(self) -> None:
+        """See whether a store can be written here. Raises: StoreError: before any work is done."""
+
+    def names(self) -> set[str]:
+        """What is at the top: names of files and folders."""
+
+    def get(self, key: str) -> bytes:
+        """The bytes under a key. Raises: FileNotFoundError."""
+
+    def get_content(self, key: str, sha256: str) -> bytes:
+        """The bytes under a key that is named by content, so that a cache may answer; check their sha256."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, folder: str) -> dict[str, int]:
+        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace, atomically."""
+
+    def put_if_changed(self, key: str, data: bytes) -> None:
+        """Write or replace, unless these very bytes are there already."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless something is there already; True if this call wrote it. Atomic between writers."""
+
+    def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
+        """Delete what is unfinished or not in `keep`, unless it is young; how many."""
+
+
+def open_storage(where: str | Path) -> Storage:
+    """The storage at a path, or at a URL file://, s3://, gs:// or az://.
+
+    Raises: StoreError: a URL that cannot be used, or with credentials in it.
+    """
+    at: Location = location(where)
+    if isinstance(at, Path):
+        return LocalStorage(at)
+    from softlabels.object_storage import ObjectStorage
+
+    return ObjectStorage(at)
 
 
 class LocalStorage:
@@ -28,10 +78,23 @@ class LocalStorage:
     def path(self, key: str) -> Path:
         return self.root / key
 
+    def check(self) -> None:
+        """Every file system links and renames atomically. Raises: StoreError: there is a file."""
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
+
+    def names(self) -> set[str]:
+        """What is at the top: names of files and folders, none where there is no directory."""
+        return set(os.listdir(self.root)) if self.root.is_dir() else set()
+
     def get(self, key: str) -> bytes:
         """The bytes under a key. Raises FileNotFoundError."""
         with open(f"{self.root}/{key}", "rb") as file:  # a store may have a million receipts: no Path for each
             return file.read()
+
+    def get_content(self, key: str, sha256: str) -> bytes:
+        """The bytes under a key, which no cache could give faster."""
+        return self.get(key)
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()

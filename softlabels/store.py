@@ -20,7 +20,7 @@ from softlabels.planned import PlannedClip, decode_plan, planned_clips
 from softlabels.receipts import Receipt, ReceiptHead, latest_receipt_keys, read_receipt, read_receipt_head
 from softlabels.shard import ShardRows, decode_shard
 from softlabels.spec import FORMAT_VERSION, Activation, LabelSpec, canonical_json, newer_format
-from softlabels.storage import LocalStorage
+from softlabels.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def open(path: str | Path) -> "SoftLabelStore":
-    """Open a store for reading.
+    """Open a store for reading: a folder, or s3://, gs:// or az://bucket/prefix.
 
     Raises: StoreError: there is none, it is damaged, or a newer softlabels wrote it.
     """
-    return SoftLabelStore(LocalStorage(path))
+    return SoftLabelStore(open_storage(path))
 
 
 class SoftLabelStore:
@@ -42,7 +42,7 @@ class SoftLabelStore:
     A store is read as it was when opened; shards committed later need another `open`. Only `join` looks anew.
     """
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
         header = self._read_header()
         self.spec = LabelSpec.from_json(header["spec"])
@@ -136,13 +136,15 @@ class SoftLabelStore:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
         try:
             hints = json.loads(self.storage.get("run.json"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, StoreError):
             return {}
         return hints if isinstance(hints, dict) else {}
 
-    def read_shard(self, shard: int) -> ShardRows:
+    def read_shard(self, shard: int, *, cached: bool = True) -> ShardRows:
         """The rows of one committed shard; its digest and page checksums are verified.
 
+        Args:
+          cached: whether the copy of a bucket's shard in this user's cache will do.
         Raises: StoreError: not committed, or damaged; the message says how to repair it.
         """
         receipt = self.receipts.get(shard)
@@ -150,9 +152,11 @@ class SoftLabelStore:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
         repair = f"run `softlabels regenerate {self.storage} --shard {shard}`"
         try:
-            data = self.storage.get(receipt.file)
+            data = self._shard_bytes(receipt, cached)
         except FileNotFoundError as e:
             raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {repair}") from e
+        except StoreError as e:
+            raise StoreError(f"shard {shard} of {e}; {repair}") from e
         digest = hashlib.sha256(data).hexdigest()
         if digest != receipt.digest:
             raise StoreError(
@@ -163,6 +167,11 @@ class SoftLabelStore:
             return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
         except StoreError as e:
             raise StoreError(f"shard {shard} of '{self.storage}': {e}; {repair}") from e
+
+    def _shard_bytes(self, receipt: ReceiptHead, cached: bool) -> bytes:
+        if cached:
+            return self.storage.get_content(receipt.file, receipt.digest)
+        return self.storage.get(receipt.file)
 
     def read(self) -> Iterator[ShardRows]:
         """All labelled windows, shard by shard, each as columns; see `ShardRows`."""

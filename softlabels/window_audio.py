@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softlabels.audio import AudioInfo, audio_os_error, stream_audio
+from softlabels.audio_root import local_file
 from softlabels.errors import AudioError, SoftLabelsError
 from softlabels.windows import rescale_samples
 
@@ -62,14 +63,14 @@ class WindowAudio:
         info = AudioInfo(
             container=clip["container"], frames=clip["frames"], rate_hz=clip["rate_hz"], channels=clip["channels"]
         )
-        path = self._labels.root / clip["path"]
-        self._check_bytes(path, clip)
         samples = np.zeros(self.window_samples, np.float32)
         position = 0
         try:
-            for block in stream_audio(path, rate_hz=self.rate_hz, start=start, stop=stop, expected=info):
-                samples[position : position + len(block)] = block
-                position += len(block)
+            with local_file(self._labels.root, clip["path"], sha256=clip["sha256"]) as path:
+                self._check_bytes(path, clip)
+                for block in stream_audio(path, rate_hz=self.rate_hz, start=start, stop=stop, expected=info):
+                    samples[position : position + len(block)] = block
+                    position += len(block)
         except AudioError as e:
             raise _of_clip(e, clip) from e
         return samples
@@ -87,10 +88,11 @@ class WindowAudio:
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as e:
-            raise _of_clip(audio_os_error(path, e), clip) from e
+            raise audio_os_error(path, e) from e
         if digest != clip["sha256"]:
-            detail = f"the file is sha256:{digest}, the teacher heard sha256:{clip['sha256']}"
-            raise _of_clip(AudioError(f"changed-since-probe: {detail}"), clip)
+            raise AudioError(
+                f"changed-since-probe: the file is sha256:{digest}, the teacher heard sha256:{clip['sha256']}"
+            )
         self._checked[path] = state
 
     def _span(self, clip: dict[str, Any], window_index: int) -> tuple[int, int]:

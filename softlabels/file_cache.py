@@ -1,0 +1,175 @@
+"""What came from a bucket, kept on this machine: files by content, up to a size, shared by all processes.
+
+$XDG_CACHE_HOME/softlabels/files/<sha256 of the content>
+
+A name says what is in the file, so nothing here is ever out of date. The least recently used files go first; a file
+that somebody has borrowed is locked and stays.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from softlabels.errors import EnvironmentTrouble
+from softlabels.storage import TEMPORARY
+
+DEFAULT_GIGABYTES = 20
+ROOM = 0.9  # of the limit is left by a clearing, so that not every file that comes needs one
+UNLOCKED_S = 86_400  # where the file system has no locks, a file that nobody took for a day is not in use
+
+
+def user_folder() -> Path:
+    """Where this user's caches are, and there `softlabels`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels"
+
+
+def user_cache() -> "FileCache":
+    """This user's cache; its limit is SOFTLABELS_CACHE_GB gigabytes. Raises: ValueError: that is not a number."""
+    text = os.environ.get("SOFTLABELS_CACHE_GB") or str(DEFAULT_GIGABYTES)
+    try:
+        return _cache_at(user_folder() / "files", round(float(text) * 1e9))
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f"SOFTLABELS_CACHE_GB: expected a number of gigabytes, got {text!r}") from e
+
+
+class FileCache:
+    """A folder of files named by their content.
+
+    folder: where; limit: bytes, which are exceeded by what is in use, and by a hundredth a process.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._fetched = 0  # bytes since the last clearing by this process
+
+    @contextlib.contextmanager
+    def borrow(self, sha256: str, fetch: Callable[[], Iterable[bytes]]) -> Iterator[Path]:
+        """A file of this content, which stays where it is until the block is left.
+
+        Args:
+          sha256: of the content; "" is not known yet.
+          fetch: gets the content, in pieces, where the cache does not have it. What comes may be something else: the
+            file is named by what it is.
+        Raises: EnvironmentTrouble: the cache cannot be written; and what `fetch` raises.
+        """
+        file = (self._find(sha256) if sha256 else None) or self._fetch(fetch())
+        try:
+            yield Path(file.name)
+        finally:
+            file.close()
+            if self._fetched > self.limit / 100:
+                self._fetched = 0
+                self._clear()
+
+    def _find(self, sha256: str) -> BinaryIO | None:
+        """A whole file, open and locked."""
+        path = self.folder / sha256
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(path.open("rb"))
+                _lock(file, fcntl.LOCK_SH)
+                state, here = os.fstat(file.fileno()), os.stat(path)
+                content = _content(str(path), state.st_ino, state.st_mtime_ns)
+            except FileNotFoundError:  # cleared, perhaps between opening and locking
+                return None
+            except OSError as e:
+                raise self._trouble(e) from e
+            if state.st_ino != here.st_ino or content != sha256:
+                return None
+            with contextlib.suppress(OSError):  # a cache of somebody else's, to be read only
+                os.utime(path, ns=(time.time_ns(), state.st_mtime_ns))  # for mounts that do not keep the time of access
+            stack.pop_all()
+            return file
+
+    def _fetch(self, pieces: Iterable[bytes]) -> BinaryIO:
+        temporary, digest = self.folder / f"{TEMPORARY}{secrets.token_hex(8)}", hashlib.sha256()
+        with contextlib.ExitStack() as stack:
+            stack.callback(temporary.unlink, missing_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(temporary, "xb"))
+                _lock(file, fcntl.LOCK_SH)  # stays with the file when it is renamed
+            except OSError as e:
+                raise self._trouble(e) from e
+            for piece in pieces:
+                digest.update(piece)
+                self._write(file, piece)
+            return self._keep(temporary, digest.hexdigest(), stack)
+
+    def _write(self, file: BinaryIO, piece: bytes) -> None:
+        self._fetched += len(piece)
+        try:
+            file.write(piece)
+            file.flush()
+        except OSError as e:
+            raise self._trouble(e) from e
+
+    def _keep(self, temporary: Path, sha256: str, stack: contextlib.ExitStack) -> BinaryIO:
+        """Give a finished file its name, unless another process was faster: that one's file may be in use."""
+        found = self._find(sha256)
+        if found is None:
+            os.replace(temporary, self.folder / sha256)
+            found = self._find(sha256)  # while the first lock still holds
+        if found is None:
+            raise EnvironmentTrouble(f"the cache '{self.folder}' does not keep what is written to it")
+        return found
+
+    def _clear(self) -> None:
+        """Delete what was not used for the longest time, until there is room again."""
+        with contextlib.suppress(OSError):
+            with os.scandir(self.folder) as entries:
+                files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+            size = sum(state.st_size for state, _ in files)
+            if size <= self.limit:
+                return
+            for state, path in sorted(files, key=lambda file: file[0].st_atime_ns):
+                if size <= self.limit * ROOM:
+                    return
+                size -= state.st_size if _delete_unused(path) else 0
+
+    def _trouble(self, e: OSError) -> EnvironmentTrouble:
+        return EnvironmentTrouble(
+            f"the cache '{self.folder}': {e.strerror}; make room, lower SOFTLABELS_CACHE_GB, or name another place "
+            "with XDG_CACHE_HOME"
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _cache_at(folder: Path, limit: int) -> FileCache:
+    return FileCache(folder, limit)
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(path: str, inode: int, mtime_ns: int) -> str:
+    """sha256 of a file, read once for each state of it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lock(file: BinaryIO, how: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(file, how)
+
+
+def _delete_unused(path: str) -> bool:
+    """Whether nobody had borrowed the file, so that it is gone now."""
+    try:
+        with open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                if os.fstat(file.fileno()).st_atime > time.time() - UNLOCKED_S:
+                    return False
+            os.unlink(path)
+            return True
+    except OSError:
+        return False
