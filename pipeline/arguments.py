@@ -50,10 +50,11 @@ def _add_run(commands) -> None:
   softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 \\
                  --activation sigmoid --outputs logits
   softlabels run --teacher my_module:my_teacher   a teacher of your own
+  softlabels run --task $SLURM_ARRAY_TASK_ID/100  in a job array, `sbatch --array=0-99`
 Interrupt it at any time: the same command goes on at the first missing shard.""",
     )
     run.add_argument("manifest", nargs="?", default=MANIFEST, metavar="MANIFEST|DIR", help=f"default {MANIFEST}")
-    run.add_argument("-o", "--store", default=STORE, help=f"the store to make or go on with, default {STORE}")
+    run.add_argument("-o", "--store", default=STORE, help=f"the store, a folder or s3://..., default {STORE}")
     teacher = run.add_argument_group("teacher")
     teacher.add_argument(
         "--teacher", default="birdnet", help="birdnet, litert, keras, onnx or module:factory; default birdnet"
@@ -62,9 +63,7 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
     teacher.add_argument("--rate", type=int, metavar="HZ", help="litert, keras, onnx: the sample rate of the model")
     teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="independent or exclusive classes")
-    teacher.add_argument(
-        "--outputs", choices=["logits", "probabilities"], help="before or after the activation"
-    )
+    teacher.add_argument("--outputs", choices=["logits", "probabilities"], help="before or after the activation")
     teacher.add_argument("--portable", action="store_true", help="equal bytes on any x86-64 CPU, for 3 x the time")
     teacher.add_argument(
         "--no-fold", action="store_true", help="birdnet: its file as it is, at half the speed; a store keeps to one"
@@ -90,9 +89,7 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")
     job = run.add_argument_group("job")
     job.add_argument("--jobs", type=int, default=-1, metavar="N", help="worker processes, default one a core")
-    job.add_argument(
-        "--root", type=Path, metavar="DIR", help="what paths are relative to, default the manifest's folder"
-    )
+    job.add_argument("--root", metavar="DIR|URL", help="what paths are relative to, default the manifest's folder")
     job.add_argument("--on-error", choices=["skip", "fail"], default="skip", help="quarantine and go on, or stop")
     job.add_argument(
         "--allow-quarantined", default="0", metavar="N", help="exit 0 with up to N windows (or N%%) quarantined"
@@ -100,7 +97,19 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     job.add_argument("--retry-quarantined", action="store_true", help="try permanent faults again, not only transient")
     job.add_argument("--strict", action="store_true", help="refuse a machine that rounds differently from the store's")
     job.add_argument("--timeout", type=float, metavar="SECONDS", help="of a shard, default 600 and 10 a window")
-    job.add_argument("--backend", choices=["loky", "sequential"], default="loky", help="processes, or all in this one")
+    job.add_argument(
+        "--backend",
+        choices=["loky", "dask", "ray", "spark", "sequential"],
+        default="loky",
+        help="processes of this machine (default), a cluster's, or all in this one",
+    )
+    job.add_argument(
+        "--address", help="of the cluster: dask tcp://HOST:PORT, ray auto or HOST:PORT, spark a master; default local"
+    )
+    job.add_argument(
+        "--task", metavar="i/n", help="one of n runs that share the work, i from 0: a SLURM array on one store"
+    )
+    job.add_argument("--finish", action="store_true", help="label nothing; close a store that such runs have labelled")
     budget = run.add_argument_group("audio budget (a file that asks for more is quarantined)")
     budget.add_argument("--max-hours", type=float, default=DEFAULT_BUDGET.max_hours, metavar="H", help="default 25")
     budget.add_argument("--max-gigabytes", type=float, default=DEFAULT_BUDGET.max_bytes / 1e9, help="default 16")
@@ -195,6 +204,6 @@ def _add_regenerate(commands) -> None:
 
 
 def _add_where(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", type=Path, metavar="DIR", help="where the audio is now, default where it was")
+    command.add_argument("--root", metavar="DIR|URL", help="where the audio is now, default where it was")
     command.add_argument("--model", type=Path, metavar="PATH", help="where the model is now, default where it was")
     command.add_argument("--jobs", type=int, default=-1, metavar="N", help="default one a core")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.arguments import MANIFEST, STORE, make_parser
 from pipeline.class_draft import DraftRow, draft_mapping, write_draft
+from pipeline.closing import RunSummary, finish
 from pipeline.console import (
     RunConsole,
     describe,
@@ -30,7 +31,8 @@ from pipeline.folder import clips_of_folder
 from pipeline.forecast import forecast
 from pipeline.prepare import LabelOptions, prepare, read_clips
 from pipeline.regenerate import regenerate
-from pipeline.supervisor import RunOptions, RunSummary, run
+from pipeline.supervisor import RunOptions, run
+from pipeline.task_array import ArrayTask
 from pipeline.teachers import TeacherChoice
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.litert import read_labels
@@ -38,7 +40,8 @@ from pipeline.verify import verify
 from softlabels.audio import AudioBudget
 from softlabels.class_mapping import match_classes
 from softlabels.classes import ClassList
-from softlabels.errors import ClassListError, ManifestError, SoftLabelsError, StorageFullError
+from softlabels.errors import ClassListError, EnvironmentTrouble, ManifestError, SoftLabelsError, StorageFullError
+from softlabels.location import Location, location
 from softlabels.manifest import Clip, read_manifest, write_manifest
 from softlabels.store import open as open_store
 
@@ -50,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(warning, _terminate)
     try:
         return COMMANDS[args.name](args)
-    except StorageFullError as e:
+    except (StorageFullError, EnvironmentTrouble) as e:
         print(f"softlabels {args.name}: {e}", file=sys.stderr)
         return 3
     except (SoftLabelsError, ValueError, OSError) as e:
@@ -75,6 +78,10 @@ def _terminate(number: int, _frame: object) -> None:
 def _run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     allowed = _parse_allowed(args.allow_quarantined)
+    if args.finish:
+        summary = finish(args.store)
+        print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
+        return _exit_code(summary, allowed)
     clips, root = _clips_and_root(args)
     choice, labelling, options = _teacher_choice(args), _label_options(args), _run_options(args)
     with RunConsole() as console:
@@ -145,6 +152,8 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
     )
     return RunOptions(
         backend=args.backend,
+        address=args.address,
+        task=ArrayTask.parse(args.task) if args.task else None,
         on_error=args.on_error,
         retry_quarantined=args.retry_quarantined,
         strict=args.strict,
@@ -157,7 +166,7 @@ def _manifest_path(args: argparse.Namespace) -> Path:
     return Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
 
 
-def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Path]:
+def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Location]:
     """The clips of the manifest; of a folder, they are written as a manifest on the way."""
     folder = Path(args.manifest)
     if not folder.is_dir():
@@ -171,7 +180,7 @@ def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Path]:
     if not args.dry_run and not Path(MANIFEST).exists():
         write_manifest(clips, MANIFEST)
         print(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", file=sys.stderr)
-    return clips, args.root or root
+    return clips, location(args.root) if args.root else root
 
 
 def _clips_of_folder(folder: Path, manifest: Path, *, unlabelled: bool) -> tuple[list[Clip], Path]:

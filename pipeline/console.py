@@ -9,13 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.closing import RunSummary
 from pipeline.forecast import Forecast
 from pipeline.regenerate import Regenerated
-from pipeline.supervisor import RunEvents, RunSummary
+from pipeline.supervisor import RunEvents
 from pipeline.teachers import Teacher
 from pipeline.verify import VerifyReport
 from pipeline.worker import ShardStatus
-from softlabels.index import LABELLED, MISSING, QUARANTINED
 from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
 
@@ -138,21 +138,21 @@ def print_forecast(expected: Forecast, store: str) -> None:
 
 def describe(store: SoftLabelStore) -> dict[str, Any]:
     """What a store holds, as plain values."""
-    index = store.index
+    census = store.census
     reasons = Counter()
-    for entry in index.quarantine:
+    for entry in census.quarantine:
         reasons[entry.reason] += entry.windows
     return {
         "store": str(store.storage),
         "fingerprint": store.spec.fingerprint(),
         "spec": store.spec.to_json(),
         "classes": len(store.classes),
-        "clips": len(index.clips),
-        "windows": len(index),
-        "labelled": index.count(LABELLED),
-        "quarantined": index.count(QUARANTINED),
+        "clips": len(census.clips),
+        "windows": census.windows,
+        "labelled": census.labelled,
+        "quarantined": census.quarantined,
         "quarantined_by_reason": dict(reasons.most_common()),
-        "missing": index.count(MISSING),
+        "missing": census.missing,
         "shards": store.planned_shards,
         "missing_shards": store.missing_shards(),
         "bytes": sum(receipt.size for receipt in store.receipts.values()),
@@ -190,7 +190,7 @@ def print_contents(contents: dict[str, Any]) -> None:
 def print_quarantine(store: SoftLabelStore) -> None:
     """One tab-separated line a quarantined stretch, with a header."""
     print("clip_id\tfirst_window\twindows\treason\tdetail")
-    for entry in store.index.quarantine:
+    for entry in store.census.quarantine:
         print(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail, sep="\t")
 
 

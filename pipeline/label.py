@@ -14,7 +14,9 @@ from pipeline.probe import file_sha256
 from pipeline.teachers import Teacher
 from softlabels.ahead import read_ahead
 from softlabels.audio import AudioInfo, stream_audio
+from softlabels.audio_root import is_there, local_file
 from softlabels.errors import AudioError, EnvironmentTrouble, TeacherError
+from softlabels.location import Location
 from softlabels.planned import PlannedClip
 from softlabels.quarantine import Quarantined
 from softlabels.shard import ShardRows
@@ -45,7 +47,7 @@ class Findings:
 
 
 def label_shard(
-    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Path, *, jitters: int = 1
+    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Location, *, jitters: int = 1
 ) -> tuple[ShardRows, Findings]:
     """Score every window of a shard; each ends as a row or in quarantine.
 
@@ -53,7 +55,7 @@ def label_shard(
       jitters: score each window at so many fixed shifts, and keep the mean probability.
     Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
     """
-    if not root.is_dir():
+    if not is_there(root):
         raise EnvironmentTrouble(f"the audio root '{root}' is not there")
     findings = Findings()
     shifts = jitter_shifts(jitters, window.rate_hz)
@@ -98,7 +100,7 @@ def _mean_of_shifts(scored: Iterator[tuple[Key, np.ndarray]], shifts: int) -> It
         yield key, total / shifts
 
 
-def _check_mount(clips: list[PlannedClip], findings: Findings, root: Path) -> None:
+def _check_mount(clips: list[PlannedClip], findings: Findings, root: Location) -> None:
     """Files that were there when the plan was made do not vanish by the dozen."""
     gone = {entry.clip_id for entry in findings.quarantined if entry.reason == "missing"}
     gone -= {clip.clip_id for clip in clips if clip.reason}
@@ -122,7 +124,7 @@ def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray
 
 
 def _windows(
-    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Path, findings: Findings
+    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Location, findings: Findings
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """Every window that can be heard, at every shift: ((clip, window_index), (window_samples,))."""
     digests: dict[str, str] = {}  # a long file has many clips, its bytes are digested once
@@ -131,17 +133,18 @@ def _windows(
             findings.quarantine(clip, clip.reason, clip.detail)
             continue
         try:
-            if clip.path not in digests:
-                digests[clip.path] = file_sha256(root / clip.path)
-            if digests[clip.path] != clip.sha256:
-                raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digests[clip.path]}")
-            yield from _clip_windows(clip, window, shifts, root, findings)
+            with local_file(root, clip.path, sha256=clip.sha256) as file:
+                if clip.path not in digests:
+                    digests[clip.path] = file_sha256(file)
+                if digests[clip.path] != clip.sha256:
+                    raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digests[clip.path]}")
+                yield from _clip_windows(clip, window, shifts, file, findings)
         except AudioError as e:
             findings.quarantine(clip, e.reason, e.detail)
 
 
 def _clip_windows(
-    clip: PlannedClip, window: WindowSpec, shifts: list[int], root: Path, findings: Findings
+    clip: PlannedClip, window: WindowSpec, shifts: list[int], file: Path, findings: Findings
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """The audio is decoded once, cut with a margin for the shifts; before and behind the clip there is silence."""
     margin = max(shifts)
@@ -152,9 +155,7 @@ def _clip_windows(
     stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
     info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
     heard = hashlib.sha256()
-    blocks = _digested(
-        stream_audio(root / clip.path, rate_hz=window.rate_hz, start=start, stop=stop, expected=info), heard
-    )
+    blocks = _digested(stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info), heard)
     silence = np.zeros(start - first, np.float32)
     for offset, samples in enumerate(cut_windows(itertools.chain([silence], blocks), wide, clip.windows)):
         index = clip.first_window + offset

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pipeline.probe import FileProbe
 from softlabels.manifest import Clip
 from softlabels.planned import PlannedClip
-from softlabels.windows import WindowSpec, seconds_to_samples
+from softlabels.windows import WindowSpec, rescale_samples, seconds_to_samples
 
 END_TOLERANCE_S = 0.1  # an end_s beyond the end of the file by no more than this is rounding, and means the end
 MIN_SHARD_WINDOWS, MAX_SHARD_WINDOWS, SHARDS_WANTED = 64, 1024, 256
@@ -24,24 +24,29 @@ def lay_out_clip(clip: Clip, probe: FileProbe, window: WindowSpec) -> PlannedCli
         if start >= probe.frames or end > probe.frames + seconds_to_samples(END_TOLERANCE_S, probe.rate_hz):
             reason, detail = "outside-file", f"{_stretch(clip)}, the file has {probe.frames / probe.rate_hz:g} s"
         end = min(end, probe.frames)
-    fields = {
-        "clip_id": clip.clip_id,
-        "path": clip.path,
-        "frames": probe.frames,
-        "rate_hz": probe.rate_hz,
-        "channels": probe.channels,
-        "container": probe.container,
-        "size": probe.size,
-        "sha256": probe.sha256,
-    }
-    planned = PlannedClip(shard=0, first_window=0, windows=1, start=start, end=end, **fields)
+    windows = 0
     if not reason:
-        first, behind = planned.span(window.rate_hz)
+        first, behind = (rescale_samples(n, from_hz=probe.rate_hz, to_hz=window.rate_hz) for n in (start, end))
         windows = window.count(behind - first)
-        if windows:
-            return dataclasses.replace(planned, windows=windows)
-        reason, detail = "empty", f"{_stretch(clip)} holds no sample"
-    return dataclasses.replace(planned, reason=reason, detail=detail)
+        if not windows:
+            reason, detail = "empty", f"{_stretch(clip)} holds no sample"
+    return PlannedClip(
+        shard=0,
+        clip_id=clip.clip_id,
+        first_window=0,
+        windows=windows or 1,
+        path=clip.path,
+        start=start,
+        end=end,
+        frames=probe.frames,
+        rate_hz=probe.rate_hz,
+        channels=probe.channels,
+        container=probe.container,
+        size=probe.size,
+        sha256=probe.sha256,
+        reason=reason,
+        detail=detail,
+    )
 
 
 def pack_shards(clips: Iterable[PlannedClip], *, shard_windows: int, first_shard: int) -> list[PlannedClip]:

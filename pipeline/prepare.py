@@ -1,6 +1,7 @@
 """Everything before the first window is scored: settings, probes, plan; and the store that holds them."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.probe import probe_files
 from pipeline.teachers import Teacher, TeacherChoice, as_labelled, derivation, load_teacher
 from softlabels.audio import DEFAULT_BUDGET, AudioBudget
+from softlabels.audio_root import below_root, is_there
 from softlabels.class_mapping import match_classes
 from softlabels.classes import ClassList
 from softlabels.errors import ClassListError, ManifestError, StoreError
+from softlabels.file_cache import user_folder
+from softlabels.location import Location, absolute, location
 from softlabels.manifest import Clip, read_manifest
 from softlabels.planned import PlannedClip, encode_plan, plan_table
 from softlabels.spec import LabelSpec, Layout
-from softlabels.storage import LocalStorage
+from softlabels.storage import LocalStorage, Storage, open_storage
 from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
 
@@ -48,7 +52,7 @@ class Preparation:
     """
 
     clips: list[Clip]
-    root: Path
+    root: Location
     teacher: Teacher
     choice: TeacherChoice
     spec: LabelSpec
@@ -58,18 +62,21 @@ class Preparation:
     waiting: tuple[str, ...]
 
 
-def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Path]:
-    """The clips of a manifest, and the folder that their paths are relative to."""
-    if not isinstance(manifest, list):
-        return read_manifest(manifest), Path(root) if root is not None else Path(manifest).resolve().parent
-    if root is None:
+def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Location]:
+    """The clips of a manifest, and the folder or bucket that their paths are relative to."""
+    clips = manifest if isinstance(manifest, list) else read_manifest(manifest)
+    if root is not None:
+        audio_root = location(root)
+    elif isinstance(manifest, list):
         raise ValueError("root: clips that come from no file need the folder their paths are relative to")
-    return manifest, Path(root)
+    else:
+        audio_root = Path(manifest).resolve().parent
+    return below_root(clips, audio_root), audio_root
 
 
 def prepare(
     clips: list[Clip],
-    root: Path,
+    root: Location,
     store: str | Path,
     choice: TeacherChoice,
     labelling: LabelOptions,
@@ -77,32 +84,38 @@ def prepare(
     jobs: int,
     budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
+    probe: bool = True,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
 
+    Without `probe` the store's plan is taken as it is: another run has just made it.
+
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
     """
-    if not root.is_dir():
+    storage = open_storage(store)
+    storage.check()
+    if not is_there(root):
         raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
-    existing = _existing_store(Path(store))
+    existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
     if choice.kind in ("keras", "onnx"):  # workers must not look for a size of their own
         choice = dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
     classes = _kept_classes(teacher, labelling, existing)
     spec = _spec(teacher, classes, choice, labelling, existing)
-    files = len({clip.path for clip in clips})
+    probed = clips if probe else []
+    files = len({clip.path for clip in probed})
     probes = probe_files(
         root,
-        (clip.path for clip in clips),
-        cache=Path(store) / PROBE_CACHE,
+        (clip.path for clip in probed),
+        cache=_probe_cache(storage),
         budget=budget,
         distrusted=_changed(existing),
         jobs=jobs,
         on_probed=lambda done: on_probed(done, files),
     )
     waiting = tuple(probe.trouble for probe in probes.values() if probe.trouble)
-    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in clips if not probes[clip.path].trouble]
+    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in probed if not probes[clip.path].trouble]
     new = _new_clips(laid_out, existing)
     if existing is None and labelling.shard_windows is None:
         shard_windows = default_shard_windows(sum(clip.windows for clip in new))
@@ -122,20 +135,25 @@ def prepare(
     )
 
 
-def _existing_store(path: Path) -> SoftLabelStore | None:
+def _probe_cache(storage: Storage) -> Path:
+    """Beside the store; that of a bucket is in this user's cache."""
+    if isinstance(storage, LocalStorage):
+        return storage.path(PROBE_CACHE)
+    return user_folder() / "probes" / f"{hashlib.sha256(str(storage).encode()).hexdigest()[:16]}.jsonl"
+
+
+def _existing_store(storage: Storage) -> SoftLabelStore | None:
     """The store to go on with, or None. Raises: StoreError: the folder is something else."""
-    if (path / "store.json").is_file():
-        return softlabels.open(path)
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"store '{path}': expected a folder, got a file; name another one with -o")
-    foreign = {entry.name for entry in path.iterdir()} - {PROBE_CACHE} if path.is_dir() else set()
+    if storage.exists("store.json"):
+        return SoftLabelStore(storage)
+    foreign = storage.names() - {PROBE_CACHE}
     if any(
-        not name.startswith(".tmp-") and name not in ("classes.txt", "requirements.txt", "README.md", "plan")
+        not name.startswith(".tmp-") and name not in ("classes.txt", "requirements.txt", "README.md", "plan", "claims")
         for name in foreign
     ):
         raise StoreError(
-            f"store '{path}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name another "
-            "folder with -o"
+            f"store '{storage}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name "
+            "another folder with -o"
         )
     return None
 
@@ -200,7 +218,7 @@ def _changed(existing: SoftLabelStore | None) -> set[str]:
     """The files whose bytes were not those of their probe, although size and time may be."""
     if existing is None:
         return set()
-    changed = {entry.clip_id for entry in existing.index.quarantine if entry.reason == "changed-since-probe"}
+    changed = {entry.clip_id for entry in existing.census.quarantine if entry.reason == "changed-since-probe"}
     if not changed:
         return set()
     return {clip.path for clip_id, clip in existing.planned_by_clip().items() if clip_id in changed}
@@ -237,9 +255,9 @@ def _identity(clip: PlannedClip) -> tuple[int, int, str]:
     return clip.start, clip.end, clip.sha256
 
 
-def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
+def write_plan(path: str | Path, prepared: Preparation) -> SoftLabelStore:
     """Make the store, or extend it, so that it holds the plan; returns it opened."""
-    storage = LocalStorage(path)
+    storage = open_storage(path)
     if prepared.store is None:
         header = {
             "format_version": prepared.spec.format_version,
@@ -256,7 +274,7 @@ def write_plan(path: Path, prepared: Preparation) -> SoftLabelStore:
         key = f"plan/{number:04d}.parquet"
         if not storage.put_if_absent(key, data) and storage.get(key) != data:
             raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
-    hints = {"audio_root": str(prepared.root.resolve()), "teacher": dataclasses.asdict(prepared.choice)}
+    hints = {"audio_root": absolute(prepared.root), "teacher": dataclasses.asdict(prepared.choice)}
     storage.put_if_changed("run.json", json.dumps(hints, indent=2).encode() + b"\n")
     if prepared.store is not None and not prepared.new:
         return prepared.store

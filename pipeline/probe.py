@@ -1,13 +1,13 @@
 """What every file is before it is decoded: size, sha256, frames, rate, channels. Once a file, in parallel.
 
-Results are kept in a cache beside the store under the file's size and modification time, so a later run
-opens only files that are new or changed. The cache is a hint: it may be deleted at any time.
+Results are kept in a cache beside the store under the file's size and modification time (in a bucket: size and
+entity tag), so a later run opens only files that are new or changed. The cache is a hint: it may be deleted at any
+time.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from pathlib import Path
 import joblib
 
 from softlabels.audio import DEFAULT_BUDGET, AudioBudget, audio_os_error, probe_audio
+from softlabels.audio_root import file_state, file_states, local_file
 from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.location import Location
 from softlabels.storage import full_disk_named
 
 CHUNK_FILES = 512  # the cache is written after so many
@@ -25,12 +27,14 @@ CHUNK_FILES = 512  # the cache is written after so many
 class FileProbe:
     """One audio file; `reason` is empty, or says why it cannot be used.
 
+    etag: of an object in a bucket, in place of mtime_ns.
     trouble: the environment kept it from being probed; its clips wait for a later run.
     """
 
     path: str
     size: int = 0
     mtime_ns: int = 0
+    etag: str = ""
     sha256: str = ""
     container: str = ""
     frames: int = 0
@@ -42,7 +46,7 @@ class FileProbe:
 
 
 def probe_files(
-    root: Path,
+    root: Location,
     paths: Iterable[str],
     *,
     cache: Path | None = None,
@@ -65,11 +69,9 @@ def probe_files(
     """
     paths = sorted(set(paths))
     known = _read_cache(cache)
-    probes = {
-        path: known[path]
-        for path in paths
-        if path in known and path not in distrusted and _is_unchanged(root, known[path])
-    }
+    trusted = [path for path in paths if path in known and path not in distrusted]
+    states = file_states(root, trusted)
+    probes = {path: known[path] for path in trusted if states.get(path) == _state(known[path])}
     on_probed(len(probes))
     todo = [path for path in paths if path not in probes]
     for first in range(0, len(todo), CHUNK_FILES):
@@ -82,19 +84,21 @@ def probe_files(
     return probes
 
 
-def probe_file(root: Path, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> FileProbe:
+def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> FileProbe:
     """Probe one file; what is wrong with it is in the result."""
-    full = root / path
     try:
-        check_inside(root, path)
-        info = probe_audio(full, budget=budget)
-        stat = full.stat()
-        sha256 = file_sha256(full)
+        if isinstance(root, Path):
+            check_inside(root, path)
+        size, mtime_ns, etag = file_state(root, path)  # before the bytes: what changes meanwhile is probed again
+        with local_file(root, path, max_bytes=budget.max_bytes) as file:
+            info = probe_audio(file, budget=budget)
+            sha256 = file_sha256(file)
     except AudioError as e:
         return FileProbe(path=path, reason=e.reason, detail=e.detail)
     except EnvironmentTrouble as e:
         return FileProbe(path=path, trouble=str(e))
-    return FileProbe(path=path, size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256, **dataclasses.asdict(info))
+    state = {"size": size, "mtime_ns": mtime_ns, "etag": etag}
+    return FileProbe(path=path, sha256=sha256, **state, **dataclasses.asdict(info))
 
 
 def check_inside(root: Path, path: str) -> None:
@@ -119,12 +123,8 @@ def file_sha256(path: Path) -> str:
         raise audio_os_error(path, e) from e
 
 
-def _is_unchanged(root: Path, probe: FileProbe) -> bool:
-    try:
-        stat = os.stat(root / probe.path)
-    except OSError:
-        return False
-    return (stat.st_size, stat.st_mtime_ns) == (probe.size, probe.mtime_ns)
+def _state(probe: FileProbe) -> tuple[int, int, str]:
+    return probe.size, probe.mtime_ns, probe.etag
 
 
 def _read_cache(cache: Path | None) -> dict[str, FileProbe]:

@@ -10,8 +10,10 @@ import joblib
 
 from pipeline.teachers import TeacherChoice, as_labelled
 from pipeline.worker import ShardTask, make_shard
+from softlabels.audio_root import is_there
 from softlabels.equivalence import Likeness, compare_rows
 from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.location import location
 from softlabels.planned import PlannedClip
 from softlabels.receipts import Receipt, commit_generation
 from softlabels.shard import decode_shard
@@ -79,7 +81,7 @@ def shard_task(
     """
     hints = store.hints()
     root = root or hints.get("audio_root")
-    if not root or not Path(root).is_dir():
+    if not root or not is_there(location(root)):
         raise StoreError(
             f"store '{store.storage}': no audio at '{root}', where it was labelled from; name it with --root"
         )
@@ -123,7 +125,7 @@ def _regenerate_shard(store: SoftLabelStore, task: ShardTask, accept_equivalent:
 def _is_whole(store: SoftLabelStore, receipt: Receipt) -> bool:
     try:
         return hashlib.sha256(store.storage.get(receipt.file)).hexdigest() == receipt.digest
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):  # gone, or a bucket noticed
         return False
 
 

@@ -5,9 +5,14 @@ hands are done again one at a time, each in a process of its own. A shard that l
 halves until single clips are left; a clip is blamed only if it loses its process alone, twice (by SIGKILL, which
 comes from outside, five times), each time right after that same process scored a control window. The blamed clips
 are quarantined and the rest of the shard commits.
+
+With an engine the pool is somewhere else, the rest is the same: what it loses is looked at alone on this machine,
+which has the audio and the teacher. Only a few shards at a time are: when the engine itself is gone, the rest of the
+job is left to a later run instead of being done here.
 """
 
 import dataclasses
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -16,17 +21,26 @@ from dataclasses import dataclass
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from pipeline.answers import Answers, PoolBroke
+from pipeline.engines import Engine, EngineLost, Lost, count_workers, reopen_engine
 from pipeline.lane import InlineLane, ProcessLane, WorkerLost
-from pipeline.worker import ShardStatus, ShardTask, check_worker, die_with_parent, label_and_commit, label_only
+from pipeline.worker import (
+    ShardStatus,
+    ShardTask,
+    check_worker,
+    die_with_parent,
+    label_if_missing,
+    label_only,
+)
+from softlabels.errors import EnvironmentTrouble
 from softlabels.planned import PlannedClip
 
+logger = logging.getLogger(__name__)
 TRIES = 2
+ENGINE_TRIES = 3  # times in a row that an engine may get nothing done
+ALONE = 16  # an engine that loses more shards than this, and gets none done, has a fault that is not in them
 TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
 START_S, WINDOW_S = 600, 10  # the time limit of a shard, far beyond what any teacher needs
-
-
-class PoolBroke(Exception):
-    """The pool cannot go on; the message says why."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,43 +50,72 @@ class Rounds:
     workers: processes at once; 0 labels right here, without a process.
     timeout_s: time limit of a shard; None is by its number of windows.
     on_status: called with what became of each shard.
+    engine: labels in place of processes of this machine.
     """
 
     workers: int
     timeout_s: float | None
     on_status: Callable[[ShardStatus], None]
+    engine: Engine | None = None
 
     def run(self, tasks: list[ShardTask]) -> None:
-        """Raises: TeacherError, StorageFullError: what would stop every shard."""
+        """Label them all.
+
+        Raises: TeacherError, StorageFullError: what would stop every shard. EnvironmentTrouble: the engine is gone.
+        """
         todo = {task.shard: task for task in tasks}
         lane = ProcessLane() if self.workers else InlineLane()
+        failures = 0
         try:
             while todo:
-                for shard in self._round(todo, lane):
-                    self.on_status(self._settle(todo.pop(shard), lane))
+                before = len(todo)
+                try:
+                    if failures:
+                        reopen_engine(self.engine)
+                    for shard in self._round(todo, lane):
+                        self.on_status(self._settle(todo.pop(shard), lane))
+                    failures = 0
+                except EngineLost as e:
+                    failures = failures + 1 if len(todo) == before else 1
+                    if failures >= ENGINE_TRIES:
+                        raise EnvironmentTrouble(
+                            f"the engine is gone: {e}; what it has not done is left to a later run, not done here"
+                        ) from e
+                    logger.warning("the engine is gone: %s; trying it again", e)
         finally:
             lane.close()
 
     def _round(self, todo: dict[int, ShardTask], lane: ProcessLane | InlineLane) -> list[int]:
         """Label what goes well, taking it out of `todo`; returns the shards that need to be looked at alone."""
-        suspects = []
+        before, workers, lost, suspects = len(todo), self.workers, "", []
         try:
             for status in self._statuses(list(todo.values()), lane):
-                if status.outcome == "failed":
+                if isinstance(status, Lost):
+                    lost = status.why
+                elif status.outcome == "failed":
                     suspects.append(status.shard)
                 else:
                     del todo[status.shard]
                     self.on_status(status)
-        except (PoolBroke, WorkerLost):
+        except (PoolBroke, WorkerLost) as e:
+            lost = str(e)
+        if lost:
+            if self.engine:
+                workers = count_workers(self.engine)  # one that is gone lost all it had, and no shard is to blame
             # At most two tasks a worker had been handed out, the first ones that did not come back.
-            suspects = list(todo)[: max(1, 2 * self.workers)]
+            suspects = list(todo)[: max(1, 2 * workers)]
+        if self.engine and len(todo) == before and len(suspects) > ALONE:
+            raise EngineLost(f"it got none of {before} shards done: {lost}")
         return suspects
 
-    def _statuses(self, tasks: list[ShardTask], lane: ProcessLane | InlineLane) -> Iterator[ShardStatus]:
+    def _statuses(self, tasks: list[ShardTask], lane: ProcessLane | InlineLane) -> Iterator[ShardStatus | Lost]:
+        if self.engine:
+            yield from Answers(self.engine, tasks, quiet_s=max(map(self._limit, tasks)))
+            return
         workers = min(self.workers, len(tasks))
         if workers <= 1:  # joblib would run a single job in this process
             for task in tasks:
-                yield lane.call(label_and_commit, task, timeout_s=self._limit(task))
+                yield lane.call(label_if_missing, task, timeout_s=self._limit(task))
             return
         parallel = joblib.Parallel(
             n_jobs=workers,
@@ -85,14 +128,14 @@ class Rounds:
             initargs=(os.getpid(),),
         )
         try:
-            yield from parallel(joblib.delayed(label_and_commit)(task) for task in tasks)
+            yield from parallel(joblib.delayed(label_if_missing)(task) for task in tasks)
         except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
             raise PoolBroke(str(e)) from e
 
     def _settle(self, task: ShardTask, lane: ProcessLane | InlineLane) -> ShardStatus:
         """One shard on its own: committed, or committed without the clips that are to blame, or put off."""
         for _ in range(TRIES):
-            status, lost = self._try(lane, label_and_commit, task)
+            status, lost = self._try(lane, label_if_missing, task)
             if status is not None and status.outcome != "failed":
                 return status
             lost = lost or status.message
@@ -102,7 +145,7 @@ class Rounds:
         except WorkerLost as e:
             return put_off(task, f"a control window failed too, so no clip is blamed: {e}")
         clips = tuple(_blame(clip, blamed.get(clip.clip_id, "")) for clip in task.clips)
-        status, lost_again = self._try(lane, label_and_commit, dataclasses.replace(task, clips=clips))
+        status, lost_again = self._try(lane, label_if_missing, dataclasses.replace(task, clips=clips))
         if status is None or status.outcome == "failed":
             return put_off(task, f"no single clip is to blame: {lost_again or lost}")
         return status

@@ -1,30 +1,30 @@
 """run(): the whole job. Manifest and teacher in, a finished store out; only what is missing is done."""
 
-import csv
-import io
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import joblib
-import pyarrow.compute as pc
 
 import softlabels
+from pipeline.claims import Claims
+from pipeline.closing import RunSummary, sum_up, write_endings
+from pipeline.engines import BackendName, Engine, connected
 from pipeline.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
-from pipeline.rounds import Rounds
+from pipeline.rounds import Rounds, put_off
+from pipeline.task_array import ArrayTask, SharedWork, wait_for_plan
 from pipeline.teachers import Teacher, TeacherChoice
 from pipeline.worker import ShardStatus, ShardTask, check_teacher
 from softlabels.audio import DEFAULT_BUDGET, AudioBudget
-from softlabels.errors import StorageFullError, StoreError
-from softlabels.index import LABELLED, QUARANTINED
+from softlabels.errors import EnvironmentTrouble, StorageFullError
 from softlabels.manifest import Clip
 from softlabels.planned import PlannedClip
-from softlabels.receipts import success_bytes
+from softlabels.storage import open_storage
 from softlabels.store import SoftLabelStore
 from softlabels.windows import WindowSpec
-
-SWEEP_AFTER_S = 24 * 3600  # younger files may belong to a run that is still writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,10 @@ class RunOptions:
     """What the user may choose that never changes a byte.
 
     jobs: worker processes; -1 is one a core.
-    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived.
+    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived; "dask", "ray" and
+      "spark" in the workers of a cluster.
+    address: of the cluster, see `pipeline.engines.connected`.
+    task: this run is one of many that share the work.
     on_error: "skip" quarantines and goes on, "fail" stops before a shard with a quarantined window is committed.
     retry_quarantined: try permanent faults again too, not only transient ones.
     strict: refuse to add to a store that another numerics class made.
@@ -41,7 +44,9 @@ class RunOptions:
     """
 
     jobs: int = -1
-    backend: Literal["loky", "sequential"] = "loky"
+    backend: BackendName = "loky"
+    address: str | None = None
+    task: ArrayTask | None = None
     on_error: Literal["skip", "fail"] = "skip"
     retry_quarantined: bool = False
     strict: bool = False
@@ -56,34 +61,6 @@ class RunEvents:
     on_probe: Callable[[int, int], None] = lambda files, total: None
     on_plan: Callable[[int, int, WindowSpec, Teacher], None] = lambda windows, shards, window, teacher: None
     on_shard: Callable[[ShardStatus], None] = lambda status: None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """What a run did, and what the store holds now.
-
-    clips, windows: in the store's plan; labelled, quarantined, missing: windows of it.
-    left: clips in the store that are no longer in the manifest; new_windows, shards_done: by this run.
-    different: shards that came out with other bytes than the store already holds; those stand.
-    deferred: why work was put off to a later run; numerics_classes: how many kinds of machine made the store.
-    stopped: why the run gave up early, or ""; resumable: whether that was the machine's fault.
-    """
-
-    store: Path
-    clips: int
-    windows: int
-    labelled: int
-    quarantined: int
-    missing: int
-    left: int
-    new_windows: int
-    shards_done: int
-    shard_bytes: int
-    different: tuple[int, ...]
-    deferred: tuple[str, ...]
-    numerics_classes: int
-    stopped: str = ""
-    resumable: bool = False
 
 
 def run(
@@ -101,32 +78,52 @@ def run(
 
     Args:
       manifest: the CSV, whose rows are checked before anything is written; or clips, and then a root.
-      store: the directory; made where there is none, extended where the manifest has grown.
+      store: the directory, or s3://, gs:// or az://bucket/prefix; made where there is none, extended where the
+        manifest has grown.
       teacher: "birdnet", "module:factory", or a `TeacherChoice`.
       jobs: worker processes; -1 is one a core.
-      root: what the manifest's paths are relative to; None is the manifest's folder.
+      root: what the manifest's paths are relative to, a folder or a bucket; None is the manifest's folder.
       labelling: what changes bytes; fixed once the store is made.
       options: what does not; its `jobs` gives way to the argument.
       events: calls that show progress.
-    Raises: ManifestError, TeacherError, StoreError: before anything is labelled, with what to do.
+    Raises: ManifestError, TeacherError, StoreError, EnvironmentTrouble: before anything is labelled, with what to do.
     """
     events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
-    prepared = prepare(
-        clips,
-        audio_root,
-        store,
-        TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
-        labelling or LabelOptions(),
-        jobs=jobs,
-        budget=options.budget,
-        on_probed=events.on_probe,
-    )
-    opened = write_plan(Path(store), prepared)
-    check_teacher(prepared.teacher, opened.spec)
-    shift = _Shift(opened, prepared, options, events)
-    shift.work(jobs)
-    return _close(Path(store), prepared, shift)
+    with _claiming(store, options) as claims, connected(options.backend, options.address, jobs) as engine:
+        prepared = prepare(
+            clips,
+            audio_root,
+            store,
+            TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
+            labelling or LabelOptions(),
+            jobs=jobs,
+            budget=options.budget,
+            on_probed=events.on_probe,
+            probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
+        )
+        opened = write_plan(store, prepared)
+        check_teacher(prepared.teacher, opened.spec)
+        shift = _Shift(opened, prepared, options, events)
+        shift.work(jobs, engine, claims)
+    opened = softlabels.open(store) if shift.tasks else opened
+    if shift.tasks or not opened.is_closed():
+        write_endings(opened)
+    return _summary(opened, prepared, shift)
+
+
+@contextlib.contextmanager
+def _claiming(store: str | Path, options: RunOptions) -> Iterator[Claims | None]:
+    """The claims of one task of a job array; None for a run that shares the work with nobody."""
+    if options.task is None:
+        yield None
+        return
+    if options.backend not in ("loky", "sequential"):
+        raise ValueError(f"--task: each task works on its own machine, got --backend {options.backend}: leave it out")
+    storage = open_storage(store)
+    storage.check()
+    with Claims(storage) as claims:
+        yield claims
 
 
 class _Stop(Exception):
@@ -142,21 +139,39 @@ class _Shift:
         self.teacher = prepared.teacher
         self.statuses: list[ShardStatus] = []
         self.stopped, self.resumable = "", False
+        self._shared: SharedWork | None = None
 
-    def work(self, jobs: int) -> None:
+    def work(self, jobs: int, engine: Engine | None, claims: Claims | None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(clip.windows for task in self.tasks for clip in task.clips)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
         workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
-        rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status)
+        rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
         try:
-            rounds.run(self.tasks)
+            if claims is None:
+                rounds.run(self.tasks)
+            else:
+                self._share(rounds, claims)
         except _Stop as e:
             self.stopped = str(e)
-        except StorageFullError as e:
+        except (StorageFullError, EnvironmentTrouble) as e:
             self.stopped, self.resumable = str(e), True
 
+    def _share(self, rounds: Rounds, claims: Claims) -> None:
+        """Work through the own slice, then through what nobody else is doing."""
+        planned = sorted({shard for plan in self.store.plans for shard in plan["shard"].unique().to_pylist()})
+        self._shared = SharedWork(claims, self.options.task, self.tasks, planned, self._on_elsewhere)
+        while tasks := self._shared.next_tasks():
+            rounds.run(tasks)
+
+    def _on_elsewhere(self, task: ShardTask) -> None:
+        self.events.on_shard(dataclasses.replace(put_off(task, ""), outcome="claimed"))
+
     def _on_status(self, status: ShardStatus) -> None:
+        if self._shared is not None:
+            self._shared.settle(status)
+        if status.outcome == "claimed":
+            return
         self.statuses.append(status)
         self.events.on_shard(status)
         if status.outcome == "refused":
@@ -178,6 +193,7 @@ def _tasks(store: SoftLabelStore, prepared: Preparation, options: RunOptions) ->
             keep_quarantined=options.on_error == "skip",
             replacing=retried.get(shard, ""),
             strict_class=_numerics_class(store) if options.strict else "",
+            restoring=shard in store.receipts and shard not in retried,
         )
         for shard, clips in store.planned([*missing, *retried]).items()
     ]
@@ -215,16 +231,7 @@ def _numerics_class(store: SoftLabelStore) -> str:
     return next((receipt.numerics_class for receipt in store.receipts.values()), "")
 
 
-def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
-    """Re-read the store from disk if anything was done, close it if nothing is missing, and sum up."""
-    store = softlabels.open(path) if shift.tasks else shift.store
-    index = store.index
-    labelled, quarantined = index.count(LABELLED), index.count(QUARANTINED)
-    if shift.tasks or not store.is_closed():
-        if not store.missing_shards():
-            _write_success(store)
-        _write_quarantine(store)
-        _sweep(store)
+def _summary(store: SoftLabelStore, prepared: Preparation, shift: _Shift) -> RunSummary:
     in_manifest = {clip.clip_id for clip in prepared.clips}
     statuses = shift.statuses
     retried = {task.shard for task in shift.tasks if task.replacing}
@@ -233,58 +240,13 @@ def _close(path: Path, prepared: Preparation, shift: _Shift) -> RunSummary:
         for s in statuses
         if s.outcome == "committed" or (s.outcome in ("equal", "equivalent") and s.shard not in retried)
     ]
-    return RunSummary(
-        store=path,
-        clips=len(index.clips),
-        windows=len(index),
-        labelled=labelled,
-        quarantined=quarantined,
-        missing=len(index) - labelled - quarantined,
-        left=sum(clip_id not in in_manifest for clip_id in index.clip_ids),
+    return dataclasses.replace(
+        sum_up(store),
+        left=sum(clip_id not in in_manifest for clip_id in store.census.clips["clip_id"].to_pylist()),
         new_windows=sum(status.rows for status in done),
         shards_done=len(done),
-        shard_bytes=sum(receipt.size for receipt in store.receipts.values()),
         different=tuple(sorted(status.shard for status in statuses if status.outcome == "different")),
         deferred=(*prepared.waiting, *(status.message for status in statuses if status.outcome == "deferred")),
-        numerics_classes=len({receipt.numerics_class for receipt in store.receipts.values()}),
         stopped=shift.stopped,
         resumable=shift.resumable,
     )
-
-
-def _write_success(store: SoftLabelStore) -> None:
-    """`_SUCCESS-NNNN.json` for every plan: the shards it names are committed, every window accounted for."""
-    for number, plan in enumerate(store.plans, start=1):
-        shards = plan["shard"].unique().to_pylist()
-        receipts = {shard: store.receipts[shard] for shard in shards}
-        rows = sum(receipt.rows for receipt in receipts.values())
-        quarantined = sum(entry.windows for receipt in receipts.values() for entry in receipt.quarantined)
-        planned = pc.sum(plan["windows"]).as_py()
-        if rows + quarantined != planned:
-            raise StoreError(
-                f"store '{store.storage}': plan {number} has {planned} windows, its receipts account for {rows} "
-                f"labelled and {quarantined} quarantined; a receipt was edited"
-            )
-        store.storage.put_if_changed(
-            f"_SUCCESS-{number:04d}.json", success_bytes(number, map(store.receipt, sorted(shards)))
-        )
-
-
-def _write_quarantine(store: SoftLabelStore) -> None:
-    """`quarantine.csv`, for people and spreadsheets; empty but for its header where nothing is quarantined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip_id", "first_window", "windows", "reason", "detail"])
-    for entry in store.index.quarantine:
-        writer.writerow([entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail])
-    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
-
-
-def _sweep(store: SoftLabelStore) -> None:
-    """Delete what killed writers left behind a day ago: unfinished files, and shards without a receipt."""
-    storage = store.storage
-    for folder in ("shards", "receipts", "plan", "joins"):
-        keep = set(storage.list(folder))
-        if folder == "shards":
-            keep = {receipt.file for receipt in store.receipts.values()}
-        storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)

@@ -11,23 +11,24 @@ import platform
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import soundfile
 
+from pipeline.claims import Claim
 from pipeline.label import keep_classes, label_shard, score
 from pipeline.teachers import Teacher, TeacherChoice, load_teacher
 from softlabels.audio import ENVIRONMENT
 from softlabels.classes import ClassList
 from softlabels.equivalence import compare_rows
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
+from softlabels.location import location
 from softlabels.planned import PlannedClip
-from softlabels.receipts import Outcome, Receipt, commit_shard
+from softlabels.receipts import Outcome, Receipt, commit_shard, standing_receipt
 from softlabels.shard import decode_shard, encode_shard
 from softlabels.spec import LabelSpec
-from softlabels.storage import LocalStorage
+from softlabels.storage import open_storage
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
@@ -52,6 +53,8 @@ class ShardTask:
     keep_quarantined: commit a shard although windows of it are quarantined.
     replacing: digest of the receipt that this one may replace, because transient faults are tried again; "" is none.
     strict_class: the only numerics class that may add to the store; "" is any.
+    restoring: its receipt is there, and proves nothing, because its file is not.
+    claim: to be taken first, where runs share the work.
     """
 
     shard: int
@@ -63,6 +66,8 @@ class ShardTask:
     keep_quarantined: bool = True
     replacing: str = ""
     strict_class: str = ""
+    restoring: bool = False
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +75,8 @@ class ShardStatus:
     """What became of it.
 
     outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
-      kept a quarantined window from being committed; "deferred" where the environment was at fault; "failed" where
-      labelling raised.
+      kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
+      environment was at fault; "failed" where labelling raised.
     message: for people, why; or the first quarantined stretch.
     """
 
@@ -80,7 +85,7 @@ class ShardStatus:
     rows: int
     quarantined: int
     size: int
-    outcome: Outcome | Literal["refused", "deferred", "failed"]
+    outcome: Outcome | Literal["refused", "claimed", "deferred", "failed"]
     message: str = ""
 
 
@@ -97,10 +102,38 @@ def label_and_commit(task: ShardTask) -> ShardStatus:
         return _status(task, receipt, "refused")
     try:
         return _status(task, receipt, _commit(task, data, receipt))
+    except EnvironmentTrouble as e:
+        return _status(task, None, "deferred", str(e))
     except OSError as e:
         if e.errno not in STORE_TROUBLE:
             raise
         return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while committing")
+
+
+def label_if_missing(task: ShardTask) -> ShardStatus:
+    """The same, unless somebody has committed the shard by now: another run, or a worker whose answer was lost.
+
+    Or is about to: its claim was taken.
+    """
+    try:
+        done = committed_status(task)
+        if done is None and task.claim is not None and not task.claim.take(open_storage(task.store)):
+            return _status(task, None, "claimed")
+    except EnvironmentTrouble as e:
+        return _status(task, None, "deferred", str(e))
+    except OSError as e:
+        if e.errno not in STORE_TROUBLE:
+            raise
+        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while looking for a receipt")
+    return done or label_and_commit(task)
+
+
+def committed_status(task: ShardTask) -> ShardStatus | None:
+    """The status of a shard that the store has already; None where it is still to be labelled."""
+    standing = standing_receipt(open_storage(task.store), task.shard)
+    if standing is None or task.restoring or (task.replacing and standing.identity == task.replacing):
+        return None
+    return _status(task, standing, "equal")
 
 
 def label_only(task: ShardTask) -> ShardStatus:
@@ -149,7 +182,7 @@ def _status(task: ShardTask, receipt: Receipt | None, outcome: str, message: str
 
 def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
     """Commit, and tell another machine's equivalent bytes from a broken promise."""
-    storage = LocalStorage(task.store)
+    storage = open_storage(task.store)
     outcome, standing = commit_shard(storage, data, receipt, replacing=task.replacing)
     if outcome == "different" and standing.numerics_class != receipt.numerics_class:
         kept = _stored_classes(task, _warm_teacher(task.teacher)[0])
@@ -189,7 +222,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
         )
     stored = _stored_classes(task, teacher)
     rows, findings = label_shard(
-        list(task.clips), teacher, task.spec.window, Path(task.root), jitters=task.spec.jitters
+        list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
     )
     planned = sum(clip.windows for clip in task.clips)
     quarantined = sum(entry.windows for entry in findings.quarantined)
@@ -227,7 +260,7 @@ def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
     """(kept,) positions in the teacher's list of the classes that the store keeps; None is all."""
     if not task.spec.keeps_some:
         return None
-    kept = ClassList.from_text(LocalStorage(task.store).get("classes.txt").decode())
+    kept = ClassList.from_text(open_storage(task.store).get("classes.txt").decode())
     if kept.digest != task.spec.class_digest:
         raise StoreError(f"store '{task.store}': classes.txt was changed; restore it, or every name would be wrong")
     return np.array([teacher.classes.index(name) for name in kept], np.int64)

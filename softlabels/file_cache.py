@@ -22,7 +22,8 @@ from softlabels.storage import TEMPORARY
 
 DEFAULT_GIGABYTES = 20
 ROOM = 0.9  # of the limit is left by a clearing, so that not every file that comes needs one
-UNLOCKED_S = 86_400  # where the file system has no locks, a file that nobody took for a day is not in use
+KEEP_TRIES = 100  # others may clear the cache meanwhile
+IDLE_S = 86_400  # what nobody took for a day is not in use: half a file, or one of a file system without locks
 
 
 def user_folder() -> Path:
@@ -69,7 +70,7 @@ class FileCache:
                 self._clear()
 
     def _find(self, sha256: str) -> BinaryIO | None:
-        """A whole file, open and locked."""
+        """A whole file, open and locked; a damaged one is deleted."""
         path = self.folder / sha256
         with contextlib.ExitStack() as stack:
             try:
@@ -81,7 +82,11 @@ class FileCache:
                 return None
             except OSError as e:
                 raise self._trouble(e) from e
-            if state.st_ino != here.st_ino or content != sha256:
+            if state.st_ino != here.st_ino:
+                return None
+            if content != sha256:
+                file.close()
+                _delete_unused(str(path))
                 return None
             with contextlib.suppress(OSError):  # a cache of somebody else's, to be read only
                 os.utime(path, ns=(time.time_ns(), state.st_mtime_ns))  # for mounts that do not keep the time of access
@@ -91,7 +96,7 @@ class FileCache:
     def _fetch(self, pieces: Iterable[bytes]) -> BinaryIO:
         temporary, digest = self.folder / f"{TEMPORARY}{secrets.token_hex(8)}", hashlib.sha256()
         with contextlib.ExitStack() as stack:
-            stack.callback(temporary.unlink, missing_ok=True)
+            stack.callback(_delete, temporary)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(open(temporary, "xb"))
@@ -101,7 +106,7 @@ class FileCache:
             for piece in pieces:
                 digest.update(piece)
                 self._write(file, piece)
-            return self._keep(temporary, digest.hexdigest(), stack)
+            return self._keep(temporary, digest.hexdigest())
 
     def _write(self, file: BinaryIO, piece: bytes) -> None:
         self._fetched += len(piece)
@@ -111,28 +116,30 @@ class FileCache:
         except OSError as e:
             raise self._trouble(e) from e
 
-    def _keep(self, temporary: Path, sha256: str, stack: contextlib.ExitStack) -> BinaryIO:
-        """Give a finished file its name, unless another process was faster: that one's file may be in use."""
-        found = self._find(sha256)
-        if found is None:
-            os.replace(temporary, self.folder / sha256)
-            found = self._find(sha256)  # while the first lock still holds
-        if found is None:
-            raise EnvironmentTrouble(f"the cache '{self.folder}' does not keep what is written to it")
-        return found
+    def _keep(self, temporary: Path, sha256: str) -> BinaryIO:
+        """Give a finished and locked file its name, unless there is one: that may be in use and is never replaced."""
+        for _ in range(KEEP_TRIES):
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, self.folder / sha256)
+            found = self._find(sha256)
+            if found is not None:
+                return found
+        raise EnvironmentTrouble(f"the cache '{self.folder}' does not keep what is written to it")
 
     def _clear(self) -> None:
         """Delete what was not used for the longest time, until there is room again."""
         with contextlib.suppress(OSError):
             with os.scandir(self.folder) as entries:
                 files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+            fresh = time.time() - IDLE_S
             size = sum(state.st_size for state, _ in files)
             if size <= self.limit:
                 return
             for state, path in sorted(files, key=lambda file: file[0].st_atime_ns):
                 if size <= self.limit * ROOM:
                     return
-                size -= state.st_size if _delete_unused(path) else 0
+                if TEMPORARY not in path or state.st_mtime < fresh:  # it is made before it is locked
+                    size -= state.st_size if _delete_unused(path) else 0
 
     def _trouble(self, e: OSError) -> EnvironmentTrouble:
         return EnvironmentTrouble(
@@ -158,6 +165,11 @@ def _lock(file: BinaryIO, how: int) -> None:
         fcntl.flock(file, how)
 
 
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def _delete_unused(path: str) -> bool:
     """Whether nobody had borrowed the file, so that it is gone now."""
     try:
@@ -167,7 +179,7 @@ def _delete_unused(path: str) -> bool:
             except BlockingIOError:
                 return False
             except OSError:
-                if os.fstat(file.fileno()).st_atime > time.time() - UNLOCKED_S:
+                if os.fstat(file.fileno()).st_atime > time.time() - IDLE_S:
                     return False
             os.unlink(path)
             return True

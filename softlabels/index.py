@@ -1,4 +1,4 @@
-"""StoreIndex: every planned window of a store and where its label is, from plan and receipts alone."""
+"""What a store has planned and labelled, from plan and receipts alone: a Census, or window by window a StoreIndex."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,30 @@ LABELLED, QUARANTINED, MISSING = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Census:
+    """How much of a store is labelled; made from stretches, so that a billion windows cost no more than their clips.
+
+    clips: one row a clip, the columns of the plan: its first stretch as last planned.
+    windows: planned; labelled, quarantined, missing: of them (missing: the shard is not committed).
+    quarantine: the quarantined stretches, in plan order.
+    """
+
+    clips: pa.Table
+    windows: int
+    labelled: int
+    quarantined: int
+    missing: int
+    quarantine: tuple[Quarantined, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreIndex:
     """One entry a planned window, in plan order; the windows of a clip stand together, in order.
 
-    clips: one row a clip, the columns of the plan: its first stretch as last planned.
+    clips: as in `Census`.
     clip: (windows,) int32 row in clips; window_index: (windows,) int32; state: (windows,) uint8, LABELLED,
     QUARANTINED or MISSING (its shard is not committed); shard, row: (windows,) int32, where a labelled window's
     row is; start_s: (windows,) float64 in the file. That is 25 bytes a window.
-    quarantine: the quarantined stretches, in plan order.
     """
 
     clips: pa.Table
@@ -33,18 +49,9 @@ class StoreIndex:
     shard: np.ndarray
     row: np.ndarray
     start_s: np.ndarray
-    quarantine: tuple[Quarantined, ...]
 
     def __len__(self) -> int:
         return len(self.clip)
-
-    @property
-    def clip_ids(self) -> np.ndarray:
-        """(clips,) str objects, made anew by every call."""
-        return self.clips["clip_id"].to_numpy()
-
-    def count(self, state: int) -> int:
-        return int(np.count_nonzero(self.state == state))
 
     def spans_of(self, clip_ids: Sequence[str]) -> np.ndarray:
         """(clip_ids, 2) int64: the first entry of each clip and the one behind its last; 0, 0 if never planned.
@@ -67,11 +74,28 @@ def positions_of(clip_ids: Sequence[str], clips: pa.Table) -> np.ndarray:
     return np.append(asked, -1)[found]
 
 
+def take_census(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead]) -> Census:
+    """Count the windows of all plans; a clip planned again counts only as last planned."""
+    stretches, clip_of, clips = _standing_stretches(plans)
+    windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
+    planned, committed = int(windows.sum()), int(windows[_committed(shard_of, receipts)].sum())
+    quarantine, _ = _standing_quarantine(receipts, clips, clip_of, shard_of)
+    quarantined = sum(entry.windows for entry in quarantine)
+    return Census(
+        clips=clips,
+        windows=planned,
+        labelled=committed - quarantined,
+        quarantined=quarantined,
+        missing=planned - committed,
+        quarantine=quarantine,
+    )
+
+
 def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], window: WindowSpec) -> StoreIndex:
     """Lay out the windows of all plans; a clip planned again counts only as last planned."""
     stretches, clip_of, clips = _standing_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
-    committed = np.isin(shard_of, np.fromiter(receipts, np.int64, len(receipts)))
+    committed = _committed(shard_of, receipts)
     clip, shard = np.repeat(clip_of, windows), np.repeat(shard_of, windows)  # (windows,) each
     window_index = _count_up(_integers(stretches, "first_window"), windows)
     start = np.repeat(_first_sample(stretches, window.rate_hz), windows)
@@ -89,8 +113,12 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
         shard=shard,
         row=_row_in_shard(shard, state == LABELLED),
         start_s=start / window.rate_hz,
-        quarantine=quarantine,
     )
+
+
+def _committed(shard_of: np.ndarray, receipts: Mapping[int, ReceiptHead]) -> np.ndarray:
+    """(stretches,) bool."""
+    return np.isin(shard_of, np.fromiter(receipts, np.int64, len(receipts)))
 
 
 def _standing_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:

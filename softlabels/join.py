@@ -175,7 +175,7 @@ def _build(
         hard_group=which[group],
         soft=soft,
     )
-    report = look_at(arrays, rows, clips, everything, planned, student, match, options)
+    report = look_at(arrays, rows, clips, everything, planned, student, match, store.activation, options)
     window = store.spec.window
     header = {
         **header,
@@ -190,8 +190,9 @@ def _build(
         "windows": options.windows,
         "report": report.to_json(),
         "spec": store.spec.fingerprint(),
+        "steps": [],
         "class_trust": None,
-        "exclusive": None,
+        "calibration": None,
     }
     write_join(path, arrays, header, soft=soft_path)
 

@@ -1,12 +1,13 @@
 """A look at a join before anybody trains on it: counts, agreement, alignment, leaks; what the report says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.annotated import annotated_clips
 from softlabels.canary import Agreement, alignment_canary, teacher_label_agreement
 from softlabels.class_mapping import ClassMatch
 from softlabels.classes import ClassList
@@ -17,11 +18,14 @@ from softlabels.joined_rows import JoinedRows
 from softlabels.manifest import Clip
 from softlabels.planned import stretch
 from softlabels.saved_join import JoinArrays
+from softlabels.spec import Activation
+from softlabels.trust import harm_notes
 
 if TYPE_CHECKING:
     from softlabels.join import JoinOptions
 
 MAX_ROWS, MAX_BYTES = 20_000, 64 << 20  # of annotated rows looked at; evenly spaced where there are more
+MAX_VALUES = 1 << 22  # of annotated clips whose maxima are looked at
 
 
 def look_at(
@@ -32,6 +36,7 @@ def look_at(
     planned: pa.Table,
     classes: ClassList,
     match: ClassMatch,
+    activation: Activation,
     options: "JoinOptions",
 ) -> JoinReport:
     """Report on a join.
@@ -44,6 +49,7 @@ def look_at(
     looked = _annotated_rows(arrays, soft)
     hard_values, soft_values = arrays.hard.rows(arrays.hard_group[looked], len(classes)), arrays.soft[looked]
     agreement = teacher_label_agreement(soft_values, hard_values)
+    annotated = annotated_clips(arrays, _reader(arrays), classes, activation, max_values=MAX_VALUES)
     shared = _shared_audio(clips, everything, planned)
     splits = _rows_of_splits(arrays)
     return JoinReport(
@@ -68,7 +74,7 @@ def look_at(
         agreement=_finite(agreement.top1),
         agreement_rows=agreement.rows,
         canary=_canary(soft_values, hard_values, arrays.clip[looked], options),
-        notes=(*match.notes, *_notes(splits, shared)),
+        notes=(*match.notes, *_notes(splits, shared), *harm_notes(annotated, splits)),
     )
 
 
@@ -94,6 +100,13 @@ def check_identity(clips: list[Clip], table: pa.Table, store: str) -> None:
                 f"{int(which.sum())} clips have another {what} in the manifest than when store '{store}' labelled "
                 f"them: {listed}; give what is new a new clip_id and `softlabels run`, or correct the manifest"
             )
+
+
+def _reader(arrays: JoinArrays) -> Callable[[np.ndarray], np.ndarray]:
+    """rows -> (n, 2 * classes) `[hard | soft]`."""
+    return lambda rows: np.concatenate(
+        [arrays.hard.rows(arrays.hard_group[rows], arrays.soft.shape[1]), arrays.soft[rows]], axis=1
+    )
 
 
 def _annotated_rows(arrays: JoinArrays, has_soft: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ SWEEP_AFTER_S = 86_400
 
 
 def cache_folder(store: "SoftLabelStore", cache_dir: str | Path | None) -> Path:
-    """Where joins of a store are kept: `cache_dir`, else inside the store, else (a bucket, or read-only) the user's cache."""
+    """Where joins of a store are kept: `cache_dir`, else in the store, else (a bucket, read-only) the user's cache."""
     if cache_dir is not None:
         return Path(cache_dir)
     if isinstance(store.storage, LocalStorage) and os.access(store.storage.root, os.W_OK):

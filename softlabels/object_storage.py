@@ -13,11 +13,12 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from softlabels.ahead import in_threads
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.file_cache import user_cache
 from softlabels.storage import TEMPORARY
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 PATIENCE_S = 60.0  # how long a request is tried again before the work is put off
 CHANGED_TRIES = 3  # how often bytes that came damaged are asked for, or sent, again
+REPAIR_S = 2.0
 REQUEST_S, CONNECT_S = 300, 5
+REQUESTS_AT_ONCE = 32  # where many objects are read
 PAGE = 1000  # keys an answer to a listing
 PIECE = 8 << 20  # bytes a request of a download
 LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$)")
+ROLE = re.compile("latest/api/token|latest/meta-data|metadata.google")  # where a machine is asked for its role
 PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})  # HTTP answers that another try may change
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the machine",
@@ -89,13 +93,17 @@ class ObjectStorage:
             if expected in (None, found):
                 return data
             if tries_left:
-                time.sleep(random.uniform(0.1, 1))  # it may be under repair
+                time.sleep(random.uniform(0, REPAIR_S))  # its writer may be about to mend it
         raise StoreError(f"'{self}': {key} is damaged: it was written as sha256:{expected}, it is sha256:{found}")
 
     def get_content(self, key: str, sha256: str) -> bytes:
         """The bytes under a key that is named by content: from this user's cache where it has them."""
         with user_cache().borrow(sha256, lambda: [self.get(key)]) as path:
             return path.read_bytes()
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The bytes under each key, in order, many requests at once. Raises: as `get`."""
+        return in_threads(self.get, ((key,) for key in keys), threads=REQUESTS_AT_ONCE)
 
     def exists(self, key: str) -> bool:
         try:
@@ -135,11 +143,12 @@ class ObjectStorage:
             )
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace, atomically."""
+        """Write or replace, atomically; what cannot be written undamaged is not left under its key."""
         for _ in range(CHANGED_TRIES):
             made = self._ask(f"writing {key}", lambda obstore: obstore.put(self._client, key, data, **_whole(data)))
             if self._arrived(key, data, made["e_tag"]):
                 return
+        self._ask(f"deleting {key}", lambda obstore: obstore.delete(self._client, key))
         raise EnvironmentTrouble(f"'{self}': {key} is damaged on its way, {CHANGED_TRIES} times")
 
     def put_if_changed(self, key: str, data: bytes) -> None:
@@ -155,11 +164,12 @@ class ObjectStorage:
         An answer may be lost after the object was written; if the next try finds these very bytes, they count as
         written by this call. Two writers of equal bytes may then both be told so.
         """
-        unsure = False
+        unsure, error = False, None
         for pause_s in _pauses():
             made, error = self._create(key, data)
             if made is not None:
-                self._mend(key, data, made["e_tag"])
+                if not self._arrived(key, data, made["e_tag"]):
+                    self.put(key, data)
                 return True
             if not _already_exists(error):
                 if not _is_passing(error):
@@ -168,7 +178,7 @@ class ObjectStorage:
             elif (there := self._there(key)) is not None:
                 return unsure and there == data
             time.sleep(pause_s)
-        raise EnvironmentTrouble(f"'{self}': writing {key}: no answer to be sure of within {PATIENCE_S:g} s")
+        raise self._meaning(error, f"writing {key}")
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
         """Delete objects whose key is not in `keep`, unless they are young; how many."""
@@ -210,21 +220,7 @@ class ObjectStorage:
         """Whether the object is what was sent: its tag is the MD5, as S3 makes it, or it is read back."""
         if (tag or "").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return True
-        try:
-            return self.get(key) == data
-        except StoreError:
-            return False
-
-    def _mend(self, key: str, data: bytes, tag: str | None) -> None:
-        """Hold a new object against what was sent, send it again if need be, and leave no damaged one behind."""
-        if self._arrived(key, data, tag):
-            return
-        try:
-            self.put(key, data)
-        except SoftLabelsError:
-            with contextlib.suppress(SoftLabelsError, OSError):
-                self._ask(f"deleting {key}", lambda obstore: obstore.delete(self._client, key))
-            raise
+        return self._ask(f"reading {key}", lambda obstore: _read(obstore.get(self._client, key)))[0] == data
 
     def _ask(self, doing: str, request: Callable[[Any], Answer]) -> Answer:
         """The answer to a request; 409 is asked again here, what obstore asks again it has.
@@ -259,7 +255,7 @@ class ObjectStorage:
             return StoreError(f"'{self}': there is no such bucket, or it is not yours; create it, or correct the URL")
         if isinstance(e, FileNotFoundError):
             return FileNotFoundError(errno.ENOENT, "no such object", f"{self}: {doing}")
-        if status in (401, 403) or "169.254.169.254" in text or "metadata.google" in text:
+        if status in (401, 403) or ROLE.search(text):
             what = f"HTTP {status} {code[1] if code else ''}".strip() if status else "no credentials"
             return EnvironmentTrouble(
                 f"'{self}': {doing}: access denied ({what}); credentials are taken from the environment: "
@@ -301,7 +297,10 @@ def _connect(url: str, *, patience_s: float) -> "ObjectStore":
     _connected_in.add(os.getpid())
     kind = {"s3": obstore.store.S3Store, "gs": obstore.store.GCSStore, "az": obstore.store.AzureStore}[url[:2]]
     bucket, _, prefix = url.partition("://")[2].partition("/")
-    client = {"timeout": datetime.timedelta(seconds=REQUEST_S), "connect_timeout": datetime.timedelta(seconds=CONNECT_S)}
+    client = {
+        "timeout": datetime.timedelta(seconds=REQUEST_S),
+        "connect_timeout": datetime.timedelta(seconds=CONNECT_S),
+    }
     if any(LOOPBACK.match(os.environ.get(name, "")) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")):
         client["allow_http"] = True
     retry = {
@@ -346,4 +345,4 @@ def _is_passing(e: Exception) -> bool:
     status, text = _status(e), str(e)
     if status is not None:
         return status in PASSING
-    return "HTTP error" in text and "BadScheme" not in text
+    return "HTTP error" in text and "BadScheme" not in text and not ROLE.search(text)

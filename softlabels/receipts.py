@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
@@ -46,15 +46,18 @@ class ReceiptHead:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a receipt, or only its head. Raises: ValueError, TypeError, KeyError: damaged."""
-        content = json.loads(data)
-        kinds = {"shard": int, "fingerprint": str, "digest": str, "size": int, "rows": int, "quarantined": list}
-        wrong = [name for name, kind in kinds.items() if not isinstance(dict(content).get(name), kind)]
-        if wrong:
-            raise ValueError(f"expected {kinds[wrong[0]].__name__} as {wrong[0]}")
-        if content.keys() != _FIELDS:
-            raise ValueError(f"expected the fields {', '.join(sorted(_FIELDS))}, got {', '.join(sorted(content))}")
-        content["quarantined"] = tuple(Quarantined(**entry) for entry in content["quarantined"])
-        return cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
+        content = json.loads(data.decode())
+        if not isinstance(content, dict) or content.keys() != _KINDS.keys():
+            got = ", ".join(sorted(content)) if isinstance(content, dict) else type(content).__name__
+            raise ValueError(f"expected the fields {', '.join(sorted(_KINDS))}, got {got}")
+        for name, kind in _KINDS.items():  # a store may have a million receipts: no more work for each than this
+            if type(content[name]) is not kind:
+                raise ValueError(f"expected {kind.__name__} as {name}")
+        if content["quarantined"]:
+            content["quarantined"] = tuple(Quarantined(**entry) for entry in content["quarantined"])
+        else:
+            content["quarantined"] = ()
+        return cls(**{name: content[name] for name in cls.__slots__} if cls is ReceiptHead else content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +81,20 @@ class Receipt(ReceiptHead):
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
 
-_FIELDS = {field.name for field in dataclasses.fields(Receipt)}
+_KINDS = {
+    "shard": int,
+    "fingerprint": str,
+    "digest": str,
+    "size": int,
+    "rows": int,
+    "quarantined": list,
+    "numerics_class": str,
+    "audio": dict,
+    "environment": dict,
+}  # of a receipt's fields, in JSON
 
 
-def commit_shard(
-    storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = ""
-) -> tuple[Outcome, Receipt]:
+def commit_shard(storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = "") -> tuple[Outcome, Receipt]:
     """Put a shard and its receipt.
 
     Args:
@@ -149,44 +160,41 @@ def _receipts(storage: Storage) -> Iterator[tuple[int, int, str]]:
 
 def read_receipt(storage: Storage, key: str) -> Receipt:
     """The receipt under a key. Raises: StoreError: damaged."""
-    return _read(storage, key, Receipt)
+    return _parse(storage, key, storage.get(key), Receipt)
 
 
-def read_receipt_head(storage: Storage, key: str) -> ReceiptHead:
-    """The head of the receipt under a key: a store may have a million clips, whose digests nobody needs at once.
+def read_receipt_heads(storage: Storage, keys: Sequence[str]) -> Iterator[ReceiptHead]:
+    """The heads of many receipts: a store may have a million clips, whose digests nobody needs at once.
 
-    Raises: StoreError: damaged.
+    Raises: StoreError: one is damaged.
     """
-    return _read(storage, key, ReceiptHead)
+    for key, data in zip(keys, storage.get_many(keys), strict=True):
+        yield _parse(storage, key, data, ReceiptHead)
 
 
-def _read(storage: Storage, key: str, kind: type[_Kind]) -> _Kind:
+def _parse(storage: Storage, key: str, data: bytes, kind: type[_Kind]) -> _Kind:
     try:
-        return kind.from_bytes(storage.get(key))
+        return kind.from_bytes(data)
     except (ValueError, TypeError, KeyError) as e:
         raise StoreError(
             f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard anew"
         ) from e
 
 
-def success_bytes(plan: int, receipts: Iterable[Receipt]) -> bytes:
+def success_bytes(plan: int, receipts: Sequence[ReceiptHead], contents: Iterable[bytes]) -> bytes:
     """What `_SUCCESS-NNNN.json` says of the receipts of a plan's shards.
 
     Args:
-      receipts: in the order of the shards; taken one at a time, so that they may be read on the way.
+      receipts: in the order of the shards; contents: their bytes, taken one at a time.
     """
-    shards = rows = quarantined = 0
     digest = hashlib.sha256()
-    for receipt in receipts:
-        shards += 1
-        rows += receipt.rows
-        quarantined += sum(entry.windows for entry in receipt.quarantined)
-        digest.update(receipt.to_bytes())
+    for content in contents:
+        digest.update(content)
     success = {
         "plan": plan,
-        "shards": shards,
-        "rows": rows,
-        "quarantined": quarantined,
+        "shards": len(receipts),
+        "rows": sum(receipt.rows for receipt in receipts),
+        "quarantined": sum(entry.windows for receipt in receipts for entry in receipt.quarantined),
         "receipts": digest.hexdigest(),
     }
     return canonical_json(success) + b"\n"

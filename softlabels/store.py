@@ -15,9 +15,16 @@ import pyarrow.compute as pc
 from softlabels.ahead import in_threads
 from softlabels.classes import ClassList
 from softlabels.errors import StoreError
-from softlabels.index import LABELLED, StoreIndex, build_index
+from softlabels.index import LABELLED, Census, StoreIndex, build_index, take_census
 from softlabels.planned import PlannedClip, decode_plan, planned_clips
-from softlabels.receipts import Receipt, ReceiptHead, latest_receipt_keys, read_receipt, read_receipt_head
+from softlabels.receipts import (
+    Receipt,
+    ReceiptHead,
+    latest_receipt_keys,
+    read_receipt,
+    read_receipt_heads,
+    success_bytes,
+)
 from softlabels.shard import ShardRows, decode_shard
 from softlabels.spec import FORMAT_VERSION, Activation, LabelSpec, canonical_json, newer_format
 from softlabels.storage import Storage, open_storage
@@ -72,7 +79,8 @@ class SoftLabelStore:
     @cached_property
     def receipts(self) -> dict[int, ReceiptHead]:
         """shard -> the head of its standing receipt, for every committed shard."""
-        return {shard: read_receipt_head(self.storage, key) for shard, key in self._receipt_keys.items()}
+        keys = self._receipt_keys
+        return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
 
     def receipt(self, shard: int) -> Receipt:
         """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
@@ -84,6 +92,11 @@ class SoftLabelStore:
     @cached_property
     def _receipt_keys(self) -> dict[int, str]:
         return latest_receipt_keys(self.storage)
+
+    @cached_property
+    def census(self) -> Census:
+        """How many windows are planned, labelled, quarantined and missing."""
+        return take_census(self.plans, self.receipts)
 
     @cached_property
     def index(self) -> StoreIndex:
@@ -102,6 +115,12 @@ class SoftLabelStore:
     def is_closed(self) -> bool:
         """Whether every plan has its `_SUCCESS`."""
         return all(self.storage.exists(f"_SUCCESS-{number:04d}.json") for number in range(1, len(self.plans) + 1))
+
+    def success_bytes(self, number: int) -> bytes:
+        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing."""
+        shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
+        keys = [self._receipt_keys[shard] for shard in shards]
+        return success_bytes(number, [self.receipts[shard] for shard in shards], self.storage.get_many(keys))
 
     def missing_shards(self) -> list[int]:
         """Planned shards without a receipt, or whose file is not there in the size the receipt says."""

@@ -125,3 +125,21 @@ class DiesAlways(StandIn):
 
 def dies_always() -> DiesAlways:
     return DiesAlways()
+
+
+class Slow(StandIn):
+    """Takes a tenth of a second a batch, and appends a line to the file STANDIN_SCORED for every window it scores."""
+
+    digest = hashlib.sha256(b"slow").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        time.sleep(0.1)
+        scored = os.environ.get("STANDIN_SCORED")
+        if scored:
+            with open(scored, "a") as file:
+                file.write("".join(f"{hashlib.sha256(window.tobytes()).hexdigest()}\n" for window in windows))
+        return super().score(windows)
+
+
+def slow() -> Slow:
+    return Slow()

@@ -66,7 +66,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_bad_audio_ends_as_the_catalogue_says(collection, kind: str) -> None:
     bad, index = KINDS[kind], collection.store.index
     first, behind = index.spans_of([clip_id(kind)])[0]
-    entries = [entry for entry in index.quarantine if entry.clip_id == clip_id(kind)]
+    entries = [entry for entry in collection.store.census.quarantine if entry.clip_id == clip_id(kind)]
     out = {entry.first_window + i: entry.reason for entry in entries for i in range(entry.windows)}
     if bad.ends == "labelled":
         assert out == {}, entries[0].detail
@@ -78,7 +78,7 @@ def test_bad_audio_ends_as_the_catalogue_says(collection, kind: str) -> None:
 
 
 def test_good_clips_do_not_notice_their_bad_neighbours(collection) -> None:
-    good = [clip for clip in collection.store.index.clip_ids if "-good" in clip]
+    good = [clip for clip in collection.store.census.clips["clip_id"].to_pylist() if "-good" in clip]
     keys = [(clip, window) for clip in good for window in range(4)]
     assert len(keys) == GOOD * 4
     np.testing.assert_array_equal(collection.store.take(keys), collection.calm.take(keys))
@@ -115,7 +115,7 @@ def test_what_is_said_of_bad_audio_does_not_depend_on_where_it_lies(collection) 
 def test_a_link_to_itself_is_quarantined_and_stops_nobody(corpus: Corpus) -> None:
     (corpus.folder / "c1.wav").unlink()
     (corpus.folder / "c1.wav").symlink_to("c1.wav")
-    quarantine = label(corpus).index.quarantine
+    quarantine = label(corpus).census.quarantine
     assert [(entry.clip_id, entry.reason) for entry in quarantine] == [("c1", "unreadable")]
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_opened_is_put_off_at_planning(corpus: Corpus, mo
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 1
     store = softlabels.open("soft_labels")
-    assert (store.index.quarantine, len(store)) == ((), 13)
+    assert (store.census.quarantine, len(store)) == ((), 13)
     monkeypatch.undo()
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 0
@@ -192,7 +192,7 @@ def test_an_io_error_inside_the_decoder_is_not_blamed_on_the_file(corpus: Corpus
     monkeypatch.setattr(soundfile.SoundFile, step, failing)
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 1
-    assert softlabels.open("soft_labels").index.quarantine == ()
+    assert softlabels.open("soft_labels").census.quarantine == ()
     monkeypatch.setattr(soundfile.SoundFile, step, real)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 0
 
@@ -213,7 +213,7 @@ def test_a_clip_that_came_back_leaves_nothing_to_do_behind(corpus: Corpus, monke
     label(corpus)
     (corpus.folder / "away.wav").rename(corpus.folder / "c1.wav")
     assert len(label(corpus)) == 14
-    monkeypatch.setattr(pipeline.rounds, "label_and_commit", lambda task: pytest.fail(f"shard {task.shard} again"))
+    monkeypatch.setattr(pipeline.rounds, "label_if_missing", lambda task: pytest.fail(f"shard {task.shard} again"))
     label(corpus)
 
 
@@ -281,7 +281,7 @@ def test_a_bad_manifest_exits_2_with_one_clear_error_and_writes_nothing(
     assert Path("soft_labels").exists() == (not complaint)
     if not complaint:
         ids = [clip.clip_id for clip in softlabels.read_manifest("data_manifest.csv")]
-        assert sorted(softlabels.open("soft_labels").index.clip_ids) == sorted(ids)
+        assert sorted(softlabels.open("soft_labels").census.clips["clip_id"].to_pylist()) == sorted(ids)
 
 
 def test_an_unknown_class_is_named_at_the_join(corpus: Corpus) -> None:
@@ -556,4 +556,4 @@ def test_a_bad_teacher_is_named_and_none_of_its_answers_is_kept(corpus, monkeypa
         return
     store = softlabels.open("soft_labels")
     assert len(store) == 0
-    assert {entry.reason for entry in store.index.quarantine} <= ({"not-finite-teacher"} if code == 1 else set())
+    assert {entry.reason for entry in store.census.quarantine} <= ({"not-finite-teacher"} if code == 1 else set())

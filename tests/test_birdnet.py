@@ -77,12 +77,12 @@ def test_a_folded_store_refuses_no_fold_by_name(birdnet_store) -> None:
 
 
 def test_the_corpus_is_labelled_and_every_window_accounted_for(birdnet_store) -> None:
-    index = birdnet_store.index
+    census = birdnet_store.census
     clips = read_manifest(REPOSITORY / "data_manifest.csv")
-    assert len(index.clip_ids) == len(clips)
-    assert len(birdnet_store) == len(index)
+    assert len(census.clips) == len(clips)
+    assert len(birdnet_store) == census.windows == len(birdnet_store.index)
     assert birdnet_store.missing_shards() == []
-    assert index.quarantine == ()
+    assert census.quarantine == ()
     assert birdnet_store.planned_shards >= 4
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import softlabels
 from pipeline.plan import pack_shards
-from softlabels.index import LABELLED, MISSING, QUARANTINED, StoreIndex, build_index
+from softlabels.index import LABELLED, MISSING, QUARANTINED, StoreIndex, build_index, take_census
 from softlabels.planned import PlannedClip, plan_table, planned_clips
 from softlabels.quarantine import Quarantined
 from softlabels.receipts import ReceiptHead
@@ -90,7 +90,8 @@ def is_in(entry: Quarantined, clip_id: str, window_index: int) -> bool:
 
 
 def entries_of(index: StoreIndex) -> list[tuple]:
-    columns = (index.clip_ids[index.clip], index.window_index, index.state, index.shard, index.row, index.start_s)
+    clip_ids = index.clips["clip_id"].to_numpy()
+    columns = (clip_ids[index.clip], index.window_index, index.state, index.shard, index.row, index.start_s)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -100,7 +101,8 @@ def test_the_index_is_what_a_walk_over_every_window_finds(seed: int) -> None:
     index = build_index(plans, receipts, WINDOW)
     expected = reference(plans, receipts)
     assert entries_of(index) == expected
-    assert [index.count(state) for state in (LABELLED, QUARANTINED, MISSING)] == [
+    census = take_census(plans, receipts)
+    assert [census.windows, census.labelled, census.quarantined, census.missing] == [len(expected)] + [
         sum(row[2] == state for row in expected) for state in (LABELLED, QUARANTINED, MISSING)
     ]
 
@@ -115,7 +117,7 @@ def test_quarantine_counts_only_where_its_clip_was_planned_last(seed: int) -> No
         for entry in each.quarantined
         if (entry.clip_id, shard) in standing
     ]
-    assert list(build_index(plans, receipts, WINDOW).quarantine) == expected
+    assert list(take_census(plans, receipts).quarantine) == expected
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -125,7 +127,8 @@ def test_clips_are_the_first_stretches_as_last_planned(seed: int) -> None:
     last = {clip.clip_id: clip for plan in plans for clip in planned_clips(plan) if clip.first_window == 0}
     assert index.clips.schema == plans[0].schema
     assert {column.num_chunks for column in index.clips.columns} == {1}, "taking rows out of pieces is slow"
-    assert planned_clips(index.clips) == [last[clip_id] for clip_id in index.clip_ids]
+    assert planned_clips(index.clips) == [last[clip_id] for clip_id in index.clips["clip_id"].to_pylist()]
+    assert take_census(plans, receipts).clips == index.clips
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -143,7 +146,7 @@ def test_spans_hold_the_windows_of_their_clip_and_nothing_of_clips_never_planned
 
 def test_an_index_of_nothing_is_empty() -> None:
     index = build_index([], {3: receipt(3)}, WINDOW)
-    assert (len(index), len(index.clips), index.quarantine) == (0, 0, ())
+    assert (len(index), len(index.clips)) == (0, 0)
     assert index.spans_of(["a"]).tolist() == [[0, 0]]
     assert index.spans_of([]).shape == (0, 2)
 

@@ -42,7 +42,7 @@ def run(corpus: Corpus, teacher: str, store: str = "store", **options: object) -
 
 
 def quarantine(corpus: Corpus, store: str = "store") -> dict[str, tuple[str, str]]:
-    entries = softlabels.open(corpus.folder / store).index.quarantine
+    entries = softlabels.open(corpus.folder / store).census.quarantine
     return {entry.clip_id: (entry.reason, entry.detail) for entry in entries}
 
 
@@ -107,11 +107,11 @@ def test_permanent_faults_are_tried_again_only_when_asked(corpus: Corpus, monkey
     corpus.write_samples("c1.wav", samples, subtype="FLOAT")
     run(corpus, "teacher", backend="sequential")
     labelled = []
-    monkeypatch.setattr(pipeline.rounds, "label_and_commit", lambda task: pytest.fail("labelled again"))
+    monkeypatch.setattr(pipeline.rounds, "label_if_missing", lambda task: pytest.fail("labelled again"))
     run(corpus, "teacher", backend="sequential")
     monkeypatch.undo()
-    real = pipeline.rounds.label_and_commit
-    monkeypatch.setattr(pipeline.rounds, "label_and_commit", lambda task: labelled.append(task.shard) or real(task))
+    real = pipeline.rounds.label_if_missing
+    monkeypatch.setattr(pipeline.rounds, "label_if_missing", lambda task: labelled.append(task.shard) or real(task))
     run(corpus, "teacher", backend="sequential", retry_quarantined=True)
     assert labelled == [0]
 

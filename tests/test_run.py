@@ -75,7 +75,7 @@ def test_resume_labels_only_the_missing_shards(corpus: Corpus) -> None:
 
 
 def test_a_run_killed_right_after_planning_goes_on_with_its_plan(corpus: Corpus, monkeypatch) -> None:
-    def killed(self, jobs: int) -> None:
+    def killed(self, *_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -116,7 +116,7 @@ def test_bad_clips_are_quarantined_and_their_neighbours_do_not_notice(corpus: Co
     (corpus.folder / "c5.wav").write_text("this is no audio at all")
     summary = run(corpus, "bad", labelling=LabelOptions(shard_windows=2))
     store = softlabels.open(corpus.folder / "bad")
-    assert {q.clip_id: q.reason for q in store.index.quarantine} == {
+    assert {q.clip_id: q.reason for q in store.census.quarantine} == {
         "c1": "missing",
         "c3": "empty",
         "c5": "unsupported-container",
@@ -147,7 +147,7 @@ def test_not_finite_audio_and_teachers_spoil_only_their_window(corpus: Corpus) -
     corpus.write_samples("c0.wav", samples, subtype="FLOAT")
     run(corpus, teacher="standin:not_finite")
     store = softlabels.open(corpus.folder / "store")
-    found = [(q.clip_id, q.first_window, q.windows, q.reason) for q in store.index.quarantine]
+    found = [(q.clip_id, q.first_window, q.windows, q.reason) for q in store.census.quarantine]
     assert found == [("c0", 0, 1, "not-finite-audio"), ("c0", 2, 1, "not-finite-teacher")]
     assert store.take([("c0", 1)]).shape == (1, 3)
 
@@ -158,7 +158,7 @@ def test_a_clip_that_fails_halfway_leaves_no_row(corpus: Corpus) -> None:
     (corpus.folder / "c2.wav").write_bytes(data[: len(data) // 2])
     run(corpus, labelling=LabelOptions(shard_windows=256))
     store = softlabels.open(corpus.folder / "store")
-    assert [(q.clip_id, q.windows) for q in store.index.quarantine] == [("c2", 200)]
+    assert [(q.clip_id, q.windows) for q in store.census.quarantine] == [("c2", 200)]
     assert "c2" not in set(store.to_pandas().clip_id)
 
 
@@ -221,7 +221,7 @@ def test_a_teacher_that_breaks_its_promise_is_named(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("teacher", "complaint"),
     [
-        ("perch", "'perch': expected birdnet, litert or module:factory"),
+        ("perch", "'perch': expected birdnet, litert, keras, onnx or module:factory"),
         ("standin:nobody", "expected a function 'nobody'"),
         ("no_such_module:x", "No module named"),
         ("standin:no_teacher", "object lacks name, digest"),
@@ -254,7 +254,7 @@ def test_a_link_out_of_the_root_is_not_followed(corpus: Corpus, tmp_path) -> Non
     (corpus.folder / "c0.wav").unlink()
     (corpus.folder / "c0.wav").symlink_to(outside)
     run(corpus)
-    assert softlabels.open(corpus.folder / "store").index.quarantine[0].reason == "outside-root"
+    assert softlabels.open(corpus.folder / "store").census.quarantine[0].reason == "outside-root"
 
 
 def test_receipts_say_what_was_heard_and_hold_no_clock_or_path(corpus: Corpus) -> None:

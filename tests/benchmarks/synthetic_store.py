@@ -28,7 +28,7 @@ from pipeline.plan import pack_shards
 from softlabels.classes import ClassList
 from softlabels.manifest import Clip, write_manifest
 from softlabels.planned import PlannedClip, encode_plan, plan_table
-from softlabels.receipts import Receipt, commit_shard, success_bytes
+from softlabels.receipts import Receipt, commit_shard
 from softlabels.shard import ShardRows, encode_shard
 from softlabels.spec import LabelSpec
 from softlabels.storage import LocalStorage
@@ -188,7 +188,7 @@ def _receipt(spec: LabelSpec, data: bytes, stretches: list[PlannedClip], rows: i
 
 def _write_success(storage: LocalStorage) -> None:
     store = SoftLabelStore(storage)
-    storage.put("_SUCCESS-0001.json", success_bytes(1, map(store.receipt, sorted(store.receipts))))
+    storage.put("_SUCCESS-0001.json", store.success_bytes(1))
 
 
 def main() -> None:

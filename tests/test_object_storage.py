@@ -1,0 +1,284 @@
+"""A bucket as a place for bytes: put-if-absent, retries, damaged bodies, and errors that give nothing away."""
+
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+
+import pytest
+from bucket import ENVIRONMENT, SECRET, Server, serve
+
+from softlabels import object_storage
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
+from softlabels.object_storage import ObjectStorage
+from softlabels.storage import LocalStorage, open_storage
+
+RACERS = """
+import dataclasses, hashlib, os, sys
+sys.path.insert(0, "tests")
+from test_storage import receipt
+from softlabels.receipts import commit_shard
+from softlabels.storage import open_storage
+
+gate, start = os.pipe()
+children = []
+for n in range(16):
+    child = os.fork()
+    if not child:
+        os.close(start)
+        storage = open_storage(sys.argv[1])
+        storage.names()
+        os.read(gate, 1)  # until all are there
+        made = receipt(hashlib.sha256(b"22").hexdigest(), 2)
+        outcome, _ = commit_shard(storage, b"22", dataclasses.replace(made, numerics_class=sys.argv[2].format(n)))
+        os.write(1, f"{outcome}\\n".encode())
+        os._exit(0)
+    children.append(child)
+os.close(start)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStorage]:
+    """A prefix of a new bucket, behind the proxy; nobody is patient."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.proxy.address}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(object_storage, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(object_storage, "REPAIR_S", 0.05)
+    server.proxy.requests.clear()
+    yield ObjectStorage(f"s3://{server.make_bucket()}/some where/store")
+    server.proxy.spoil("")
+
+
+@pytest.fixture
+def proxy(server: Server):
+    return server.proxy
+
+
+def test_what_is_put_is_got_listed_and_found(storage) -> None:
+    storage.check()
+    storage.put("a/x", b"123")
+    storage.put("a/b/deeper", b"1")
+    storage.put("a/.tmp-1", b"1")
+    storage.put("top.json", b"{}")
+    assert storage.get("a/x") == b"123"
+    assert storage.exists("a/x")
+    assert not storage.exists("a/y")
+    assert storage.list("a") == {"a/x": 3}
+    assert storage.list("nothing") == {}
+    assert storage.names() == {"a", "top.json"}
+    with pytest.raises(FileNotFoundError):
+        storage.get("a/y")
+
+
+def test_put_if_absent_writes_once(storage) -> None:
+    assert storage.put_if_absent("k", b"first")
+    assert not storage.put_if_absent("k", b"second")
+    assert not storage.put_if_absent("k", b"first"), "equal bytes of somebody else are not ours"
+    assert storage.get("k") == b"first"
+
+
+def test_put_if_changed_writes_only_what_is_new(storage, proxy) -> None:
+    storage.put_if_changed("k", b"1")
+    proxy.requests.clear()
+    storage.put_if_changed("k", b"1")
+    assert [request.split()[0] for request in proxy.requests] == ["GET"]
+    storage.put_if_changed("k", b"2")
+    assert storage.get("k") == b"2"
+
+
+def test_a_listing_asks_page_by_page(storage, proxy) -> None:
+    for n in range(5):
+        storage.put(f"receipts/{n}", b"1")
+    proxy.requests.clear()
+    proxy.spoil("small-pages")
+    assert storage.list("receipts") == {f"receipts/{n}": 1 for n in range(5)}
+    assert len(proxy.requests) == 3
+
+
+def test_only_what_is_old_and_unknown_is_swept(storage) -> None:
+    storage.put("shards/named", b"1")
+    storage.put("shards/orphan", b"1")
+    assert storage.sweep("shards", {"shards/named"}, older_than_s=3600) == 0
+    assert storage.sweep("shards", {"shards/named"}, older_than_s=-5) == 1
+    assert list(storage.list("shards")) == ["shards/named"]
+
+
+def test_a_storage_travels_in_a_pickle(storage) -> None:
+    storage.put("k", b"1")
+    assert pickle.loads(pickle.dumps(storage)).get("k") == b"1"
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("fault", ["drop", "409", "500", "503", "delay", "corrupt"])
+def test_every_call_survives_every_third_request_going_wrong(storage, proxy, fault: str) -> None:
+    proxy.spoil(fault, every=3)
+    for n in range(4):
+        storage.put(f"p/{n}", b"put")
+        assert storage.put_if_absent(f"a/{n}", b"absent")
+        assert not storage.put_if_absent(f"a/{n}", b"another")
+        assert storage.get(f"p/{n}") == b"put"
+        assert storage.exists(f"a/{n}")
+        assert len(storage.list("a")) == n + 1
+    proxy.spoil("")
+    assert {storage.get(key) for key in storage.list("a")} == {b"absent"}
+    assert {storage.get(key) for key in storage.list("p")} == {b"put"}
+
+
+def test_a_lost_answer_is_known_to_be_our_own_write(storage, proxy) -> None:
+    proxy.spoil("drop", only="PUT", times=1)
+    assert storage.put_if_absent("k", b"ours")
+    assert storage.get("k") == b"ours"
+
+
+def test_a_lost_answer_does_not_claim_the_write_of_another(storage, proxy) -> None:
+    storage.put("k", b"theirs")
+    proxy.spoil("drop", only="PUT", times=1)
+    assert not storage.put_if_absent("k", b"ours")
+
+
+def test_a_conflict_without_an_object_is_asked_again(storage, proxy) -> None:
+    proxy.spoil("409", only="PUT", times=2)
+    assert storage.put_if_absent("k", b"ours")
+    proxy.spoil("409", only="list-type", times=2)
+    storage.put("a/k", b"1")
+    assert storage.list("a") == {"a/k": 1}
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("fault", ["drop", "409", "500", "503"])
+def test_a_server_that_stays_out_of_order_is_trouble_of_the_machine(storage, proxy, fault: str) -> None:
+    proxy.spoil(fault)
+    for call in (
+        lambda: storage.put("k", b"1"),
+        lambda: storage.put_if_absent("k", b"1"),
+        lambda: storage.get("k"),
+        lambda: storage.list("a"),
+    ):
+        with pytest.raises(EnvironmentTrouble, match="'s3://bucket-"):
+            call()
+
+
+def test_a_body_damaged_every_time_is_never_left_under_its_name(storage, proxy) -> None:
+    proxy.spoil("corrupt", only="PUT")
+    with pytest.raises(EnvironmentTrouble, match="receipts/1 is damaged on its way, 3 times"):
+        storage.put_if_absent("receipts/1", b"ours")
+    proxy.spoil("")
+    assert not storage.exists("receipts/1")
+
+
+def test_an_object_whose_bytes_were_changed_is_refused(storage, proxy) -> None:
+    storage.put("k", b"1")
+    proxy.spoil("corrupt", only="GET")
+    with pytest.raises(StoreError, match="k is damaged: it was written as sha256:6b86b2"):
+        storage.get("k")
+
+
+@pytest.mark.parametrize("who", ["same receipt", "receipt {}"])
+def test_of_sixteen_processes_one_commits_a_shard_and_fifteen_are_told(storage, who: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RACERS, str(storage), who], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert sorted(done.stdout.split()) == ["committed", *["equal"] * 15], done.stderr
+    assert len(storage.list("receipts")) == 1
+
+
+def test_a_forked_process_is_told_that_it_would_wait_for_ever(storage) -> None:
+    storage.put("k", b"1")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            ObjectStorage(storage.url).get("k")
+        except EnvironmentTrouble as e:
+            os.write(writer, str(e).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        assert "start worker processes with 'spawn'" in said.read()
+
+
+def test_a_bucket_that_does_not_exist_is_named(storage) -> None:
+    nowhere = ObjectStorage("s3://bucket-nowhere/store")
+    for call in (nowhere.check, nowhere.names, lambda: nowhere.get("store.json"), lambda: nowhere.put("k", b"1")):
+        with pytest.raises(StoreError, match="'s3://bucket-nowhere/store': there is no such bucket"):
+            call()
+
+
+def test_a_server_without_conditional_writes_is_refused(storage, proxy) -> None:
+    proxy.spoil("ignore-condition")
+    with pytest.raises(StoreError, match="does not support conditional writes"):
+        storage.check()
+    proxy.spoil("501", only="PUT")
+    with pytest.raises(StoreError, match="the server does not do conditional writes"):
+        storage.check()
+
+
+def test_denied_access_says_where_credentials_come_from_and_quotes_none(storage, proxy) -> None:
+    proxy.spoil("403")
+    with pytest.raises(StoreError, match=r"access denied \(HTTP 403.*AWS_ACCESS_KEY_ID") as caught:
+        storage.check()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    for call in (lambda: storage.get("k"), lambda: storage.put("k", b""), lambda: storage.put_if_absent("k", b"")):
+        with pytest.raises(EnvironmentTrouble, match="access denied") as caught:
+            call()
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_missing_credentials_are_a_clear_error(storage, monkeypatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")  # a machine without a role
+    with pytest.raises(StoreError, match="credentials are taken from the environment: AWS_ACCESS_KEY_ID"):
+        ObjectStorage(storage.url).check()
+
+
+def test_azure_without_an_account_says_what_to_set(monkeypatch) -> None:
+    pytest.importorskip("obstore")
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(StoreError, match=r"Account must be specified.*AZURE_STORAGE_ACCOUNT_NAME"):
+        open_storage("az://container/store").names()
+
+
+def test_without_obstore_the_extra_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r"pip install 'softlabels\[cloud\]'"):
+        open_storage("s3://bucket/store").get("store.json")
+
+
+@pytest.mark.parametrize(
+    ("where", "complaint"),
+    [
+        ("ftp://host/store", "expected a path, s3://, gs:// or az://, got ftp://"),
+        ("https://host/store?sig=hidden", "'https://host/store': expected a path"),
+        ("s3://me:hidden@bucket/store", "'s3://bucket/store': expected a URL without user, password, query"),
+        ("s3://bucket/store?token=hidden", "'s3://bucket/store': expected a URL without user, password, query"),
+        ("s3:///store", "expected s3://bucket/prefix"),
+        ("s3://bucket/a/../b", "expected s3://bucket/prefix, without empty parts"),
+        ("file://host/store", "expected a path, s3://, gs:// or az://, got file://"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(where: str, complaint: str) -> None:
+    with pytest.raises(SoftLabelsError, match=complaint) as caught:
+        open_storage(where)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_path_and_a_file_url_are_local(tmp_path) -> None:
+    for where in (tmp_path, str(tmp_path), f"file://{tmp_path}"):
+        storage = open_storage(where)
+        assert isinstance(storage, LocalStorage)
+        assert storage.root == tmp_path
+    assert str(open_storage("s3://bucket/prefix/")) == "s3://bucket/prefix"
+    assert str(open_storage("gs://bucket")) == "gs://bucket"
