@@ -1,6 +1,7 @@
 """What a run will cost, from its plan and a few windows really scored."""
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from pipeline.label import keep_classes, label_shard
 from pipeline.prepare import Preparation
+from pipeline.probe import digest_of_state
 from softlabels.planned import PlannedClip
 from softlabels.shard import ShardRows, encode_shard
 from softlabels.spec import LabelSpec
 
-TIMED_WINDOWS = 16
+TIMED_CLIPS, TIMED_WINDOWS = 8, 8
 SPARSE_AT = 1e-4
 SUBSET_CLASSES = 100
 
@@ -38,8 +40,8 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
     usable = [clip for clip in todo if not clip.reason]
     windows = sum(clip.windows for clip in usable)
     shards = len({clip.shard for clip in todo})
-    seconds, rows = _time_windows(usable, prepared)
     workers = max(1, min(joblib.effective_n_jobs(jobs), shards))
+    pace, rows = _time_windows(usable, prepared, workers)
 
     def size(rows: ShardRows, spec: LabelSpec) -> int:
         empty = len(encode_shard(_take(rows, slice(0)), spec, shard=0))
@@ -55,7 +57,7 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
         unusable_clips=len({clip.clip_id for clip in todo if clip.reason}),
         windows=windows,
         shards=shards,
-        seconds=seconds * windows / workers,
+        seconds=pace.seconds(usable) / workers,
         dense_bytes=size(rows, dense),
         sparse_bytes=size(rows, sparse),
         subset_bytes=size(subset, dense),
@@ -68,18 +70,46 @@ def _still_to_do(prepared: Preparation) -> list[PlannedClip]:
     return [clip for clips in committed.values() for clip in clips] + prepared.new
 
 
-def _time_windows(usable: list[PlannedClip], prepared: Preparation) -> tuple[float, ShardRows]:
-    """Seconds a window, decoding included, and the rows; the first window only warms up."""
-    spec = prepared.spec
-    step = max(1, len(usable) // TIMED_WINDOWS)
-    first_windows = [dataclasses.replace(clip, windows=1) for clip in usable[::step][:TIMED_WINDOWS]]
-    label_shard(first_windows[:1], prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
-    began = time.perf_counter()
-    rows, _ = label_shard(first_windows, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
-    seconds = (time.perf_counter() - began) / max(1, len(first_windows))
-    if spec.keeps_some:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds of one worker: a_clip for its first window and all that comes with a file, a_window for each further."""
+
+    a_clip: float
+    a_window: float
+
+    def seconds(self, clips: list[PlannedClip]) -> float:
+        return self.a_clip * len(clips) + self.a_window * sum(clip.windows - 1 for clip in clips)
+
+
+def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[Pace, ShardRows]:
+    """How long a clip takes, decoding and encoding included, and rows to see how well they compress.
+
+    One window of some clips is timed, then some windows of each: what a file costs once must not be taken for what
+    every window costs.
+    """
+    chosen = usable[:: max(1, len(usable) // TIMED_CLIPS)][:TIMED_CLIPS]
+    short, long = ([dataclasses.replace(c, windows=min(c.windows, n)) for c in chosen] for n in (1, TIMED_WINDOWS))
+    _timed(short[:1], prepared, workers)  # warms up
+    of_short, rows = _timed(short, prepared, workers)
+    further = sum(clip.windows for clip in long) - len(long)
+    a_clip, a_window = of_short / max(1, len(short)), 0.0
+    if further:
+        of_long, rows = _timed(long, prepared, workers)
+        a_window = max(0.0, of_long - of_short) / further
+    if prepared.spec.keeps_some:
         rows = keep_classes(rows, np.array([prepared.teacher.classes.index(name) for name in prepared.classes]))
-    return seconds, rows
+    return Pace(a_clip=a_clip, a_window=a_window), rows
+
+
+def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[float, ShardRows]:
+    """Seconds that a worker takes for some stretches where every core has a worker, and their rows."""
+    spec = prepared.spec
+    digest_of_state.cache_clear()  # every file has to be digested once
+    began, cpu_began = time.perf_counter(), time.process_time()
+    rows, _ = label_shard(clips, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
+    encode_shard(rows, dataclasses.replace(spec, layout="dense", min_probability=0.0), shard=0)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+    return max(wall, cpu * min(1.0, workers / (os.cpu_count() or 1))), rows  # here its thread had another core
 
 
 def _take(rows: ShardRows, which: slice) -> ShardRows:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.probe import file_sha256
+from pipeline.probe import known_sha256
 from pipeline.teachers import Teacher
 from softlabels.ahead import read_ahead
 from softlabels.audio import AudioInfo, stream_audio
 from softlabels.audio_root import is_there, local_file
+from softlabels.audio_tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble, TeacherError
 from softlabels.location import Location
 from softlabels.planned import PlannedClip
@@ -26,6 +27,7 @@ from softlabels.windows import WindowSpec, cut_windows
 JITTER_S = 0.05  # BirdNET's answer changes with a shift of one sample; beyond 50 ms it is another window
 READ_AHEAD = 16  # windows that are read, decoded and cut while the teacher is at work
 LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
+_deck = TapeDeck()  # of this process: its next shard is often of the same long file
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
 
 
@@ -127,17 +129,15 @@ def _windows(
     clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Location, findings: Findings
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """Every window that can be heard, at every shift: ((clip, window_index), (window_samples,))."""
-    digests: dict[str, str] = {}  # a long file has many clips, its bytes are digested once
     for clip in clips:
         if clip.reason:
             findings.quarantine(clip, clip.reason, clip.detail)
             continue
         try:
             with local_file(root, clip.path, sha256=clip.sha256) as file:
-                if clip.path not in digests:
-                    digests[clip.path] = file_sha256(file)
-                if digests[clip.path] != clip.sha256:
-                    raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digests[clip.path]}")
+                digest = known_sha256(file)
+                if digest != clip.sha256:
+                    raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digest}")
                 yield from _clip_windows(clip, window, shifts, file, findings)
         except AudioError as e:
             findings.quarantine(clip, e.reason, e.detail)
@@ -155,7 +155,8 @@ def _clip_windows(
     stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
     info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
     heard = hashlib.sha256()
-    blocks = _digested(stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info), heard)
+    audio = stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info, deck=_deck)
+    blocks = _digested(audio, heard)
     silence = np.zeros(start - first, np.float32)
     for offset, samples in enumerate(cut_windows(itertools.chain([silence], blocks), wide, clip.windows)):
         index = clip.first_window + offset

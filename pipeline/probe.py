@@ -6,8 +6,10 @@ time.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +123,21 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as e:
         raise audio_os_error(path, e) from e
+
+
+def known_sha256(path: Path) -> str:
+    """The same, read once as long as the file is not written to: a long one is of many shards."""
+    try:
+        found = os.stat(path)
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+    return digest_of_state(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1024)
+def digest_of_state(path: Path, _state: tuple[int, int, int]) -> str:
+    """sha256 of a file in the state of (inode, bytes, modified in ns). Raises: as `file_sha256`."""
+    return file_sha256(path)
 
 
 def _state(probe: FileProbe) -> tuple[int, int, str]:

@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from softlabels.audio_tape import Tape, TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.whole import check_whole
 from softlabels.windows import rescale_samples
@@ -105,7 +106,13 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
 
 
 def stream_audio(
-    path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None, expected: AudioInfo | None = None
+    path: str | Path,
+    *,
+    rate_hz: int,
+    start: int = 0,
+    stop: int | None = None,
+    expected: AudioInfo | None = None,
+    deck: TapeDeck | None = None,
 ) -> Iterator[np.ndarray]:
     """Stream a stretch of a file as mono float32 blocks at `rate_hz`.
 
@@ -114,6 +121,7 @@ def stream_audio(
       rate_hz: the rate of the samples that come out.
       start, stop: the stretch, in samples at `rate_hz` from the start of the file; None is to its end.
       expected: what the file was when it was probed; None probes it now.
+      deck: lets a later stretch go on where this one ends, if the file must be streamed from its start.
     Yields: (samples,) float32; together exactly stop - start samples.
     Raises: AudioError: as `probe_audio`; truncated where the file ends early; changed-since-probe.
     """
@@ -122,11 +130,34 @@ def stream_audio(
     stop = length if stop is None else stop
     if not 0 <= start <= stop <= length:
         raise ValueError(f"samples {start} to {stop} of '{path}': expected them within its {length} samples")
-    first = start if _seeks_exactly(path, info, rate_hz) else 0
-    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first))
-    if info.rate_hz != rate_hz:
-        blocks = _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
-    yield from _cut(blocks, start - first, stop - first)
+    if _seeks_exactly(path, info, rate_hz):
+        blocks = _mono_blocks(path, info, rate_hz, first_frame=start)
+        yield from Tape(blocks).play(0, stop - start)
+        return
+    file = (str(path), _state(path), info, rate_hz)
+    tape = deck.take(file, start) if deck else None
+    tape = tape or Tape(_mono_blocks(path, info, rate_hz))
+    yield from tape.play(start, stop)
+    if deck and stop < length:
+        deck.put(file, tape)  # a tape that failed is not kept
+
+
+def _mono_blocks(path: str | Path, info: AudioInfo, rate_hz: int, *, first_frame: int = 0) -> Iterator[np.ndarray]:
+    """(samples,) float32 each, to the end of the file."""
+    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first_frame))
+    if info.rate_hz == rate_hz:
+        return blocks
+    length = rescale_samples(info.frames, from_hz=info.rate_hz, to_hz=rate_hz)
+    return _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
+
+
+def _state(path: str | Path) -> tuple[int, int, int]:
+    """Another one once the file is another. Raises: AudioError, EnvironmentTrouble."""
+    try:
+        found = os.stat(path)
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -318,17 +349,3 @@ class _Spoiled:
             block[max(0, first - start) : max(0, behind - start)] = np.nan
         self._runs = [run for run in self._runs if run[1] > self._out]
         return block
-
-
-def _cut(blocks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
-    """The samples from start to stop of a stream, which is left as soon as they have come."""
-    position = 0
-    for block in blocks:
-        piece = block[max(0, start - position) : max(0, stop - position)]
-        position += len(block)
-        if len(piece):
-            yield piece
-        if position > stop:  # at exactly stop, go on: the end of the file has to be seen
-            return
-    if position < stop:
-        raise AudioError(f"truncated: the audio ends after {position} of {stop} samples")
