@@ -28,7 +28,7 @@ FETCHES = 3  # how often a recording is fetched that comes differently from its 
 
 def is_there(root: Location) -> bool:
     """Whether there is an audio root. Raises: EnvironmentTrouble: the bucket does not say; StoreError: no bucket."""
-    return root.is_dir() if isinstance(root, Path) else bool(bucket(root).names())
+    return root.is_dir() if isinstance(root, Path) else bucket(root).is_there()
 
 
 @contextmanager

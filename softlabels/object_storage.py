@@ -79,6 +79,10 @@ class ObjectStorage:
                 "label into another place"
             )
 
+    def is_there(self) -> bool:
+        """Whether anything is here; one request, however much it is. Raises: StoreError: there is no such bucket."""
+        return bool(self._ask("listing", lambda obstore: next(iter(obstore.list(self._client, chunk_size=1)), None)))
+
     def names(self) -> set[str]:
         """What is at the top: names of objects and folders."""
         found = self._ask("listing", lambda obstore: obstore.list_with_delimiter(self._client))

@@ -104,6 +104,10 @@ def test_a_listing_asks_page_by_page(storage, proxy) -> None:
     proxy.spoil("small-pages")
     assert storage.list("receipts") == {f"receipts/{n}": 1 for n in range(5)}
     assert len(proxy.requests) == 3
+    proxy.requests.clear()
+    assert storage.is_there()
+    assert len(proxy.requests) == 1, "to see whether there is something, one page will do"
+    assert not ObjectStorage(f"{storage}/nothing").is_there()
 
 
 def test_only_what_is_old_and_unknown_is_swept(storage) -> None:
