@@ -107,7 +107,7 @@ def run(
         shift = _Shift(opened, prepared, options, events)
         shift.work(jobs, engine, claims)
     opened = softlabels.open(store) if shift.tasks else opened
-    if shift.tasks or not opened.is_closed():
+    if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
         write_endings(opened)
     return _summary(opened, prepared, shift)
 

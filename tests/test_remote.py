@@ -117,6 +117,21 @@ def test_labels_in_a_bucket_are_joined_and_trained_from(remote: Remote) -> None:
 
 
 @pytest.mark.engines
+def test_tasks_of_a_job_array_share_a_bucket(remote: Remote) -> None:
+    flags = ("--root", remote.root, "-o", remote.store, "--teacher", "standin:teacher", "--shard-windows", "4")
+    runs = [
+        remote.run_cli("run", str(remote.corpus.manifest), *flags, "--backend", "sequential", "--task", f"{i}/3")
+        for i in range(3)
+    ]
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    assert remote.shards() == shard_bytes(label(remote.corpus).storage.root)
+    store = softlabels.open(remote.store)
+    assert store.is_closed()
+    assert {key for key in store.storage.list("claims") if "beat" not in key} == set()
+
+
+@pytest.mark.engines
 def test_what_was_fetched_once_is_not_fetched_again(remote: Remote) -> None:
     remote.run()
     store = softlabels.open(remote.store)
