@@ -15,6 +15,7 @@ from typing import Protocol
 from softlabels.errors import StorageFullError, StoreError
 from softlabels.location import Location, location
 
+WRITING_S = 60.0
 TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
 
 
@@ -110,12 +111,12 @@ class LocalStorage:
         """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
         if not self.path(folder).is_dir():
             return {}
+        sizes = {}
         with os.scandir(self.path(folder)) as entries:
-            sizes = {
-                f"{folder}/{entry.name}": entry.stat().st_size
-                for entry in entries
-                if entry.is_file() and not entry.name.startswith(TEMPORARY)
-            }
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    if entry.is_file() and not entry.name.startswith(TEMPORARY):
+                        sizes[f"{folder}/{entry.name}"] = entry.stat().st_size
         return dict(sorted(sizes.items()))
 
     def put(self, key: str, data: bytes) -> None:
@@ -162,18 +163,20 @@ class LocalStorage:
         return temporary
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
-        """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many."""
+        """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many.
+
+        An unfinished write is left alone for a minute whatever is asked: it may be somebody's who is at it.
+        """
         if not self.path(folder).is_dir():
             return 0
-        before = time.time() - older_than_s
-        stale = [
-            path
-            for path in self.path(folder).iterdir()
-            if path.is_file() and f"{folder}/{path.name}" not in keep and path.stat().st_mtime < before
-        ]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
+        swept, now = 0, time.time()
+        for path in self.path(folder).iterdir():
+            age_s = max(older_than_s, WRITING_S) if path.name.startswith(TEMPORARY) else older_than_s
+            with contextlib.suppress(FileNotFoundError):  # another one is sweeping too
+                if path.is_file() and f"{folder}/{path.name}" not in keep and path.stat().st_mtime < now - age_s:
+                    path.unlink()
+                    swept += 1
+        return swept
 
 
 @contextlib.contextmanager

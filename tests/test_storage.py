@@ -121,3 +121,23 @@ def test_a_damaged_receipt_is_named(tmp_path) -> None:
     storage.put("receipts/00003.g0.json", b'{"shard": 3')
     with pytest.raises(StoreError, match=r"receipts/00003\.g0\.json is damaged.*delete it and run"):
         read_receipt(storage, "receipts/00003.g0.json")
+
+
+def test_a_write_that_is_going_on_is_never_swept(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "claims").mkdir()
+    for name in (".tmp-young", "done"):
+        (tmp_path / "claims" / name).touch()
+    assert storage.sweep("claims", set(), older_than_s=-5) == 1
+    assert [path.name for path in (tmp_path / "claims").iterdir()] == [".tmp-young"]
+
+
+def test_two_may_sweep_and_list_at_once(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    for _ in range(20):
+        for number in range(50):
+            storage.put_if_absent(f"claims/{number}", b"")
+        with ThreadPoolExecutor(4) as pool:
+            sweeps = [pool.submit(storage.sweep, "claims", set(), older_than_s=-5) for _ in range(3)]
+            pool.submit(storage.list, "claims").result()
+            assert sum(sweep.result() for sweep in sweeps) == 50
