@@ -141,7 +141,7 @@ class _Shift:
         self.stopped, self.resumable = "", False
         self._shared: SharedWork | None = None
 
-    def work(self, jobs: int, engine: Engine | None, claims: Claims | None) -> None:
+    def work(self, jobs: int, engine: Engine | None = None, claims: Claims | None = None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(clip.windows for task in self.tasks for clip in task.clips)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)

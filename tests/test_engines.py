@@ -147,7 +147,7 @@ def committed(store: Path) -> dict[str, bytes]:
 
 
 def wait_for_receipts(store: Path, number: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not (store / "receipts").is_dir() or len(os.listdir(store / "receipts")) < number:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -164,7 +164,7 @@ def test_an_io_error_puts_work_off_and_blames_no_clip(corpus: Corpus, monkeypatc
     def broken(path: Path) -> str:
         raise audio_os_error(path, OSError(number, os.strerror(number)))
 
-    monkeypatch.setattr("pipeline.label.file_sha256", broken)
+    monkeypatch.setattr("pipeline.label.known_sha256", broken)
     summary = run(corpus, "teacher", backend="sequential")
     assert (summary.labelled, summary.quarantined, summary.missing) == (0, 0, 14)
     assert os.strerror(number) in summary.deferred[0]
