@@ -41,7 +41,8 @@ class JoinedLabels:
 
     classes: the student's class list; activation: of the labels as they are read. window: the grid on which the
     teacher scored; windows: how a row came from the windows of a clip. report: what was matched and what was left out.
-    path: the folder that holds the join; root: the folder, or the URL, below which the audio is. fingerprint: of all that went in.
+    path: the folder that holds the join; root: the folder or URL below which the audio is. fingerprint: of all that
+    went in.
     class_trust: (classes,) float in [0, 1], how far the teacher is believed on each class; None is fully.
     """
 
