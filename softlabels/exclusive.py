@@ -1,20 +1,21 @@
 """Independent probabilities as one distribution: what a sigmoid teacher says to a softmax student."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from softlabels.classes import ClassList
+from softlabels.spec import Activation
 
 REST = "rest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusive:
-    """How rows become distributions; see `JoinedLabels.exclusive`."""
+    """The read step that makes rows distributions; see `JoinedLabels.exclusive`."""
 
+    activation: ClassVar[Activation] = "softmax"
     rest: bool
     min_mass: float
 
@@ -23,7 +24,7 @@ class Exclusive:
             raise ValueError(f"min_mass: expected a number from 0 up to, not including, 1, got {self.min_mass}")
 
     def settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {"step": "exclusive", "rest": self.rest, "min_mass": self.min_mass}
 
     def classes(self, classes: ClassList) -> ClassList:
         if self.rest and REST in classes:
@@ -36,21 +37,19 @@ class Exclusive:
             return class_trust
         return np.append(class_trust, np.mean(class_trust))
 
-    def convert(self, hard: np.ndarray, soft: np.ndarray, out: np.ndarray) -> None:
-        """Write `[hard | soft]` of exclusive classes.
+    def apply(self, hard: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both halves, (n, classes) each, for exclusive classes: (n, classes + rest) float32.
 
-        Args:
-          hard: (n, classes) 1, 0 or NaN; soft: (n, classes) independent probabilities; NaN where unknown.
-          out: (n, 2 * (classes + rest)) float32. A row whose known probabilities sum to less than `min_mass` is NaN.
-            Classes that the teacher lacks stay NaN; the others share the row.
+        A row whose known probabilities sum to less than `min_mass` is NaN. Classes that the teacher lacks stay NaN;
+        the others share the row.
         """
-        classes = hard.shape[1]
-        new_hard, new_soft = np.split(out, 2, axis=1)  # views, (n, classes + rest) each
-        new_hard[:, :classes] = hard
-        new_soft[:, :classes], rest = self._shares(soft)
-        if self.rest:
-            new_hard[:, classes] = _nothing_present(hard)
-            new_soft[:, classes] = rest
+        shares, rest = self._shares(soft)
+        if not self.rest:
+            return hard, shares.astype(np.float32)
+        wider = np.empty((2, len(hard), hard.shape[1] + 1), np.float32)
+        wider[0, :, :-1], wider[0, :, -1] = hard, _nothing_present(hard)
+        wider[1, :, :-1], wider[1, :, -1] = shares, rest
+        return wider[0], wider[1]
 
     def _shares(self, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, classes) and (n,): odds divided by their sum, in float64; a certain class has it all."""

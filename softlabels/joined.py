@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softlabels.annotated import Annotated, annotated_clips
 from softlabels.batches import Batches, Features
+from softlabels.calibrate import calibrate
+from softlabels.calibration_map import Method
+from softlabels.calibration_report import CalibrationReport
 from softlabels.classes import ClassList
 from softlabels.crops import CropRows, How, crop_rows, weighted_labels
 from softlabels.errors import JoinError
 from softlabels.exclusive import Exclusive
+from softlabels.gather import checked_rows, fill
 from softlabels.guided import best_rows, sampling_weights
 from softlabels.join_report import JoinReport
 from softlabels.location import Location, location
+from softlabels.read_steps import Step, step_of
 from softlabels.saved_join import JoinArrays, open_join, write_join
 from softlabels.soft_array import Pooling, open_soft
 from softlabels.spec import Activation, canonical_json
+from softlabels.trust import class_trust
 from softlabels.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -44,6 +51,7 @@ class JoinedLabels:
     path: the folder that holds the join; root: the folder or URL below which the audio is. fingerprint: of all that
     went in.
     class_trust: (classes,) float in [0, 1], how far the teacher is believed on each class; None is fully.
+    calibration: what `calibrate` found; None before.
     """
 
     classes: ClassList
@@ -55,15 +63,18 @@ class JoinedLabels:
     root: Location
     fingerprint: str
     class_trust: np.ndarray | None = None
+    calibration: CalibrationReport | None = None
     _arrays: JoinArrays
     _header: dict[str, Any]
     _table: np.ndarray | None  # the hard label of every group, where that is small
-    _exclusive: Exclusive | None = None
+    _steps: tuple[Step, ...] = ()  # what is done to rows when they are read
     _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when a crop first asks
 
     @classmethod
-    def open(cls, path: Path, *, root: Location | None = None, verify: bool = False) -> "JoinedLabels":
-        """Open a join on disk; see `load_labels`."""
+    def open(
+        cls, path: Path, *, root: Location | None = None, verify: bool = False, bare: bool = False
+    ) -> "JoinedLabels":
+        """Open a join on disk; see `load_labels`. bare: without the read steps and the trust it was saved with."""
         header, arrays = open_join(path, verify=verify)
         classes = ClassList(tuple(header["classes"]))
         labels = cls(
@@ -79,10 +90,14 @@ class JoinedLabels:
             _header=header,
             _table=arrays.hard.table(len(classes)),
         )
-        if header["exclusive"] is not None:
-            labels = labels.exclusive(**header["exclusive"])
-        trust = header["class_trust"]
-        return dataclasses.replace(labels, class_trust=None if trust is None else np.array(trust))
+        if bare:
+            return labels
+        trust, calibration = header["class_trust"], header["calibration"]
+        return dataclasses.replace(
+            labels._behind([step_of(settings) for settings in header["steps"]]),
+            class_trust=None if trust is None else np.array(trust),
+            calibration=None if calibration is None else CalibrationReport.from_json(calibration),
+        )
 
     def __len__(self) -> int:
         return len(self._arrays.clip)
@@ -91,8 +106,7 @@ class JoinedLabels:
         return f"JoinedLabels({len(self)} rows, {len(self.classes)} classes, {self.activation})"
 
     def __reduce__(self) -> tuple:
-        settings = None if self._exclusive is None else self._exclusive.settings()
-        return _reopen, (self.path, self.fingerprint, self.root, self.class_trust, settings)
+        return _reopen, (self.path, self.fingerprint, self.root, self._steps, self.class_trust, self.calibration)
 
     @property
     def keys(self) -> "pd.DataFrame":
@@ -128,18 +142,20 @@ class JoinedLabels:
         Returns: (n, 2 * classes) float32, `[hard | soft]`.
         Raises: ValueError: a row number outside the join, or `out` of another shape or type.
         """
-        rows = self._checked(rows)
+        rows = checked_rows(rows, len(self))
         width = 2 * len(self.classes)
         if out is None:
             out = np.empty((len(rows), width), np.float32)
         elif out.shape != (len(rows), width) or out.dtype != np.float32:
             raise ValueError(f"out: expected float32 of shape {(len(rows), width)}, got {out.dtype} {out.shape}")
-        if self._exclusive is None:
-            self._fill(rows, out[:, : width // 2], out[:, width // 2 :])
-        else:
-            hard, soft = np.empty((2, len(rows), self._arrays.soft.shape[1]), np.float32)
-            self._fill(rows, hard, soft)
-            self._exclusive.convert(hard, soft, out)
+        if not self._steps:
+            fill(self._arrays, self._table, rows, out[:, : width // 2], out[:, width // 2 :])
+            return out
+        hard, soft = np.empty((2, len(rows), self._arrays.soft.shape[1]), np.float32)
+        fill(self._arrays, self._table, rows, hard, soft)
+        for step in self._steps:
+            hard, soft = step.apply(hard, soft)
+        out[:, : width // 2], out[:, width // 2 :] = hard, soft
         return out
 
     def soft_at(
@@ -199,16 +215,47 @@ class JoinedLabels:
         """
         if self.activation == "softmax":
             raise ValueError("exclusive: the labels are distributions already (activation 'softmax')")
-        exclusive = Exclusive(rest=rest, min_mass=min_mass)
-        made = [self.fingerprint, exclusive.settings()]
-        return dataclasses.replace(
-            self,
-            activation="softmax",
-            classes=exclusive.classes(self.classes),
-            fingerprint=hashlib.sha256(canonical_json(made)).hexdigest(),
-            class_trust=exclusive.trust(self.class_trust),
-            _exclusive=exclusive,
+        return self._behind([Exclusive(rest=rest, min_mass=min_mass)])
+
+    def calibrate(self, method: Method = "platt", per_class: bool = True, folds: int = 5) -> "JoinedLabels":
+        """The same labels, with probabilities that fit the annotated clips; applied when rows are read.
+
+        A map is fitted on all annotated clips (the maxima of their windows; windows annotated in time count singly)
+        but those of split "teacher", by penalised maximum likelihood: with a normal prior, the shared slope and shift
+        are 1 +- 1 and 0 +- 3, a class's own the shared ones +- 0.5 and +- 1.5 (standard deviations), so a class with
+        few positives stays near the shared map. Before, the same is done on folds of recordings (the manifest's
+        `fold`, else `path`) and measured on those left out: a map that does not beat the labels as they are by two
+        standard errors, or the shared map by one, is not used, and `calibration`, the report, says so. So it does with
+        less than 20 annotated clips.
+
+        Before `exclusive()` each class is made right by itself; behind it, as a share of its row. Where every clip has
+        one class and the student a softmax, `exclusive().calibrate()` is the better order.
+
+        Args:
+          method: "platt" (slope and shift of the log-odds; under softmax of the log probabilities), "temperature"
+            (slope only; one for all classes under softmax), "beta" (independent classes only: a slope for each side,
+            and a shift), or "none", which only measures. Slopes are never negative; 0 and 1 count as 2^-24 off.
+          per_class: a map for each class, not one for all; more than 300 classes under one softmax share theirs.
+          folds: to measure on; fewer where there are fewer recordings.
+        Raises: ValueError: an unknown method, one that does not fit, or labels that are calibrated already.
+        """
+        if any(step.settings()["step"] == "calibrated" for step in self._steps):
+            raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
+        step, report = calibrate(
+            self._annotated(), self.classes, self.activation, method=method, per_class=per_class, folds=folds
         )
+        return dataclasses.replace(self._behind([step] if step else []), calibration=report)
+
+    def trust(self) -> "JoinedLabels":
+        """The same labels with `class_trust` from how well the teacher ranks the annotated clips of each class.
+
+        Trust is (average precision - prevalence) / (1 - prevalence), from 0, for chance, to 1; drawn towards the mean
+        over classes as if five more positives had said so, which is all that a class without positives has. The
+        teacher has not seen these clips (those of split "teacher" are left out), and a monotone map changes no rank,
+        so calibration makes no difference. With less than ten positives nothing changes, and a warning says so.
+        """
+        trust = class_trust(self._annotated())
+        return self if trust is None else dataclasses.replace(self, class_trust=trust)
 
     def save(self, path: str | Path) -> Path:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
@@ -218,9 +265,12 @@ class JoinedLabels:
         path = Path(path)
         if path.exists():
             raise JoinError(f"'{path}' is there already: delete it first, or save under another name")
-        settings = None if self._exclusive is None else self._exclusive.settings()
-        trust = None if self.class_trust is None else [float(x) for x in self.class_trust]
-        changed = {"exclusive": settings, "class_trust": trust, "root": str(self.root)}
+        changed = {
+            "steps": [step.settings() for step in self._steps],
+            "class_trust": None if self.class_trust is None else [float(x) for x in self.class_trust],
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "root": str(self.root),
+        }
         soft = self.path / self._header["soft"]
         open_soft(soft, self._arrays.soft.shape, verify=True)  # what is damaged is not passed on
         write_join(path, self._arrays, {**self._header, **changed}, soft=soft, copy=True)
@@ -284,26 +334,23 @@ class JoinedLabels:
         table = self._arrays.clips
         return sorted(np.array(table["clip_id"].to_pylist(), object)[table["windows"].to_numpy() > 1])
 
-    def _fill(self, rows: np.ndarray, hard: np.ndarray, soft: np.ndarray) -> None:
-        """Write both halves of some rows, each (n, classes) and perhaps strided."""
-        arrays = self._arrays
-        groups = arrays.hard_group.take(rows)
-        if self._table is None:
-            arrays.hard.rows(groups, hard.shape[1], out=hard)
-        else:
-            _gather(self._table, groups, hard)
-        _gather(arrays.soft, rows, soft)
+    def _behind(self, steps: Sequence[Step]) -> "JoinedLabels":
+        """The labels as further steps leave them."""
+        labels = self
+        for step in steps:
+            made = [labels.fingerprint, step.settings()]
+            labels = dataclasses.replace(
+                labels,
+                activation=step.activation,
+                classes=step.classes(labels.classes),
+                fingerprint=hashlib.sha256(canonical_json(made)).hexdigest(),
+                class_trust=step.trust(labels.class_trust),
+                _steps=(*labels._steps, step),
+            )
+        return labels
 
-    def _checked(self, rows: Rows) -> np.ndarray:
-        if rows is None:
-            return np.arange(len(self))
-        rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
-        if rows.dtype.kind not in "iu" or rows.ndim != 1:
-            raise ValueError(f"rows: expected row numbers from 0 to {len(self) - 1}, got {rows!r}")
-        # As unsigned numbers negative ones are huge: one pass over the rows checks both ends.
-        if len(rows) and rows.astype(np.int64, copy=False).view(np.uint64).max() >= len(self):
-            raise ValueError(f"rows: expected row numbers from 0 to {len(self) - 1}, got {rows!r}")
-        return rows
+    def _annotated(self) -> Annotated:
+        return annotated_clips(self._arrays, self.y_true, self.classes, self.activation)
 
     def _clip_positions(self, clip_ids: Sequence[str]) -> np.ndarray:
         if not self._positions:
@@ -329,29 +376,19 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
     return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
 
 
-def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-    """out[...] = source[rows]; `out` may be strided.
-
-    Long rows are copied one by one, straight to where they belong; short ones through a block that stays in cache.
-    Row numbers are checked before, so "clip" never clips: it only spares NumPy a second buffer.
-    """
-    if source.shape[1] >= 2048:
-        for i, row in enumerate(rows.tolist()):
-            out[i] = source[row]
-    else:
-        out[...] = source.take(rows, axis=0, mode="clip")
-
-
 def _reopen(
-    path: Path, fingerprint: str, root: Location, trust: np.ndarray | None, exclusive: dict[str, Any] | None
+    path: Path,
+    fingerprint: str,
+    root: Location,
+    steps: tuple[Step, ...],
+    trust: np.ndarray | None,
+    calibration: CalibrationReport | None,
 ) -> JoinedLabels:
-    """Unpickle: the settings come with the pickle, the arrays from disk."""
-    labels = JoinedLabels.open(path, root=root)
-    if exclusive is not None and labels._exclusive is None:
-        labels = labels.exclusive(**exclusive)
+    """Unpickle: what was made of the labels comes with the pickle, the arrays from disk."""
+    labels = JoinedLabels.open(path, root=root, bare=True)._behind(steps)
     if labels.fingerprint != fingerprint:
         raise JoinError(
             f"'{path}' was replaced since the pickle was made: expected fingerprint {fingerprint}, got "
             f"{labels.fingerprint}; pickle the labels that are there now"
         )
-    return dataclasses.replace(labels, class_trust=trust)
+    return dataclasses.replace(labels, class_trust=trust, calibration=calibration)

@@ -1,6 +1,7 @@
 """A join on disk: a folder of memory-mapped arrays that opens in an instant, whatever its size.
 
-    join.json      version, fingerprint, class list, activation, window grid, report; sizes and digests of the rest
+    join.json      version, fingerprint, class list, activation, window grid, report; read steps, calibration, trust;
+                   sizes and digests of the rest
     clips.arrow    one row a clip: what the manifest says of it, and its file as probed
     clip.npy, window_index.npy, start_s.npy, hard_group.npy     one entry a row
     hard_*.npy     the hard labels, one group of rows each; see `HardLabels`
@@ -26,7 +27,7 @@ from softlabels.kept import open_array
 from softlabels.soft_array import open_soft
 from softlabels.spec import canonical_json
 
-JOIN_VERSION = 1
+JOIN_VERSION = 2
 SMALL = 16 << 20  # bytes of a file that is held against its digest whenever it is opened
 _ROWS = ("clip", "window_index", "start_s", "hard_group")
 _HARD = ("base", "offsets", "index", "value")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -271,7 +272,9 @@ def test_a_signal_stops_the_run_cleanly_and_the_next_goes_on(tmp_path, number: i
     )
     command = [sys.executable, "-m", "pipeline", "run", tmp_path / "data_manifest.csv", "-o", tmp_path / "store"]
     command += ["--shard-windows", "4"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them ignore SIGINT, and so would their children.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     receipts = tmp_path / "store" / "receipts"
     while not (receipts.is_dir() and len(list(receipts.iterdir())) >= 2):
         time.sleep(0.05)
