@@ -152,6 +152,9 @@ def test_other_engines_read_one_row_a_window(birdnet_store, engine: str) -> None
 
 
 def test_the_store_never_holds_a_copy_of_the_weights(birdnet_store) -> None:
-    total = sum(path.stat().st_size for path in birdnet_store.storage.root.rglob("*") if path.is_file())
+    root = birdnet_store.storage.root
+    # Another test on the same store may have left its materialised join, which is not the store's own.
+    own = (path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "joins")
+    total = sum(path.stat().st_size for path in own)
     assert total < 20_000 * len(birdnet_store) + 1_000_000
     assert softlabels.open(birdnet_store.storage.root).spec.teacher == "birdnet-v2.4"
