@@ -227,7 +227,7 @@ class ObjectStorage:
         return self._ask(f"reading {key}", lambda obstore: _read(obstore.get(self._client, key)))[0] == data
 
     def _ask(self, doing: str, request: Callable[[Any], Answer]) -> Answer:
-        """The answer to a request; 409 is asked again here, what obstore asks again it has.
+        """The answer to a request. obstore asks again by itself, but not after a 409, nor on every lost connection.
 
         Raises: FileNotFoundError: no such object; StoreError: no such bucket; EnvironmentTrouble.
         """
@@ -235,10 +235,13 @@ class ObjectStorage:
             try:
                 return self._request(request)
             except Exception as e:  # whatever obstore raises is given a meaning
-                if not (_already_exists(e) or _status(e) == 409):
-                    raise self._meaning(e, doing) from None
+                in_the_way, trouble = _already_exists(e) or _status(e) == 409, self._meaning(e, doing)
+                if not (in_the_way or _is_passing(e)):
+                    raise trouble from None
             time.sleep(pause_s)
-        raise EnvironmentTrouble(f"'{self}': {doing}: other writers are in the way (409) for {PATIENCE_S:g} s")
+        if in_the_way:
+            raise EnvironmentTrouble(f"'{self}': {doing}: other writers are in the way (409) for {PATIENCE_S:g} s")
+        raise trouble
 
     def _request(self, request: Callable[[Any], Answer]) -> Answer:
         try:

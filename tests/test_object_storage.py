@@ -118,6 +118,22 @@ def test_only_what_is_old_and_unknown_is_swept(storage) -> None:
     assert list(storage.list("shards")) == ["shards/named"]
 
 
+def test_a_connection_that_obstore_does_not_open_again_is_asked_again(storage, monkeypatch) -> None:
+    """A server closes a kept connection just as it is used: obstore gives up at once, though nothing is wrong."""
+    storage.put("k", b"1")
+    answered, asked = storage._request, []
+
+    def request(call):
+        asked.append(call)
+        if len(asked) == 1:
+            raise RuntimeError("Generic S3 error: HTTP error: error sending request")
+        return answered(call)
+
+    monkeypatch.setattr(ObjectStorage, "_request", lambda self, call: request(call))
+    assert storage.get("k") == b"1"
+    assert len(asked) == 2
+
+
 def test_a_storage_travels_in_a_pickle(storage) -> None:
     storage.put("k", b"1")
     assert pickle.loads(pickle.dumps(storage)).get("k") == b"1"
