@@ -115,7 +115,7 @@ def test_an_object_that_disagrees_about_logits_is_refused():
 def test_for_labels_takes_activation_trust_and_temperature_from_the_labels(trust):
     labels = types.SimpleNamespace(activation="sigmoid", classes=["A_a", "B_b"], class_trust=trust)
     loss = DistillationLoss.for_labels(labels, from_logits=True)
-    assert (loss.activation, loss.temperature, loss.alpha, loss.from_logits) == ("sigmoid", 1.0, 0.5, True)
+    assert (loss.activation, loss.temperature, loss.alpha, loss.from_logits) == ("sigmoid", 1.0, 0.3, True)
     assert (loss.trust is None) == (trust is None)
     assert DistillationLoss.for_labels(labels, 0.25, 2.0).get_config()["temperature"] == 2.0
     labels.class_trust = np.ones(3)
