@@ -27,6 +27,7 @@ from softlabels.targets import check_targets, class_weights_to_sample_weights, p
 
 if TYPE_CHECKING:
     from softlabels.dataset import attach, make_dataset
+    from softlabels.ensemble import join
     from softlabels.joined import JoinedLabels, load_labels
     from softlabels.loss import DistillationLoss, distillation_loss
     from softlabels.metrics import HardLabelMetric, TeacherAgreement
@@ -41,6 +42,7 @@ _LAZY = {
     "JoinedLabels": "softlabels.joined",
     "attach": "softlabels.dataset",
     "distillation_loss": "softlabels.loss",
+    "join": "softlabels.ensemble",
     "load_labels": "softlabels.joined",
     "make_dataset": "softlabels.dataset",
     "mixup": "softlabels.mixing",
@@ -66,6 +68,7 @@ __all__ = [
     "check_targets",
     "class_weights_to_sample_weights",
     "distillation_loss",
+    "join",
     "load_labels",
     "make_dataset",
     "mixup",

@@ -1,6 +1,7 @@
 """HardLabels: what people annotated, as rows of 1, 0 and NaN that are made when they are asked for."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from softlabels.errors import JoinError
 from softlabels.manifest import Clip
 
 TABLE_BYTES = 64 << 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +34,11 @@ class HardLabels:
 
     @classmethod
     def of_clips(cls, clips: Sequence[Clip], positions: dict[str, int]) -> "HardLabels":
-        """One group a clip: 1 for its labels and 0 for the rest, or all NaN where nobody annotated it.
+        """One group a clip: 1 for its labels, NaN for unsure ones, 0 for the rest; all NaN where nobody annotated it.
 
         Args:
-          positions: name -> class, for every label there is; see `label_positions`.
+          positions: name -> class, for every label there is; see `label_positions`. An unsure name that has none is
+            passed over: it is no class of this student's.
         Raises: JoinError: a clip is given one class twice, under two names.
         """
         labels = [sorted({positions[name] for name in clip.labels or ()}) for clip in clips]
@@ -43,12 +46,18 @@ class HardLabels:
         if twice:
             listed = "; ".join(f"{clip.clip_id!r}: {', '.join(clip.labels or ())}" for clip in twice[:10])
             raise JoinError(f"{len(twice)} clips name one class twice, under two names: {listed}; keep one of them")
-        index = np.array([i for each in labels for i in each], np.int32)
+        unsure = [
+            sorted({positions[name] for name in clip.unsure if name in positions} - set(found)) if clip.unsure else []
+            for clip, found in zip(clips, labels, strict=True)
+        ]  # less what the clip is sure of, be it under another name
+        entries = list(zip(labels, unsure, strict=True))
+        index = np.array([i for each in entries for part in each for i in part], np.int32)
+        value = [v for sure, open_ in entries for v in (*[1.0] * len(sure), *[np.nan] * len(open_))]
         return cls(
             base=np.array([np.nan if clip.labels is None else 0 for clip in clips], np.float32),
-            offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
+            offsets=np.cumsum([0, *(len(sure) + len(open_) for sure, open_ in entries)], dtype=np.int64),
             index=index,
-            value=np.ones(len(index), np.float32),
+            value=np.array(value, np.float32),
         )
 
     def rows(self, groups: np.ndarray, classes: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -127,14 +136,26 @@ def _bytes_of_each(values: np.ndarray) -> Iterator[bytes]:
     return (data[i : i + 4] for i in range(0, len(data), 4))
 
 
-def label_positions(names: set[str], classes: ClassList, source: str | Path) -> dict[str, int]:
+def label_positions(
+    names: set[str], classes: ClassList, source: str | Path, *, unsure: Set[str] = frozenset()
+) -> dict[str, int]:
     """name -> position in the class list, found as `ClassFinder` finds them.
 
     Args:
       names: the labels in use; source: where they stand, for the error.
+      unsure: further ones that may be in no class list: recordists name whatever sings in the background.
     Raises: JoinError: a label that is not in the class list.
     """
     finder = ClassFinder(classes)
+    maybe = {name: finder.find(name) for name in unsure - names}
+    strange = sorted(name for name, hit in maybe.items() if hit is None)
+    if strange:
+        logger.warning(
+            "'%s': %d of the names marked '?' are not in the class list and say nothing, such as %r",
+            source,
+            len(strange),
+            strange[0],
+        )
     found = {name: finder.find(name) for name in names}
     torn = sorted(name for name, hit in found.items() if hit and finder.contradicts(name, classes[hit[0]]))
     if torn:
@@ -148,4 +169,4 @@ def label_positions(names: set[str], classes: ClassList, source: str | Path) -> 
             f"'{source}': {len(unknown)} labels are not in the class list of {len(classes)}: "
             f"{', '.join(map(repr, unknown[:10]))}; correct them, add them to `classes`, or leave the clips out"
         )
-    return {name: hit[0] for name, hit in found.items() if hit is not None}
+    return {name: hit[0] for name, hit in {**maybe, **found}.items() if hit is not None}

@@ -1,7 +1,8 @@
 """A look at a join before anybody trains on it: counts, agreement, alignment, leaks; what the report says."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from softlabels.spec import Activation
 from softlabels.trust import harm_notes
 
 if TYPE_CHECKING:
-    from softlabels.join import JoinOptions
+    from softlabels.store_join import JoinOptions
 
 MAX_ROWS, MAX_BYTES = 20_000, 64 << 20  # of annotated rows looked at; evenly spaced where there are more
 MAX_VALUES = 1 << 22  # of annotated clips whose maxima are looked at
@@ -45,22 +46,12 @@ def look_at(
       clips: those of the join's split; everything: all of the manifest; planned: the store's, as in `StoreIndex.clips`.
     Raises: JoinError: the teacher's labels do not belong to these rows or classes.
     """
-    hard, soft = arrays.hard.says_anything()[arrays.hard_group], rows.has_soft  # (rows,) bool
-    looked = _annotated_rows(arrays, soft)
-    hard_values, soft_values = arrays.hard.rows(arrays.hard_group[looked], len(classes)), arrays.soft[looked]
-    agreement = teacher_label_agreement(soft_values, hard_values)
     annotated = annotated_clips(arrays, _reader(arrays), classes, activation, max_values=MAX_VALUES)
     shared = _shared_audio(clips, everything, planned)
     splits = _rows_of_splits(arrays)
     return JoinReport(
+        **figures(arrays, rows.has_soft, classes, match.how),
         clips=len(clips),
-        rows=len(rows),
-        rows_both=int(np.sum(hard & soft)),
-        rows_hard_only=int(np.sum(hard & ~soft)),
-        rows_soft_only=int(np.sum(~hard & soft)),
-        rows_neither=int(np.sum(~hard & ~soft)),
-        hard_only_examples=_examples(clips, rows, hard & ~soft),
-        soft_only_examples=_examples(clips, rows, ~hard & soft),
         splits=splits,
         windows_quarantined=rows.quarantined,
         quarantined_examples=rows.quarantined_examples,
@@ -68,14 +59,33 @@ def look_at(
         missing_examples=rows.missing_examples,
         shared_audio=len(shared),
         shared_audio_examples=tuple(shared[:10]),
-        matched=match.counts(),
-        unmatched=match.unmatched,
-        per_class=_per_class(arrays, classes, match, agreement),
-        agreement=_finite(agreement.top1),
-        agreement_rows=agreement.rows,
-        canary=_canary(soft_values, hard_values, arrays.clip[looked], options),
+        canary=_canary(arrays, rows.has_soft, options),
         notes=(*match.notes, *_notes(splits, shared), *harm_notes(annotated, splits)),
     )
+
+
+def figures(arrays: JoinArrays, has_soft: np.ndarray, classes: ClassList, how: Sequence[str]) -> dict[str, Any]:
+    """The fields of a report that hang on what the teacher said.
+
+    Args:
+      has_soft: (rows,) bool. how: one per class, as in `ClassReport`.
+    """
+    hard, soft = arrays.hard.says_anything()[arrays.hard_group], has_soft  # (rows,) bool
+    agreement = teacher_label_agreement(*_annotated_halves(arrays, has_soft)[1:])
+    return {
+        "rows": len(soft),
+        "rows_both": int(np.sum(hard & soft)),
+        "rows_hard_only": int(np.sum(hard & ~soft)),
+        "rows_soft_only": int(np.sum(~hard & soft)),
+        "rows_neither": int(np.sum(~hard & ~soft)),
+        "hard_only_examples": _examples(arrays, hard & ~soft),
+        "soft_only_examples": _examples(arrays, ~hard & soft),
+        "matched": dict(Counter(found for found in how if found)),
+        "unmatched": tuple(name for name, found in zip(classes, how, strict=True) if not found),
+        "per_class": _per_class(arrays, classes, how, agreement),
+        "agreement": _finite(agreement.top1),
+        "agreement_rows": agreement.rows,
+    }
 
 
 def check_identity(clips: list[Clip], table: pa.Table, store: str) -> None:
@@ -109,17 +119,20 @@ def _reader(arrays: JoinArrays) -> Callable[[np.ndarray], np.ndarray]:
     )
 
 
-def _annotated_rows(arrays: JoinArrays, has_soft: np.ndarray) -> np.ndarray:
-    """Rows with a positive hard label and a soft one, evenly spaced if there are many."""
+def _annotated_halves(arrays: JoinArrays, has_soft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) rows with a positive hard label and a soft one, evenly spaced if there are many; and both halves of them."""
     rows = np.flatnonzero(arrays.hard.with_positives()[arrays.hard_group] & has_soft)
     most = max(1, min(MAX_ROWS, MAX_BYTES // (4 * arrays.soft.shape[1])))
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return rows, arrays.soft[rows], arrays.hard.rows(arrays.hard_group[rows], arrays.soft.shape[1])
 
 
-def _canary(soft: np.ndarray, hard: np.ndarray, clip: np.ndarray, options: "JoinOptions") -> str:
+def _canary(arrays: JoinArrays, has_soft: np.ndarray, options: "JoinOptions") -> str:
     if not options.canary:
         return "not tested"
-    canary = alignment_canary(soft, hard, groups=clip)
+    rows, soft, hard = _annotated_halves(arrays, has_soft)
+    canary = alignment_canary(soft, hard, groups=arrays.clip[rows])
     if canary.verdict == "misaligned":
         raise JoinError(
             f"the teacher's labels do not fit these annotations: {canary}; rows or classes are mixed up (clip_ids, the "
@@ -130,14 +143,14 @@ def _canary(soft: np.ndarray, hard: np.ndarray, clip: np.ndarray, options: "Join
 
 
 def _per_class(
-    arrays: JoinArrays, classes: ClassList, match: ClassMatch, agreement: Agreement
+    arrays: JoinArrays, classes: ClassList, how: Sequence[str], agreement: Agreement
 ) -> tuple[ClassReport, ...]:
     rows_of_group = np.bincount(arrays.hard_group, minlength=len(arrays.hard))
     positives = arrays.hard.positives(rows_of_group, len(classes))
     return tuple(
-        ClassReport(name=name, how=how, rows=int(rows), on_present=_finite(present), on_absent=_finite(absent))
-        for name, how, rows, present, absent in zip(
-            classes, match.how, positives, agreement.mean_present, agreement.mean_absent, strict=True
+        ClassReport(name=name, how=found, rows=int(rows), on_present=_finite(present), on_absent=_finite(absent))
+        for name, found, rows, present, absent in zip(
+            classes, how, positives, agreement.mean_present, agreement.mean_absent, strict=True
         )
     )
 
@@ -146,8 +159,9 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _examples(clips: Sequence[Clip], rows: JoinedRows, which: np.ndarray) -> tuple[str, ...]:
-    return tuple(f"{clips[rows.clip[i]].clip_id}, window {rows.window_index[i]}" for i in np.flatnonzero(which)[:10])
+def _examples(arrays: JoinArrays, which: np.ndarray) -> tuple[str, ...]:
+    names = arrays.clips["clip_id"]
+    return tuple(f"{names[int(arrays.clip[i])]}, window {arrays.window_index[i]}" for i in np.flatnonzero(which)[:10])
 
 
 def _rows_of_splits(arrays: JoinArrays) -> dict[str, int]:

@@ -3,7 +3,8 @@
 column            meaning
 clip_id           unique text; `007` is not `7`
 path              audio file, relative to the manifest's folder (or the audio root); may not leave it
-label             class names joined by `;`; empty = not annotated; `noise` = annotated as none of the classes
+label             class names joined by `;`; empty = not annotated; `noise` = annotated as none of the classes;
+                  `?Name` = may be in it: neither present nor absent (NaN); all other classes are absent
 split, fold       text of your own, such as train / test
 start_s, end_s    the stretch of the file that is the clip, in seconds; empty = from its start / to its end
 sha256            of the file, checked when given
@@ -24,6 +25,7 @@ from softlabels.errors import ManifestError
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
 NOISE = "noise"
+UNSURE = "?"  # before a class name
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -33,12 +35,14 @@ class Clip:
     """One manifest row: a stretch of one audio file.
 
     labels: the annotated class names; () = annotated as none of the classes; None = not annotated.
+    unsure: class names that are neither present nor absent, of an annotated clip: recordists' secondary species.
     end_s: None means to the end of the file.
     """
 
     clip_id: str
     path: str
     labels: tuple[str, ...] | None = None
+    unsure: tuple[str, ...] = ()
     split: str = ""
     fold: str = ""
     start_s: float = 0.0
@@ -86,7 +90,7 @@ def _row_of(clip: Clip) -> dict[str, str]:
     return {
         "clip_id": clip.clip_id,
         "path": clip.path,
-        "label": "" if clip.labels is None else ";".join(clip.labels) or NOISE,
+        "label": "" if clip.labels is None else ";".join([*clip.labels, *map(UNSURE.__add__, clip.unsure)]) or NOISE,
         "split": clip.split,
         "fold": clip.fold,
         "start_s": repr(clip.start_s) if clip.start_s else "",
@@ -141,7 +145,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
     if not clip_id.strip() or _CONTROL.search(clip_id):
         faults.append("expected text without control characters as clip_id")
     faults += _path_faults(row["path"])
-    labels, label_faults = _read_label(row.get("label", ""))
+    labels, unsure, label_faults = _read_label(row.get("label", ""))
     start_s, start_faults = _read_seconds(row.get("start_s", ""), "start_s")
     end_s, end_faults = _read_seconds(row.get("end_s", ""), "end_s")
     faults += [*label_faults, *start_faults, *end_faults]
@@ -154,6 +158,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         clip_id=clip_id,
         path=row["path"],
         labels=labels,
+        unsure=unsure,
         split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
         fold=sys.intern(row.get("fold", "").strip()),
         start_s=start_s or 0.0,
@@ -172,15 +177,19 @@ def _path_faults(path: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=10_000)  # a million rows, a hundred labels: each is parsed and held once
-def _read_label(text: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+def _read_label(text: str) -> tuple[tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]:
+    """Labels, unsure ones, and faults."""
     if not text.strip():
-        return None, ()
-    names = [name.strip() for name in text.split(";")]
-    if names == [NOISE]:
-        return (), ()
+        return None, (), ()
+    parts = [part.strip() for part in text.split(";")]
+    if parts == [NOISE]:
+        return (), (), ()
+    names = [part.removeprefix(UNSURE).strip() for part in parts]
     if "" in names or NOISE in names or len(set(names)) < len(names):
-        return None, (f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}",)
-    return tuple(names), ()
+        wrong = f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}"
+        return None, (), (wrong,)
+    sure = tuple(part for part in parts if not part.startswith(UNSURE))
+    return sure, tuple(name for name, part in zip(names, parts, strict=True) if part.startswith(UNSURE)), ()
 
 
 def _read_seconds(text: str, column: str) -> tuple[float | None, list[str]]:

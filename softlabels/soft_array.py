@@ -6,7 +6,7 @@ finds the same array again, and a changed store, class list or pooling makes ano
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -95,15 +95,30 @@ def _build(path: Path, store: "SoftLabelStore", rows: JoinedRows, match: ClassMa
             os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)  # a full disk is an error, no SIGBUS
             _pool(array, store, rows, match, pooling)
             array.flush()
-        end = array.offset + array.nbytes
-        file.seek(0, os.SEEK_END)
-        if file.tell() < end:  # nothing was written at the end: no rows
-            file.truncate(end)
-        digest = _digest_of(file, end)
-        file.seek(end)
-        file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())
+        _seal(file, array.offset + array.nbytes)
+
+
+def write_soft(path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> None:
+    """Write a soft array from blocks of its rows, in their order; (n, classes) float32 each."""
+    array = np.lib.format.open_memmap(path, "w+", np.float32, shape=shape)
+    offset = array.offset
+    with path.open("r+b") as file:
+        for values in blocks:
+            _write(file.fileno(), np.ascontiguousarray(values, np.float32), offset)
+            offset += values.nbytes
+        _seal(file, array.offset + array.nbytes)
+
+
+def _seal(file: BinaryIO, end: int) -> None:
+    """Put the digest of what was written behind it, and all of it on the disk."""
+    file.seek(0, os.SEEK_END)
+    if file.tell() < end:  # nothing was written at the end: no rows
+        file.truncate(end)
+    digest = _digest_of(file, end)
+    file.seek(end)
+    file.write(digest)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _write_each(

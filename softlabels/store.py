@@ -32,7 +32,7 @@ from softlabels.storage import Storage, open_storage
 if TYPE_CHECKING:
     import pandas as pd
 
-    from softlabels.join import JoinedLabels
+    from softlabels.joined import JoinedLabels
 
 
 def open(path: str | Path) -> "SoftLabelStore":
@@ -294,7 +294,7 @@ class SoftLabelStore:
           cache_dir: where the join is kept; None is inside the store, or the user's cache if that cannot be written.
         Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
         """
-        from softlabels.join import JoinOptions, join
+        from softlabels.store_join import JoinOptions, join
 
         options = JoinOptions(
             split=split,

@@ -30,6 +30,29 @@ def test_hard_labels_are_one_zero_or_not_annotated(corpus: Corpus, store) -> Non
     np.testing.assert_array_equal(hard["c3"], [np.nan] * 3)
 
 
+def test_a_class_that_may_be_in_a_clip_is_neither_present_nor_absent(corpus: Corpus, store, caplog) -> None:
+    rows = "c0,c0.wav,Aus aus_Alpha;?Cus cus\nc1,c1.wav,?Bus bus_Beta\nc4,c4.wav,Bus bus_Beta;?Beta;?Xus xus_Xi\n"
+    corpus.write_manifest("clip_id,path,label\n" + rows)
+    labels = store.join(corpus.manifest)
+    hard = {clip_id: labels.hard([row])[0] for row, clip_id in enumerate(labels.keys.clip_id)}
+    np.testing.assert_array_equal(hard["c0"], [1, 0, np.nan])  # found as labels are, by a half of the name
+    np.testing.assert_array_equal(hard["c1"], [0, np.nan, 0])
+    np.testing.assert_array_equal(hard["c4"], [0, 1, 0])  # what it is sure of counts
+    assert labels.report.rows_both == len(labels) == 5
+    assert "1 of the names marked '?' are not in the class list and say nothing, such as 'Xus xus_Xi'" in caplog.text
+    best = store.join(corpus.manifest, weak_labels="best")
+    assert np.isnan(best.hard()[:3, 2]).all()
+
+
+def test_what_may_be_in_a_clip_makes_another_join(corpus: Corpus, store) -> None:
+    before = store.join(corpus.manifest)
+    corpus.write_manifest(corpus.manifest.read_text().replace("Aus aus_Alpha,train", "Aus aus_Alpha;?Bus bus,train"))
+    after = store.join(corpus.manifest)
+    np.testing.assert_array_equal(after.hard([0])[0], [1, np.nan, 0])
+    np.testing.assert_array_equal(before.hard([0])[0], [1, 0, 0])
+    np.testing.assert_array_equal(after.soft(), before.soft())
+
+
 def test_classes_are_matched_by_name_not_by_position(corpus: Corpus, store) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace("Bus bus_Beta;", ""))
     labels = store.join(corpus.manifest, classes=CLASSES)

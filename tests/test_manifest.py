@@ -39,6 +39,15 @@ def test_noise_is_annotated_and_empty_is_not(tmp_path: Path) -> None:
     assert [clip.labels for clip in clips] == [(), None]
 
 
+def test_a_name_with_a_question_mark_is_neither_present_nor_absent(tmp_path: Path) -> None:
+    rows = "a,a.wav,A a_x;?B b_y; ? C c_z\nb,b.wav,?B b_y\n"
+    clips = read_manifest(manifest(tmp_path, "clip_id,path,label\n" + rows))
+    assert [(clip.labels, clip.unsure) for clip in clips] == [
+        (("A a_x",), ("B b_y", "C c_z")),
+        ((), ("B b_y",)),  # somebody listened: it is annotated, and all classes but B are absent
+    ]
+
+
 def test_a_byte_order_mark_and_crlf_are_fine(tmp_path: Path) -> None:
     clips = read_manifest(manifest(tmp_path, b"\xef\xbb\xbfclip_id,path\r\na,a.wav\r\n"))
     assert clips == [Clip(clip_id="a", path="a.wav")]
@@ -49,6 +58,8 @@ def test_written_manifests_read_back_equal(tmp_path: Path) -> None:
         Clip(clip_id="a, with comma", path="ä b.wav", labels=("A a_x", "B b_y"), start_s=0.1, end_s=1 / 3),
         Clip(clip_id="b", path="b.wav", labels=(), split="test", fold="1"),
         Clip(clip_id="c", path="c.wav"),
+        Clip(clip_id="d", path="d.wav", labels=("A a_x",), unsure=("B b_y", "C c_z")),
+        Clip(clip_id="e", path="e.wav", labels=(), unsure=("B b_y",)),
     ]
     write_manifest(clips, tmp_path / "m.csv")
     assert read_manifest(tmp_path / "m.csv") == clips
@@ -75,6 +86,9 @@ def test_written_manifests_read_back_equal(tmp_path: Path) -> None:
         ("clip_id,path,start_s\na,b.wav,-1\n", "expected seconds from 0 up"),
         ("clip_id,path,label\na,b.wav,noise;A\n", "or 'noise' alone"),
         ("clip_id,path,label\na,b.wav,A;A\n", "expected different class names"),
+        ("clip_id,path,label\na,b.wav,A;?A\n", "expected different class names"),
+        ("clip_id,path,label\na,b.wav,A;?\n", "expected different class names"),
+        ("clip_id,path,label\na,b.wav,A;?noise\n", "or 'noise' alone"),
         ("clip_id,path,sha256\na,b.wav,xyz\n", "expected 64 hexadecimal digits"),
         (b"clip_id,path\n\xff\xfe,b.wav\n", "expected a UTF-8 CSV file"),
         (b"\x00\x01\x02clip", "expected a UTF-8 CSV file|is missing"),

@@ -149,7 +149,8 @@ def _build(
     match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
     annotated = _annotations(options, everything)
     names = {name for clip in clips for name in clip.labels or ()} | (annotated.labels if annotated else set())
-    positions = label_positions(names, student, manifest)
+    unsure = {name for clip in clips for name in clip.unsure}
+    positions = label_positions(names, student, manifest, unsure=unsure)
     index = store.index
     del store.plans  # half a gigabyte of a million clips, of which the index has all that is needed
     rows = find_rows(clips, index, options.missing, str(store.storage))
