@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.exports import THRESHOLD
 from softlabels.audio import DEFAULT_BUDGET
 
 MANIFEST, STORE, MAPPING = "data_manifest.csv", "soft_labels", "mapping.csv"
@@ -21,8 +22,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_manifest(commands)
     _add_classes(commands)
     _add_inspect(commands)
+    _add_report(commands)
     _add_verify(commands)
     _add_regenerate(commands)
+    _add_export(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -123,13 +127,41 @@ def _add_manifest(commands) -> None:
     manifest = _add_command(
         commands,
         "manifest",
-        "write a manifest of a folder of recordings, one folder a class",
-        epilog="The label of a clip is the name of its folder, kept as it is; folders called noise, silence,\n"
-        "background or other are annotated as none of the classes; files in DIR itself are not annotated.",
+        "write a manifest of a folder of recordings, labelled by folder, metadata table or Raven tables",
+        epilog="""Without --metadata and --raven the label of a clip is the name of its folder, kept as it is; folders
+called noise, silence, background or other are annotated as none of the classes; files in DIR itself are not annotated.
+
+--metadata reads a CSV such as BirdCLEF's: one row a recording, found below DIR by path, file name or stem. Columns:
+  path       which recording               default filename, file-name
+  label      its class, or A;B             default primary_label
+  secondary  what may be in it too         default secondary_labels, also; neither present nor absent in training
+  code       short names in `secondary`    default primary_label; they become that row's label
+  split      train, test, ...              only if you name it
+--raven labels each recording with all its table names, with none if the table is empty; recordings without a table
+are not annotated. Give the same tables to the join, which lays the boxes over the windows.
+
+examples:
+  softlabels manifest recordings/ --sha256 --split train=0.8,test=0.2
+  softlabels manifest train_audio/ --metadata train_metadata.csv
+  softlabels manifest train_audio/ --metadata train_metadata.csv \\
+                      --column "label={scientific_name}_{common_name}"
+  softlabels manifest xc/ --metadata xc.csv --column "path=XC{id}" --column "label={gen} {sp}_{en}"
+  softlabels manifest field/ --raven "tables/*.txt" --column label=Species
+Exits 1 if rows of the metadata name files that are not there; they are left out.""",
     )
     manifest.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
     manifest.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
-    manifest.add_argument("--unlabelled", action="store_true", help="leave every clip not annotated")
+    source = manifest.add_mutually_exclusive_group()
+    source.add_argument("--unlabelled", action="store_true", help="leave every clip not annotated")
+    source.add_argument("--metadata", type=Path, metavar="CSV", help="labels from a table, one row a recording")
+    source.add_argument("--raven", metavar="GLOB", help="labels from Raven selection tables")
+    manifest.add_argument(
+        "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
+    )
+    manifest.add_argument("--split", metavar="NAME=SHARE,...", help="by recording, each class in proportion")
+    manifest.add_argument("--seed", type=int, default=0, metavar="N", help="of the split, default 0")
+    manifest.add_argument("--sha256", action="store_true", help="digest every file, so that a changed one is noticed")
+    manifest.add_argument("--jobs", type=int, default=-1, metavar="N", help="of --sha256, default one a core")
 
 
 def _add_classes(commands) -> None:
@@ -167,6 +199,30 @@ def _add_inspect(commands) -> None:
     inspect.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
+
+
+def _add_report(commands) -> None:
+    report = _add_command(
+        commands,
+        "report",
+        "write one HTML page about a store: what is heard, how sure, and where labels may be wrong",
+        epilog="""The page needs nothing but itself: sound, pictures and diagrams are in it, and nothing is fetched.
+Needs `pip install softlabels[report]`.
+
+examples:
+  softlabels report                               soft_labels and data_manifest.csv -> report.html
+  softlabels report --suspects suspects.csv       and all labels that are likely wrong, as a table
+  softlabels report --classes my_classes.txt      and what the teacher has of a student's list
+  softlabels report a --compare b -o ab.html      and what another store says of the same audio""",
+    )
+    report.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default report.html, replaced")
+    report.add_argument("--manifest", type=Path, metavar="CSV", help=f"with the labels, default {MANIFEST} if there")
+    report.add_argument("--classes", metavar="LIST", help="a student's class list, to show the coverage of")
+    report.add_argument("--mapping", metavar="CSV", help="for names that are not found; see `softlabels classes`")
+    report.add_argument("--compare", metavar="STORE", help="another store of the same audio")
+    report.add_argument("--root", metavar="DIR|URL", help="where the audio is now, default where it was")
+    report.add_argument("--suspects", type=Path, metavar="CSV", help="write likely wrong labels, worst first")
 
 
 def _add_verify(commands) -> None:
@@ -207,3 +263,44 @@ def _add_where(command: argparse.ArgumentParser) -> None:
     command.add_argument("--root", metavar="DIR|URL", help="where the audio is now, default where it was")
     command.add_argument("--model", type=Path, metavar="PATH", help="where the model is now, default where it was")
     command.add_argument("--jobs", type=int, default=-1, metavar="N", help="default one a core")
+
+
+def _add_export(commands) -> None:
+    export = _add_command(
+        commands,
+        "export",
+        "write a store in another format, read shard by shard, whole or not at all",
+        epilog="""birdnet-stm32  a folder: the teacher cache that its training reads. Label with --overlap 1.75 for it:
+               its grid has 1.25 s. Recordings are known by file stem, so two with the same one are refused
+detections     a file .csv or .parquet: input, start_time, end_time, species_name, confidence, as birdnet writes it
+hf             a folder: a copy of the store with a dataset card, for Hugging Face's `datasets` and the Hub's viewer
+
+examples:
+  softlabels export soft_labels --to birdnet-stm32 --classes my_classes.txt -o teacher_cache
+  softlabels export soft_labels --to detections --threshold 0.25 -o detections.csv
+  softlabels export soft_labels --to hf -o dataset""",
+    )
+    export.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    export.add_argument("--to", required=True, choices=["birdnet-stm32", "detections", "hf"], help="the format")
+    export.add_argument("-o", "--output", required=True, metavar="OUT", help="a new file or folder")
+    export.add_argument("--classes", metavar="LIST", help="which classes, in which order; default the store's")
+    export.add_argument("--mapping", metavar="CSV", help="for names that are not found; see `softlabels classes`")
+    export.add_argument(
+        "--threshold", type=float, metavar="P", help=f"detections: the least probability, default {THRESHOLD}"
+    )
+
+
+def _add_compare(commands) -> None:
+    compare = _add_command(
+        commands,
+        "compare",
+        "hold two stores of the same audio against each other: two teachers, or two settings",
+        epilog="""Clips meet by clip_id and audio digest, windows by time (nearest centres that share half a window),
+classes by name. same_top_class is the share of windows in which both give one class the highest probability;
+heard_by counts windows x classes at 0.5 or more; kl is in nats, from A to B; correlation is of log-odds, so that
+calibration alone does not lower it. The classes and windows that differ most come last, tab-separated; --json has
+all classes.""",
+    )
+    compare.add_argument("a", metavar="A", help="a store")
+    compare.add_argument("b", metavar="B", help="another one")
+    compare.add_argument("--json", action="store_true", help="as one JSON object")

@@ -6,7 +6,6 @@ scheduler or a full disk, resumable; 130 interrupted.
 
 import argparse
 import json
-import shlex
 import signal
 import sys
 import time
@@ -17,20 +16,29 @@ from pathlib import Path
 from pipeline.arguments import MANIFEST, STORE, make_parser
 from pipeline.class_draft import DraftRow, draft_mapping, write_draft
 from pipeline.closing import RunSummary, finish
+from pipeline.compare import compare
 from pipeline.console import (
     RunConsole,
     describe,
+    print_advice_for_manifest,
+    print_comparison,
     print_contents,
+    print_exported,
     print_forecast,
     print_quarantine,
     print_regenerated,
+    print_reported,
     print_summary,
     print_verified,
+    progress,
 )
-from pipeline.folder import clips_of_folder
+from pipeline.exports import export
+from pipeline.folder import clips_of_folder, with_digests
 from pipeline.forecast import forecast
+from pipeline.manifest_source import ManifestSource, parse_columns
 from pipeline.prepare import LabelOptions, prepare, read_clips
 from pipeline.regenerate import regenerate
+from pipeline.report import ReportOptions, report
 from pipeline.supervisor import RunOptions, run
 from pipeline.task_array import ArrayTask
 from pipeline.teachers import TeacherChoice
@@ -185,9 +193,13 @@ def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Location]:
 
 def _clips_of_folder(folder: Path, manifest: Path, *, unlabelled: bool) -> tuple[list[Clip], Path]:
     """Clips with paths relative to the manifest's folder where the audio lies below it, else to the audio's."""
-    beside = manifest.resolve().parent
-    root = beside if folder.resolve().is_relative_to(beside) else folder
+    root = _root_of(folder, manifest)
     return clips_of_folder(folder, relative_to=root, unlabelled=unlabelled), root
+
+
+def _root_of(folder: Path, manifest: Path) -> Path:
+    beside = manifest.resolve().parent
+    return beside if folder.resolve().is_relative_to(beside) else folder
 
 
 def _parse_allowed(text: str) -> float:
@@ -214,15 +226,26 @@ def _exit_code(summary: RunSummary, allowed: float) -> int:
 def _manifest(args: argparse.Namespace) -> int:
     if args.output.exists():
         raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
-    clips, root = _clips_of_folder(args.folder, args.output, unlabelled=args.unlabelled)
+    source = ManifestSource(
+        folder=args.folder,
+        root=_root_of(args.folder, args.output),
+        unlabelled=args.unlabelled,
+        metadata=args.metadata,
+        raven=args.raven,
+        columns=parse_columns(args.column),
+    )
+    found = source.read(split=args.split, seed=args.seed)
+    clips = found.clips
+    if args.sha256:
+        with progress(len({clip.path for clip in clips}), "files") as on_files:
+            clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
     write_manifest(clips, args.output)
     classes = {name for clip in clips for name in clip.labels or ()}
     print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
-    beside = root.resolve() == args.output.resolve().parent
-    flags = "" if beside else f" --root {shlex.quote(str(root))}"
-    named = "" if args.output == Path(MANIFEST) else f" {shlex.quote(str(args.output))}"
-    print(f"next: softlabels run{named}{flags}", file=sys.stderr)
-    return 0
+    for line in (*found.remarks, *found.problems):
+        print(line, file=sys.stderr)
+    print_advice_for_manifest(args.output, source)
+    return 1 if found.problems else 0
 
 
 def _classes(args: argparse.Namespace) -> int:
@@ -286,6 +309,23 @@ def _inspect(args: argparse.Namespace) -> int:
     return 1 if contents["missing"] or contents["quarantined"] else 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    store = open_store(args.store)
+    manifest = args.manifest or (Path(MANIFEST) if Path(MANIFEST).is_file() else None)
+    options = ReportOptions(
+        manifest=manifest,
+        root=args.root,
+        classes=args.classes,
+        mapping=args.mapping,
+        other=args.compare and open_store(args.compare),
+        suspects=args.suspects,
+    )
+    with progress(len(store), "windows") as on_windows:
+        done = report(store, args.output, options, on_windows=on_windows)
+    print_reported(done, args.output, options)
+    return 0
+
+
 def _verify(args: argparse.Namespace) -> int:
     report = verify(
         open_store(args.store),
@@ -312,11 +352,41 @@ def _regenerate(args: argparse.Namespace) -> int:
     return 1 if any(result.problem for result in results) else 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    store = open_store(args.store)
+    with progress(len(store), "windows") as on_windows:
+        done = export(
+            store,
+            args.to,
+            args.output,
+            classes=args.classes,
+            mapping=args.mapping,
+            threshold=args.threshold,
+            on_windows=on_windows,
+        )
+    print_exported(done, args.output, store)
+    return 1 if store.census.missing else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    a, b = open_store(args.a), open_store(args.b)
+    with progress(len(a), "windows") as on_windows:
+        found = compare(a, b, on_windows=on_windows)
+    if args.json:
+        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print_comparison(found)
+    return 0
+
+
 COMMANDS = {
     "run": _run,
     "manifest": _manifest,
     "classes": _classes,
     "inspect": _inspect,
+    "report": _report,
     "verify": _verify,
     "regenerate": _regenerate,
+    "export": _export,
+    "compare": _compare,
 }

@@ -2,16 +2,24 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.arguments import MANIFEST
 from pipeline.closing import RunSummary
+from pipeline.compare import Comparison
+from pipeline.exports import Exported
 from pipeline.forecast import Forecast
+from pipeline.manifest_source import ManifestSource
 from pipeline.regenerate import Regenerated
+from pipeline.report import Reported, ReportOptions
 from pipeline.supervisor import RunEvents
 from pipeline.teachers import Teacher
 from pipeline.verify import VerifyReport
@@ -67,6 +75,14 @@ class RunConsole:
             self._bar.write(f"quarantined {status.quarantined} windows, first {status.message}", file=sys.stderr)
         elif status.outcome == "deferred":
             self._bar.write(f"put off shard {status.shard}: {status.message}", file=sys.stderr)
+
+
+@contextmanager
+def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr once a job takes a second; what it gives is called with the number of things just done."""
+    often = 0.1 if sys.stderr.isatty() else 60
+    with tqdm(total=total, unit=f" {unit}", mininterval=often, delay=1, dynamic_ncols=True, leave=False) as bar:
+        yield bar.update
 
 
 def print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
@@ -219,6 +235,87 @@ def print_regenerated(results: list[Regenerated]) -> None:
     for result in results:
         done = "restored" if result.restored else "accepted" if result.accepted else ""
         print(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())
+
+
+def print_advice_for_manifest(manifest: Path, source: ManifestSource) -> None:
+    """What to type after `softlabels manifest`."""
+    beside = source.root.resolve() == manifest.resolve().parent
+    flags = "" if beside else f" --root {shlex.quote(str(source.root))}"
+    named = "" if manifest == Path(MANIFEST) else f" {shlex.quote(str(manifest))}"
+    print(f"next: softlabels run{named}{flags}", file=sys.stderr)
+    if source.raven:
+        label = source.columns.get("label")
+        column = f", annotation_column={label!r}" if label else ""
+        join = f"store.join({str(manifest)!r}, annotations={source.raven!r}, annotated_extents='clips'{column})"
+        print(f"then, in Python: {join}", file=sys.stderr)
+
+
+def print_reported(done: Reported, output: Path, options: ReportOptions) -> None:
+    """What the page says, and where it is."""
+    fields = {
+        "annotated": f"{done.annotated:,} clips" if options.manifest else "no manifest",
+        "suspects": f"{done.suspects:,}",
+        "duplicates": f"{done.duplicates:,} sets of clips",
+        "bytes": f"{done.bytes:,}",
+        "written": f"{output} {options.suspects or ''}".rstrip(),
+    }
+    _print_fields(fields)
+    print(f"next: open {output} in a browser", file=sys.stderr)
+
+
+def print_exported(done: Exported, output: str, store: SoftLabelStore) -> None:
+    """What was written, and what its user should know."""
+    census = store.census
+    _print_fields(
+        {
+            "rows": f"{done.rows:,}",
+            "labelled": f"{census.labelled:,}",
+            "quarantined": f"{census.quarantined:,}",
+            "missing": f"{census.missing:,}",
+            "written": output,
+        }
+    )
+    if census.missing:
+        print(f"{census.missing:,} windows are not labelled yet: `softlabels run`, then export again", file=sys.stderr)
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+WORST_CLASSES = 10
+
+
+def print_comparison(found: Comparison) -> None:
+    """The figures, then the classes and the windows that differ most."""
+    counts = ("clips", "clips_only_a", "clips_only_b", "clips_other_audio", "windows", "unmatched_windows")
+    heard = ("heard_by_both", "heard_by_a_only", "heard_by_b_only")
+    _print_fields(
+        {
+            "a": found.a,
+            "b": found.b,
+            **{name: f"{getattr(found, name):,}" for name in counts},
+            "classes": f"{len(found.classes):,}",
+            "classes_only_a": _some(found.classes_only_a),
+            "classes_only_b": _some(found.classes_only_b),
+            "same_top_class": f"{found.same_top_class:.4f}",
+            **{name: f"{getattr(found, name):,}" for name in heard},
+            "kl": f"{found.kl:.6f}",
+        }
+    )
+    print("\nclass\tkl\tcorrelation\tmean_a\tmean_b")
+    for each in found.classes[:WORST_CLASSES]:
+        correlation = "" if each.correlation is None else f"{each.correlation:.3f}"
+        print(each.name, f"{each.kl:.4f}", correlation, f"{each.mean_a:.4f}", f"{each.mean_b:.4f}", sep="\t")
+    print("\nclip_id\tstart_a_s\tstart_b_s\tkl\ta\tp_a\tb\tp_b")
+    for window in found.most_different:
+        times = f"{window.start_a_s:.2f}\t{window.start_b_s:.2f}\t{window.kl:.2f}"
+        tops = f"{window.class_a}\t{window.probability_a:.3f}\t{window.class_b}\t{window.probability_b:.3f}"
+        print(window.clip_id, times, tops, sep="\t")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """How many, and the first five."""
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names):,}: {listed}" if names else "0"
 
 
 def _print_fields(fields: dict[str, str]) -> None:

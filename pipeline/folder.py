@@ -1,12 +1,16 @@
 """From a folder of recordings to a manifest: one folder a class, as most collections are kept."""
 
+import dataclasses
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from softlabels.errors import ManifestError
-from softlabels.manifest import Clip
+import joblib
+
+from pipeline.probe import file_sha256
+from softlabels.errors import AudioError, ManifestError
+from softlabels.manifest import UNSURE, Clip
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}
 NOT_A_CLASS = {"noise", "silence", "background", "other"}
@@ -37,6 +41,33 @@ def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled
     return [clips[clip_id] for clip_id in sorted(clips)]
 
 
+def with_digests(
+    clips: Sequence[Clip], root: Path, *, jobs: int = -1, on_files: Callable[[int], None] = lambda files: None
+) -> list[Clip]:
+    """The clips with the sha256 of their files, each file read once.
+
+    Args:
+      root: what their paths are relative to.
+      jobs: threads; -1 is one a core.
+      on_files: called with the number of files just read.
+    Raises: ManifestError: a file that is gone or may not be read. EnvironmentTrouble: the machine is at fault.
+    """
+    paths = sorted({clip.path for clip in clips})
+    parallel = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator")
+    digests: dict[str, str] = {}
+    for path, digest in zip(paths, parallel(joblib.delayed(_digest)(root / p) for p in paths), strict=True):
+        digests[path] = digest
+        on_files(1)
+    return [dataclasses.replace(clip, sha256=digests[clip.path]) for clip in clips]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except AudioError as e:
+        raise ManifestError(f"'{path}': {e}; put it back, or take it away and run again") from e
+
+
 def _audio_files(folder: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -50,6 +81,9 @@ def _labels_of(path: Path) -> tuple[str, ...] | None:
     if len(path.parts) == 1:
         return None
     name = unicodedata.normalize("NFC", path.parent.name)
-    if ";" in name:
-        raise ManifestError(f"folder '{path.parent}': a class name may not hold ';', which joins labels; rename it")
+    if ";" in name or name.startswith(UNSURE):
+        raise ManifestError(
+            f"folder '{path.parent}': a class name may not hold ';', which joins labels, nor begin with {UNSURE!r}, "
+            "which marks unsure ones; rename it"
+        )
     return () if name.casefold() in NOT_A_CLASS else (name,)

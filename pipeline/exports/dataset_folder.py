@@ -1,0 +1,111 @@
+"""A dataset folder for Hugging Face: the store itself, less what only this machine needs, with a dataset card.
+
+call                                                                 gives
+softlabels.open("OUT")                                               the store: it is still one
+datasets.load_dataset("OUT")                                         its rows: the card says which files are data
+datasets.load_dataset("parquet", data_files="OUT/shards/*.parquet")  the same, without the card
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.exports.exported import Exported
+from softlabels.errors import StoreError
+from softlabels.receipts import ReceiptHead, latest_receipt_keys, read_receipt_heads
+from softlabels.store import SoftLabelStore
+
+HUB_FILES = 10_000  # in a folder, as the Hub recommends
+_TOP = {"store.json", "classes.txt", "quarantine.csv", "requirements.txt"}
+_CARD = """\
+---
+pretty_name: {name}
+tags:
+- soft-labels
+- knowledge-distillation
+- audio-classification
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: shards/*.parquet
+---
+{store}
+## Reading it
+
+```python
+import datasets
+import softlabels
+
+rows = datasets.load_dataset("parquet", data_files="shards/*.parquet", split="train")  # {rows:,} windows
+store = softlabels.open(".")  # the same rows, held against their digests
+```
+
+{values} of `classes.txt`, {classes:,} names. Rows are keyed by `clip_id` and `window_index`; `start_s`
+and `end_s` are seconds in the recording, which is not part of this dataset.
+"""
+
+
+def write_dataset_folder(store: SoftLabelStore, folder: Path, on_windows: Callable[[int], None]) -> Exported:
+    """Copy what counts (standing shards, digests checked; plans, receipts) and write the card."""
+    storage = store.storage
+    # A run may be adding to the store. It writes plan, shard, receipt and _SUCCESS in this order; looked for the other
+    # way round, whatever is copied has what it needs.
+    tops = sorted(name for name in storage.names() if name in _TOP or name.startswith("_SUCCESS-"))
+    keys = latest_receipt_keys(storage)
+    heads = dict(zip(keys, read_receipt_heads(storage, list(keys.values())), strict=True))
+    for key in [*tops, *keys.values(), *storage.list("plan")]:
+        _put(folder / key, storage.get(key))
+    for shard, receipt in heads.items():
+        _put(folder / receipt.file, _shard_bytes(store, shard, receipt))
+        on_windows(receipt.rows)
+    rows = sum(receipt.rows for receipt in heads.values())
+    _put(folder / "README.md", dataset_card(store, rows).encode())
+    notes = ["say in README.md under which licence these labels may be used: a line `license: ...` below `---`"]
+    if len(heads) > HUB_FILES:
+        notes.append(f"{len(heads):,} shards: the Hub wants at most {HUB_FILES:,} files a folder")
+    return Exported(rows=rows, notes=tuple(notes))
+
+
+def dataset_card(store: SoftLabelStore, rows: int) -> str:
+    """README.md: what the Hub's viewer and `load_dataset` read between the dashes, then the store's own card."""
+    own = store.storage.get("README.md").decode() if "README.md" in store.storage.names() else ""
+    dense = store.spec.layout == "dense"
+    return _CARD.format(
+        name=json.dumps(f"Soft labels by {store.spec.teacher}", ensure_ascii=False),
+        size=_size_category(rows),
+        store=own or f"# Soft labels by {store.spec.teacher}\n",
+        rows=rows,
+        values="`probabilities` stand in the order" if dense else "`class_index` counts from 0 in the order",
+        classes=len(store.classes),
+    )
+
+
+def _size_category(rows: int) -> str:
+    """The Hub's names: n<1K, 1K<n<10K, ..."""
+    steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
+    above = sum(rows >= 10 ** (3 + i) for i in range(len(steps) - 1))
+    return f"{steps[above - 1]}<n<{steps[above]}" if above else "n<1K"
+
+
+def _shard_bytes(store: SoftLabelStore, shard: int, receipt: ReceiptHead) -> bytes:
+    repair = f"run `softlabels regenerate {store.storage} --shard {shard}`"
+    try:
+        data = store.storage.get_content(receipt.file, receipt.digest)
+    except FileNotFoundError as e:
+        raise StoreError(f"shard {shard} of '{store.storage}': {receipt.file} is gone; {repair}") from e
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != receipt.digest:
+        raise StoreError(
+            f"shard {shard} of '{store.storage}': digest mismatch: receipt says sha256:{receipt.digest}, file is "
+            f"sha256:{digest}; {repair}"
+        )
+    return data
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

@@ -1,0 +1,77 @@
+"""Accuracy: how the teacher's probabilities fit the labels, class by class and as a whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.report.hearing import Hearing
+from pipeline.report.suspects import margins
+from softlabels.calibration_report import Bin, reliability
+from softlabels.classes import ClassList
+from softlabels.trust import average_precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAccuracy:
+    """One labelled class.
+
+    clips: with this label. average_precision: of ranking the clips looked at by the teacher's probability; None without
+    a clip that has the class and one that has not. present, absent: mean probability on clips with and without it.
+    prefers_another: share of its clips on which the teacher gives a class they are not annotated with more; mostly:
+    which class that is most often, "" if none.
+    """
+
+    name: str
+    clips: int
+    average_precision: float | None
+    present: float | None
+    absent: float | None
+    prefers_another: float
+    mostly: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """looked: annotated clips looked at for rankings, of `clips`; bins: of the reliability diagram over all classes.
+
+    mean_precision: mean of the classes' average precision; None if none has one.
+    """
+
+    clips: int
+    looked: int
+    bins: tuple[Bin, ...]
+    classes: tuple[ClassAccuracy, ...]
+    mean_precision: float | None
+
+
+def measure_accuracy(hearing: Hearing, classes: ClassList) -> Accuracy:
+    """Everything that can be said of labelled classes; the most annotated first."""
+    hard = hearing.hard()
+    margin, _ = margins(hearing)
+    measured = [_of_class(c, hearing, hard[:, c], margin, classes) for c in range(len(hearing.labels.classes))]
+    precisions = [c.average_precision for c in measured if c.average_precision is not None]
+    return Accuracy(
+        clips=len(hearing.labels.clips),
+        looked=len(hearing.looked),
+        bins=reliability(hearing.said, hard),
+        classes=tuple(sorted(measured, key=lambda c: (-c.clips, c.name))),
+        mean_precision=float(np.mean(precisions)) if precisions else None,
+    )
+
+
+def _of_class(c: int, hearing: Hearing, hard: np.ndarray, margin: np.ndarray, classes: ClassList) -> ClassAccuracy:
+    entries = np.flatnonzero((hearing.entry_class == c) & np.isfinite(margin))
+    beaten = hearing.entry_clip[entries[margin[entries] > 0]]
+    others, counts = np.unique(hearing.other_class[beaten], return_counts=True)
+    said, present, absent = hearing.said[:, c], hard == 1, hard == 0
+    known = present | absent
+    measurable = present.any() and absent.any()
+    return ClassAccuracy(
+        name=classes[int(hearing.labels.classes[c])],
+        clips=int((hearing.entry_class == c).sum()),
+        average_precision=average_precision(present[known], said[known]) if measurable else None,
+        present=float(said[present].mean()) if present.any() else None,
+        absent=float(said[absent].mean()) if absent.any() else None,
+        prefers_another=len(beaten) / max(1, len(entries)),
+        mostly=classes[int(others[counts.argmax()])] if len(others) else "",
+    )

@@ -1,0 +1,108 @@
+"""Windows as a person takes them in: a few seconds of sound and a spectrogram, both as data: URIs."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.location import Location
+from softlabels.store import SoftLabelStore
+from softlabels.window_audio import WindowAudio
+
+MAX_RATE_HZ, MAX_S = 24_000, 10.0  # what a page of 15 MB has room for, some forty times
+_FRAME, _COLUMNS = 512, 320
+_RANGE_DB, _BACKGROUND = 80, 0.3
+_LOUD = 0.5  # of full scale: a distant song is raised to it, at most by:
+_MAX_GAIN = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extract:
+    """A window. sound, picture: data: URIs, "" where there is none; note: why there is none.
+
+    seconds: of sound; top_khz: the upper edge of the picture, whose lower one is 0.
+    """
+
+    sound: str = ""
+    picture: str = ""
+    note: str = ""
+    seconds: float = 0.0
+    top_khz: float = 0.0
+
+
+class Listening:
+    """Reads windows of a store out of their recordings, digests checked; a recording that is gone is told, not raised.
+
+    Args:
+      root: where the recordings are.
+    """
+
+    def __init__(self, store: SoftLabelStore, root: Location) -> None:
+        rate_hz = min(MAX_RATE_HZ, store.spec.window.rate_hz)
+        self._audio = WindowAudio(_StoreWindows(store, root), rate_hz=rate_hz)
+
+    def extract(self, window: int) -> Extract:
+        """One window of `StoreIndex`, its first ten seconds if it is longer."""
+        rate_hz = self._audio.rate_hz
+        try:
+            samples = self._audio.read([window])[0][: round(MAX_S * rate_hz)]
+        except (AudioError, EnvironmentTrouble) as e:
+            return Extract(note=f"no sound: {e}")
+        return Extract(
+            sound=_uri("audio/flac", _flac(samples, rate_hz)),
+            picture=_uri("image/png", _png(spectrogram(samples))),
+            seconds=len(samples) / rate_hz,
+            top_khz=rate_hz / 2000,
+        )
+
+
+class _StoreWindows:
+    """What `WindowAudio` asks of joined labels, of a store: its rows are the entries of the index."""
+
+    windows = "each"
+
+    def __init__(self, store: SoftLabelStore, root: Location) -> None:
+        self.window, self.root, self._index = store.spec.window, root, store.index
+
+    def clip_of(self, row: int) -> tuple[dict[str, Any], int]:
+        (clip,) = self._index.clips.slice(int(self._index.clip[row]), 1).to_pylist()
+        return clip, int(self._index.window_index[row])
+
+
+def spectrogram(samples: np.ndarray) -> np.ndarray:
+    """(samples,) -> (257, at most 320) float32, high frequencies first.
+
+    Decibels from 0 to 1: the loudest point is 1, the quietest 30 % (or what is 80 dB below it) are 0.
+    """
+    padded = np.pad(samples, (0, max(0, _FRAME - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)
+    frames = frames[:: max(1, -(-len(frames) // _COLUMNS))]  # (columns, frame)
+    power = np.abs(np.fft.rfft(frames * np.hanning(_FRAME), axis=1)) ** 2
+    db = 10 * np.log10(power + 1e-10)
+    loudest = db.max()
+    floor = max(float(np.quantile(db, _BACKGROUND)), loudest - _RANGE_DB)
+    return np.clip((db - floor) / max(loudest - floor, 1), 0, 1).T[::-1].astype(np.float32)
+
+
+def _flac(samples: np.ndarray, rate_hz: int) -> bytes:
+    gain = min(_MAX_GAIN, _LOUD / max(float(np.abs(samples).max(initial=0)), 1e-9))
+    sink = io.BytesIO()
+    soundfile.write(sink, np.clip(samples * gain, -1, 1), rate_hz, format="FLAC", subtype="PCM_16")
+    return sink.getvalue()
+
+
+def _png(picture: np.ndarray) -> bytes:
+    from matplotlib import colormaps, image
+
+    shades = (colormaps["magma"](picture)[..., :3] * 255).astype(np.uint8)
+    sink = io.BytesIO()
+    image.imsave(sink, shades, format="png")
+    return sink.getvalue()
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,222 @@
+"""The page: findings as plain values, and the template that lays them out."""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.compare import Comparison
+from pipeline.report import figures
+from pipeline.report.accuracy import Accuracy, measure_accuracy
+from pipeline.report.hearing import HumanLabels
+from pipeline.report.listening import Listening
+from pipeline.report.survey import Survey
+from pipeline.report.suspects import Suspect
+from softlabels.class_mapping import ClassMatch
+from softlabels.classes import ClassList
+from softlabels.location import Location, location
+from softlabels.quarantine import REASONS
+from softlabels.store import SoftLabelStore
+
+SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 30, 12, 50, 200, 30, 100
+COMPARED_CLASSES = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that a page shows. labels: None without a manifest; student, match: None without a student's list."""
+
+    store: SoftLabelStore
+    survey: Survey
+    labels: HumanLabels | None
+    suspects: list[Suspect]
+    student: ClassList | None
+    match: ClassMatch | None
+    comparison: Comparison | None
+    root: str | Path | None
+
+
+def render(found: Findings) -> str:
+    """The whole page as text; every byte it needs is in it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
+    environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
+    environment.filters["percent"] = _percent
+    listening = Listening(found.store, _audio_root(found))
+    return environment.get_template("report.html.j2").render(
+        **_contents(found.store),
+        **_sureness(found, listening),
+        **_judgement(found, listening),
+        coverage=_coverage(found),
+        confusions=_confusions(found),
+        comparison=_comparison(found.comparison),
+        duplicates=found.survey.duplicates[:DUPLICATE_ROWS],
+        duplicate_count=len(found.survey.duplicates),
+        version=importlib.metadata.version("softlabels"),
+    )
+
+
+def _audio_root(found: Findings) -> Location:
+    return location(found.root or found.store.hints().get("audio_root") or ".")
+
+
+def _contents(store: SoftLabelStore) -> dict[str, Any]:
+    """What was labelled, by what, and what was not."""
+    census, spec, window = store.census, store.spec, store.spec.window
+    rate, frames = (census.clips[name].to_numpy() for name in ("rate_hz", "end"))
+    seconds = (frames - census.clips["start"].to_numpy()) / np.maximum(rate, 1)
+    reasons: dict[str, int] = {}
+    for entry in census.quarantine:
+        reasons[entry.reason] = reasons.get(entry.reason, 0) + entry.windows
+    settings = {
+        "teacher": f"{spec.teacher}, sha256 {spec.teacher_digest[:12]}…",
+        "classes": f"{len(store.classes):,}, {spec.activation}",
+        "window": f"{window.window_s:g} s every {window.hop_samples / window.rate_hz:g} s, at {window.rate_hz:,} Hz",
+        "jitters": f"{spec.jitters}",
+        "layout": spec.layout if spec.layout == "dense" else f"sparse, from {spec.min_probability:g}",
+        "store": PurePosixPath(str(store.storage)).name,
+        "fingerprint": store.spec.fingerprint(),
+    }
+    tiles = {
+        "clips": f"{len(census.clips):,}",
+        "hours of audio": f"{seconds.sum() / 3600:,.2f}",
+        "windows labelled": f"{census.labelled:,}",
+        "quarantined": f"{census.quarantined:,}",
+        "still missing": f"{census.missing:,}",
+    }
+    quarantine = [(reason, reasons[reason], REASONS.get(reason, "")) for reason in sorted(reasons)]
+    return {"teacher": spec.teacher, "tiles": tiles, "settings": settings, "quarantine": quarantine}
+
+
+def _sureness(found: Findings, listening: Listening) -> dict[str, Any]:
+    """How sure the teacher was, and what it heard most, with a window to listen to."""
+    sure, store = found.survey.sureness, found.store
+    top = sure.top[~np.isnan(sure.top)]
+    often = np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS]
+    often = [int(c) for c in often if sure.best[c] >= 0.1]
+    heard = [
+        {
+            "name": store.classes[c],
+            "windows": int(sure.heard[c]),
+            "share": float(sure.heard[c]) / len(top),
+            "best": float(sure.best[c]),
+        }
+        for c in often
+    ]
+    cards = [
+        _card(store, listening, int(sure.best_window[c])) | {"name": store.classes[c], "best": float(sure.best[c])}
+        for c in often[:HEARD_CARDS]
+    ]
+    return {
+        "heard": heard,
+        "heard_cards": cards,
+        "classes_heard": int((sure.heard > 0).sum()),
+        "sure_share": float((top >= 0.5).mean()),
+        "median_top": float(np.median(top)),
+        "top_figure": Markup(
+            figures.histogram("top", sure.top, label="highest probability of a window", limits=(0, 1))
+        ),
+        "entropy_figure": Markup(figures.histogram("entropy", sure.entropy, label="entropy of a window, nats")),
+    }
+
+
+def _judgement(found: Findings, listening: Listening) -> dict[str, Any]:
+    """The teacher against the labels; `accuracy` is None where there are none."""
+    hearing = found.survey.hearing
+    accuracy: Accuracy | None = hearing and measure_accuracy(hearing, found.store.classes)
+    cards = [
+        _card(found.store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
+        for rank, suspect in enumerate(found.suspects[:SUSPECTS], 1)
+    ]
+    species = {name for card in cards for name in (*card["suspect"].labels, card["suspect"].teacher_class)}
+    return {
+        "labels": found.labels,
+        "accuracy": accuracy,
+        "class_rows": accuracy.classes[:CLASS_ROWS] if accuracy else (),
+        "reliability_figure": Markup(figures.reliability_diagram(accuracy.bins)) if accuracy else "",
+        "suspect_cards": cards,
+        "suspect_count": len(found.suspects),
+        "suspect_species": sorted(species, key=lambda name: (name.rpartition("_")[2], name)),
+    }
+
+
+def _card(store: SoftLabelStore, listening: Listening, window: int) -> dict[str, Any]:
+    """Where a window is, its sound and its picture."""
+    index = store.index
+    clip_id = index.clips["clip_id"][int(index.clip[window])].as_py()
+    return {
+        "clip_id": clip_id,
+        "window_index": int(index.window_index[window]),
+        "start_s": float(index.start_s[window]),
+        "extract": listening.extract(window),
+    }
+
+
+def _coverage(found: Findings) -> dict[str, Any] | None:
+    """How a student's list is found in the teacher's, and in how many windows each class is heard."""
+    student, match = found.student, found.match
+    if student is None or match is None:
+        return None
+    heard = found.survey.sureness.heard
+    rows = [
+        {
+            "name": name,
+            "how": match.how[c] or "not found",
+            "made_of": [found.store.classes[int(i)] for i in _made_of(match, c)],
+            "windows": int(heard[_made_of(match, c)].max(initial=0)),
+        }
+        for c, name in enumerate(student)
+    ]
+    return {
+        "rows": rows,
+        "found": len(student) - len(match.unmatched),
+        "lacking": match.unmatched[:LACKING_NAMES],
+        "notes": match.notes,
+    }
+
+
+def _made_of(match: ClassMatch, c: int) -> np.ndarray:
+    return match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
+
+
+def _confusions(found: Findings) -> Markup | None:
+    matrix = found.survey.confusions
+    return matrix and Markup(figures.heat_map(matrix, list(found.store.classes)))
+
+
+def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    figures_of: dict[str, Callable[[Comparison], str]] = {
+        "this store": lambda c: c.a,
+        "the other": lambda c: c.b,
+        "clips in both": lambda c: f"{c.clips:,}",
+        "windows that meet": lambda c: f"{c.windows:,}",
+        "classes in both": lambda c: f"{len(c.classes):,}",
+        "same class on top": lambda c: _percent(c.same_top_class),
+        "KL, nats a window": lambda c: f"{c.kl:.4f}",
+        "heard (0.5) by both, here only, there only": lambda c: (
+            f"{c.heard_by_both:,} / {c.heard_by_a_only:,} / {c.heard_by_b_only:,}"
+        ),
+        "classes only here, only there": lambda c: f"{len(c.classes_only_a):,} / {len(c.classes_only_b):,}",
+    }
+    return {
+        "fields": {name: of(comparison) for name, of in figures_of.items()},
+        "classes": comparison.classes[:COMPARED_CLASSES],
+        "windows": comparison.most_different,
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

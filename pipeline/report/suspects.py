@@ -1,0 +1,116 @@
+"""Suspects: labels that are likely wrong, because the teacher prefers another class to them.
+
+The score of a label is how much the teacher prefers the best class that the clip is not annotated with: the
+difference of their log-odds, each probability held within [0.001, 0.999]. From it the median over all clips with this
+label is taken off, where that is positive: a teacher that never knows a species, or has it under another name, makes
+suspects of none of its clips; the table of classes shows it. "noise" is held against the best labelled class: its own
+probability is the rest to 1. A clip counts with the worst of its labels. Sorting by such margins within what is usual
+for the label follows confident learning (Northcutt, Jiang, Chuang 2021, arXiv:1911.00068).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.report.hearing import Hearing
+from softlabels.classes import ClassList
+from softlabels.index import StoreIndex
+from softlabels.manifest import NOISE
+
+_FLOOR = 1e-3
+_ENOUGH = 5  # clips with a label, before anything is called usual for it
+COLUMNS = ("clip_id", "window_index", "start_s", "label", "label_probability", "teacher_class")
+COLUMNS += ("teacher_probability", "score")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """One clip whose label is likely wrong.
+
+    window: in the index, where the teacher hears the other class best. label: the one in doubt; labels: all of the
+    clip's. score: in log-odds, above 0, higher is more suspicious.
+    """
+
+    clip_id: str
+    window: int
+    window_index: int
+    start_s: float
+    label: str
+    labels: tuple[str, ...]
+    label_probability: float
+    teacher_class: str
+    teacher_probability: float
+    score: float
+
+
+def margins(hearing: Hearing) -> tuple[np.ndarray, np.ndarray]:
+    """How much the teacher prefers another class, in log-odds: (entries,) for labels, (clips,) for noise, else NaN."""
+    other = _log_odds(hearing.other)
+    of_label = other[hearing.entry_clip] - _log_odds(hearing.entry_best)
+    of_noise = 2 * other
+    of_noise[hearing.entry_clip] = np.nan
+    unheard = hearing.other < 0
+    of_label[unheard[hearing.entry_clip]], of_noise[unheard] = np.nan, np.nan
+    return of_label, of_noise
+
+
+def find_suspects(hearing: Hearing, index: StoreIndex, classes: ClassList) -> list[Suspect]:
+    """All labels to which the teacher prefers another class by more than is usual for them, worst first."""
+    of_label, of_noise = margins(hearing)
+    score = of_label.copy()
+    for c in np.unique(hearing.entry_class):
+        here = hearing.entry_class == c
+        score[here] -= _usual(of_label[here])
+    of_clip = of_noise - _usual(of_noise)
+    worst = np.full(len(of_clip), -1, np.int64)  # entry of each clip; -1 is noise
+    for entry in np.argsort(score, kind="stable").tolist():  # NaN last, and never above 0
+        clip = hearing.entry_clip[entry]
+        if not score[entry] <= of_clip[clip]:
+            of_clip[clip], worst[clip] = score[entry], entry
+    of_clip = np.nan_to_num(of_clip, nan=-np.inf)
+    ranked = np.argsort(-of_clip, kind="stable")
+    return [
+        _suspect(hearing, index, classes, clip, int(worst[clip]), float(of_clip[clip]))
+        for clip in ranked[of_clip[ranked] > 0].tolist()
+    ]
+
+
+def write_suspects(suspects: list[Suspect], path: str | Path) -> None:
+    """Write all of them as a CSV, worst first."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for suspect in suspects:
+            values = [getattr(suspect, name) for name in COLUMNS]
+            writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in values])
+
+
+def _usual(margin: np.ndarray) -> float:
+    """What the margin of a label is usually, if the teacher usually prefers another class; else 0."""
+    known = margin[np.isfinite(margin)]
+    return max(0.0, float(np.median(known))) if len(known) >= _ENOUGH else 0.0
+
+
+def _log_odds(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p.astype(np.float64), _FLOOR, 1 - _FLOOR)
+    return np.log(p / (1 - p))
+
+
+def _suspect(hearing: Hearing, index: StoreIndex, classes: ClassList, clip: int, entry: int, score: float) -> Suspect:
+    window, labels = int(hearing.other_window[clip]), hearing.labels
+    other = float(hearing.other[clip])
+    label = classes[int(labels.classes[hearing.entry_class[entry]])] if entry >= 0 else NOISE
+    return Suspect(
+        clip_id=labels.clips[clip].clip_id,
+        window=window,
+        window_index=int(index.window_index[window]),
+        start_s=float(index.start_s[window]),
+        label=label,
+        labels=labels.clips[clip].labels or (NOISE,),
+        label_probability=float(hearing.entry_best[entry]) if entry >= 0 else 1 - other,
+        teacher_class=classes[int(hearing.other_class[clip])],
+        teacher_probability=other,
+        score=score,
+    )
