@@ -1,0 +1,139 @@
+"""Do students gain from soft labels? BirdNET, and a teacher of our own, teach small students; one table a trial.
+
+    python tests/benchmarks/bench_student.py --songs --weak --int8 [--digits fsdd.tar.gz] [--recording soundscape.flac]
+        [--seeds 5] [--work DIR] [--plot out.png]
+
+Every arm goes through the package's store, join, calibration, targets and loss; all students have the same network,
+pictures and number of steps, and only labels and loss differ. Pictures are computed once with `make_dataset` and kept
+with stores and answers under --work, so an interrupted run goes on. Differences are paired, in points of accuracy
+against hard only, with a 95 % interval of Student's t over the seeds; the JSON also has a bootstrap over seeds and test
+clips. The last line of stdout is one JSON object.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+
+import comparison
+import numpy as np
+from proof_digits import compare_digits
+from proof_recording import transfer
+from proof_songs import (
+    CHOICE,
+    HARD_ONLY,
+    REPORT,
+    Classroom,
+    compare,
+    compare_int8,
+    compare_jittered,
+    compare_unannotated,
+    compare_weak,
+)
+
+REPORTED, CHOOSING = 100, 0  # the first seed of each
+
+
+def main() -> None:
+    arguments = parse()
+    logging.getLogger("softlabels").setLevel(logging.ERROR)  # every join says that a corpus has splits of its own
+    start = time.perf_counter()
+    seeds = range(first := CHOOSING if arguments.choose else REPORTED, first + arguments.seeds)
+    print_machine()
+    results: dict[str, object] = {"seeds": list(seeds), "corpora": "choice" if arguments.choose else "report"}
+    if arguments.songs or arguments.int8:
+        room = Classroom.open(arguments.work, CHOICE if arguments.choose else REPORT, arguments.jobs)
+        results["teacher"] = round(room.teacher_accuracy(), 4)
+    if arguments.songs:
+        results["songs"] = songs(room, arguments, seeds)
+    if arguments.int8:
+        results["int8"] = show("int8, 10 % annotated", compare_int8(room, seeds), HARD_ONLY)
+        results["int8 keeps"] = kept_gain(results["int8"])
+    if arguments.weak:
+        weak = compare_weak(arguments.work, seeds, arguments.jobs, choose=arguments.choose)
+        results["weak"] = show("60 s clips with one short song", weak, weak[0].arm)
+    if arguments.digits:
+        outcomes = compare_digits(arguments.digits, arguments.work, seeds, choose=arguments.choose, jobs=arguments.jobs)
+        results["digits"] = show("spoken digits", outcomes, HARD_ONLY)
+    if arguments.recording:
+        results["recording"] = recording(arguments, seeds)
+    results["seconds"] = round(time.perf_counter() - start)
+    print(json.dumps(results))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
+    add("--weak", action="store_true", help="60 s clips with one short song")
+    add("--int8", action="store_true", help="the students at 10 %% as TFLite int8")
+    add("--digits", type=Path, metavar="TAR", help="the Free Spoken Digit Dataset")
+    add("--recording", type=Path, metavar="FLAC", help="a field recording")
+    add("--seeds", type=int, default=5)
+    add("--jobs", type=int, default=2, help="students trained at once")
+    add(
+        "--work",
+        type=Path,
+        default=Path("bench_student"),
+        metavar="DIR",
+        help="where stores and answers are kept; after a change of the code, use another",
+    )
+    add("--plot", type=Path, metavar="PNG")
+    add("--choose", action="store_true", help="the corpora and seeds that choices were made on, not the reported ones")
+    arguments = parser.parse_args()
+    if arguments.seeds < 2:
+        parser.error(f"--seeds: an interval needs 2 or more, got {arguments.seeds}")
+    return arguments
+
+
+def songs(room: Classroom, arguments: argparse.Namespace, seeds: range) -> list[dict]:
+    """The main table and the plot."""
+    outcomes = compare_unannotated(room, seeds) + compare(room, seeds)
+    if not arguments.choose:
+        outcomes += compare_jittered(room, arguments.work, seeds)
+    if arguments.plot:
+        comparison.plot(outcomes, arguments.plot, teacher=room.teacher_accuracy())
+    title = f"songs: {len(outcomes[0].right[0])} test clips, the teacher is right in {room.teacher_accuracy():.1%}"
+    return show(title, outcomes, HARD_ONLY)
+
+
+def show(title: str, outcomes: list[comparison.Outcome], reference: str) -> list[dict]:
+    print(f"\n{title}; {len(outcomes[0].right)} seeds; % right (difference to {reference}: 95 % interval, in points)\n")
+    print(comparison.table(outcomes, reference), flush=True)
+    return comparison.as_json(outcomes, reference)
+
+
+def kept_gain(rows: list[dict]) -> list[float]:
+    """The int8 student's lead over hard only, as int8 and as float, divided by the float student's over float."""
+    hard, hard_int8, default, int8 = (row["accuracy"] for row in rows)
+    kept = [round((int8 - other) / (default - hard), 3) for other in (hard_int8, hard)]
+    print(f"\nthe int8 student keeps {kept[0]:.0%} of the gain over hard only as int8, {kept[1]:.0%} over it as float")
+    return kept
+
+
+def recording(arguments: argparse.Namespace, seeds: range) -> dict:
+    """Transfer of labels within one recording."""
+    part = (0.0, 0.75) if arguments.choose else (0.0, 1.0)
+    found = transfer(arguments.recording, arguments.work, seeds, part=part, jobs=arguments.jobs)
+    print(
+        f"\n{arguments.recording.name}: {found.train_windows} training and {found.test_windows} test windows, "
+        f"{found.classes} classes\nmean KL to the teacher {found.student.mean():.3f} nats (seeds from "
+        f"{found.student.min():.3f} to {found.student.max():.3f}), a constant's {found.constant:.3f}: "
+        f"{found.ratio:.2f} of it"
+    )
+    numbers = {"student": np.round(found.student, 4).tolist(), "constant": round(found.constant, 4)}
+    return {**numbers, "ratio": round(found.ratio, 3), "classes": found.classes}
+
+
+def print_machine() -> None:
+    names = ("ai-edge-litert", "keras", "numpy", "tensorflow")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    print(f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; {versions}")
+
+
+if __name__ == "__main__":
+    main()

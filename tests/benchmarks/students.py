@@ -1,0 +1,210 @@
+"""Small students: their features, their network, and training by a fixed budget of steps.
+
+Every student of a benchmark has the same network, the same optimiser and the same number of steps of the same size;
+only labels and loss differ. Not here: which labels and which loss (`arms.py`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import joblib
+import keras
+import numpy as np
+import tensorflow as tf
+from published_loss import PublishedLoss
+
+import softlabels
+
+Examine = Callable[[keras.Model, np.ndarray, np.ndarray], np.ndarray]
+STEPS = 400
+BATCH = 32
+LOSSES = (softlabels.DistillationLoss, PublishedLoss)  # Keras finds them by name once they are imported
+RATE = 1e-2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMel:
+    """Log-mel pictures: what a microcontroller computes. `LogMel(...)(audio)` is the `features` of `make_dataset`."""
+
+    rate_hz: int = 24_000
+    bands: int = 48
+    frame: int = 1024  # samples
+    hop: int = 768  # samples
+    low_hz: float = 150.0
+    high_hz: float = 11_000.0
+
+    def __call__(self, audio: np.ndarray) -> np.ndarray:
+        """(batch, samples) -> (batch, frames, bands, 1) float32."""
+        frames = np.lib.stride_tricks.sliding_window_view(audio, self.frame, axis=1)[:, :: self.hop]
+        window = np.hanning(self.frame).astype(np.float32)
+        power = np.abs(np.fft.rfft(frames * window)) ** 2  # (batch, frames, bins)
+        banded = power.astype(np.float32) @ _mel_weights(self)
+        level = np.log(banded + 1e-4)  # (batch, frames, bands)
+        level -= np.median(level, axis=1, keepdims=True)  # the steady background goes, as it would in a recorder
+        return (level / 4)[..., None].astype(np.float32)
+
+
+@cache
+def _mel_weights(mel: LogMel) -> np.ndarray:
+    """(bins, bands) float32 triangles, equally wide in mel."""
+    ends = 2595 * np.log10(1 + np.array([mel.low_hz, mel.high_hz]) / 700)
+    corners_hz = 700 * (10 ** (np.linspace(*ends, mel.bands + 2) / 2595) - 1)  # (bands + 2,)
+    bins_hz = np.fft.rfftfreq(mel.frame, 1 / mel.rate_hz)[:, None]  # (bins, 1)
+    low, middle, high = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
+    rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def keep_features(labels: softlabels.JoinedLabels, mel: LogMel, path: Path) -> Path:
+    """Write (rows, frames, bands, 1) of every row to `path`, as `make_dataset` gives them, unless they are there."""
+    if not path.exists():
+        batches = softlabels.make_dataset(labels, 128, features=mel, rate_hz=mel.rate_hz)
+        np.save(path, np.concatenate([x.numpy() for x, _ in batches]))
+    return path
+
+
+def build_student(shape: tuple[int, ...], outputs: int, mean: float, deviation: float) -> keras.Model:
+    """A separable-convolution network of some 4,000 weights; (batch, *shape) -> (batch, outputs) logits."""
+    layers = keras.layers
+    stack: list[keras.Layer] = [layers.Input(shape), layers.Normalization(mean=mean, variance=deviation**2)]
+    stack += [layers.Conv2D(16, 3, 2, "same", use_bias=False), layers.BatchNormalization(momentum=0.9), layers.ReLU()]
+    for width in (24, 32, 48):
+        stack += [layers.SeparableConv2D(width, 3, 2 if width < 48 else 1, "same", use_bias=False)]
+        stack += [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
+    return keras.Sequential([*stack, layers.GlobalMaxPooling2D(), layers.Dense(outputs)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """All that a student learns from, besides its pictures.
+
+    y: (rows, 2 * classes) `[hard | soft]` as `JoinedLabels.y_true` gives it; rows: those to train on.
+    loss: a Keras loss over y and logits, as its configuration; seed: of the weights and of the order of rows.
+    weights: (rows,) of y, how often each is drawn; None goes through all of them in turn.
+    rate: of Adam at first, falling to 0 along a cosine.
+    prior: the last layer starts at the classes' mean soft labels, where most of them are rare.
+    varied: pictures are rolled in time by up to a second, and six bands of each batch are silent.
+    """
+
+    y: np.ndarray
+    rows: np.ndarray
+    loss: dict[str, Any]
+    seed: int
+    steps: int = STEPS
+    weights: np.ndarray | None = None
+    rate: float = RATE
+    prior: bool = False
+    varied: bool = False
+
+    def digest(self) -> str:
+        """Changes with all that the student will be, but for its pictures."""
+        settings = [self.loss, self.seed, self.steps, BATCH, self.rate, self.y.shape]
+        sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        sha.update(self.y.tobytes() + self.rows.tobytes())
+        if self.weights is not None:
+            sha.update(self.weights.tobytes())
+        sha.update(b"prior" * self.prior + b"varied" * self.varied)
+        return sha.hexdigest()[:24]
+
+
+def float_answers(student: keras.Model, train_x: np.ndarray, test_x: np.ndarray) -> np.ndarray:
+    """(test rows, outputs) float32 logits, as the student is."""
+    return student.predict(test_x, batch_size=256, verbose=0)
+
+
+def answers(
+    lessons: Sequence[Lesson], train_x: Path, test_x: Path, *, jobs: int, examine: Examine = float_answers
+) -> list[np.ndarray]:
+    """What the students of these lessons say of the test clips.
+
+    Answers are kept beside `train_x` under the digest of the lesson, so an interrupted benchmark goes on.
+
+    Args:
+      train_x, test_x: arrays of pictures, as `keep_features` writes them.
+      jobs: processes, of one thread each.
+      examine: from the student and both arrays of pictures to its answers.
+    Returns: (test rows, outputs) float32 logits a lesson.
+    """
+    folder = train_x.parent / "students"
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{test_x.parent.name}-{examine.__name__}-{lesson.digest()}.npy" for lesson in lessons]
+    missing = {path: lesson for path, lesson in zip(paths, lessons, strict=True) if not path.exists()}
+    joblib.Parallel(n_jobs=jobs)(
+        joblib.delayed(_keep_answers)(path, lesson, train_x, test_x, examine) for path, lesson in missing.items()
+    )
+    return [np.load(path) for path in paths]
+
+
+def _keep_answers(path: Path, lesson: Lesson, train_x: Path, test_x: Path, examine: Examine) -> None:
+    _use_one_thread()
+    student = train(_pictures(train_x), lesson)
+    temporary = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(temporary, examine(student, _pictures(train_x), _pictures(test_x)))
+    temporary.replace(path)
+
+
+_pictures = cache(np.load)
+
+
+@cache
+def _use_one_thread() -> None:
+    """Two students at once learn faster than one on two threads; only before TensorFlow has done anything."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def train(x: np.ndarray, lesson: Lesson) -> keras.Model:
+    """A student after `lesson.steps` steps of `BATCH` rows.
+
+    Its batches are those of `make_dataset(labels, BATCH, features, shuffle=True)` in everything but their order: the
+    same features and the same `y_true`, taken from memory because hundreds of students hear the same clips.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(lesson.seed)
+    student = build_student(x.shape[1:], lesson.y.shape[1] // 2, float(x.mean()), float(x.std()))
+    if lesson.prior:
+        start_at_prior(student, lesson)
+    rate = keras.optimizers.schedules.CosineDecay(lesson.rate, lesson.steps)
+    loss = keras.saving.deserialize_keras_object(lesson.loss)
+    student.compile(keras.optimizers.Adam(rate), loss=loss, steps_per_execution=50, jit_compile=False)
+    pictures, targets = tf.constant(x), tf.constant(lesson.y)
+    order = tf.data.Dataset.from_tensor_slices(batch_rows(lesson))
+    batches = order.map(lambda rows: (tf.gather(pictures, rows), tf.gather(targets, rows)))
+    if lesson.varied:
+        batches = batches.map(lambda x, y: (vary(x), y))
+    student.fit(batches, shuffle=False, verbose=0)
+    return student
+
+
+def vary(x: tf.Tensor) -> tf.Tensor:
+    """(batch, frames, bands, 1) rolled by up to 30 frames (a second), with six neighbouring bands silent."""
+    rolled = tf.roll(x, tf.random.uniform([], -30, 31, tf.int32), 1)
+    silent = tf.random.uniform([], 0, x.shape[2] - 6, tf.int32) + tf.range(6)
+    return rolled * tf.reshape(tf.reduce_min(1 - tf.one_hot(silent, x.shape[2]), axis=0), [1, 1, -1, 1])
+
+
+def start_at_prior(student: keras.Model, lesson: Lesson) -> None:
+    """The last layer says at first what a constant would: the log-odds of the mean soft labels."""
+    mean = np.clip(lesson.y[lesson.rows, lesson.y.shape[1] // 2 :].mean(axis=0, dtype=np.float64), 1e-4, 1 - 1e-4)
+    kernel, _ = student.layers[-1].get_weights()
+    student.layers[-1].set_weights([0.1 * kernel, np.log(mean / (1 - mean))])
+
+
+def batch_rows(lesson: Lesson) -> np.ndarray:
+    """(steps, BATCH) row numbers: drawn by weight, or every row once before any comes again."""
+    rng = np.random.default_rng(lesson.seed)
+    if lesson.weights is not None:
+        weights = lesson.weights[lesson.rows]
+        return rng.choice(lesson.rows, (lesson.steps, BATCH), p=weights / weights.sum())
+    rounds = -(-lesson.steps * BATCH // len(lesson.rows))
+    order = np.concatenate([rng.permutation(lesson.rows) for _ in range(rounds)])
+    return order[: lesson.steps * BATCH].reshape(lesson.steps, BATCH)
