@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.teachers import Teacher, TeacherChoice
-from pipeline.teachers.litert import read_labels
+from pipeline.teachers.litert import read_labels, require_description
 from softlabels.errors import EnvironmentTrouble, TeacherError
 
 logger = logging.getLogger(__name__)
@@ -112,19 +112,7 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
 
 def require_settings(choice: TeacherChoice) -> None:
     """Raises: TeacherError, ValueError: a setting that no model file says is missing, or is out of place."""
-    needed = {
-        "--model": choice.model,
-        "--labels": choice.labels,
-        "--rate": choice.rate_hz,
-        "--activation": choice.activation,
-        "--outputs": choice.outputs,
-    }
-    missing = [flag for flag, value in needed.items() if not value]
-    if missing:
-        raise TeacherError(
-            f"teacher {choice.kind!r} needs {', '.join(missing)}: the model, its class list (one name a line), the "
-            "sample rate in Hz, sigmoid or softmax, and whether the model gives logits or probabilities"
-        )
+    require_description(choice)
     if choice.portable:
         raise TeacherError(f"teacher {choice.kind!r} has no portable kernels: leave out --portable")
     if choice.batch_size is not None and choice.batch_size < 1:

@@ -58,19 +58,7 @@ class LiteRTTeacher:
 
 def load_litert(choice: TeacherChoice) -> Teacher:
     """The teacher of `--teacher litert`; a TFLite file says neither its rate nor its activation."""
-    needed = {
-        "--model": choice.model,
-        "--labels": choice.labels,
-        "--rate": choice.rate_hz,
-        "--activation": choice.activation,
-        "--outputs": choice.outputs,
-    }
-    missing = [flag for flag, value in needed.items() if not value]
-    if missing:
-        raise TeacherError(
-            f"teacher 'litert' needs {', '.join(missing)}: the TFLite file, its class list (one name a line), the "
-            "sample rate in Hz, sigmoid or softmax, and whether the model gives logits or probabilities"
-        )
+    require_description(choice)
     model = Path(choice.model)
     return LiteRTTeacher(
         model,
@@ -81,6 +69,23 @@ def load_litert(choice: TeacherChoice) -> Teacher:
         outputs=choice.outputs,
         portable=choice.portable,
     )
+
+
+def require_description(choice: TeacherChoice) -> None:
+    """Raises: TeacherError: something is missing that no model file says of itself."""
+    needed = {
+        "--model": choice.model,
+        "--labels": choice.labels,
+        "--rate": choice.rate_hz,
+        "--activation": choice.activation,
+        "--outputs": choice.outputs,
+    }
+    missing = [flag for flag, value in needed.items() if not value]
+    if missing:
+        raise TeacherError(
+            f"teacher {choice.kind!r} needs {', '.join(missing)}: the model, its class list (one name a line), the "
+            "sample rate in Hz, sigmoid or softmax, and whether the model gives logits or probabilities"
+        )
 
 
 def read_labels(path: str | Path) -> ClassList:

@@ -7,7 +7,7 @@ Every arm goes through the package's store, join, calibration, targets and loss;
 pictures and number of steps, and only labels and loss differ. Pictures are computed once with `make_dataset` and kept
 with stores and answers under --work, so an interrupted run goes on. Differences are paired, in points of accuracy
 against hard only, with a 95 % interval of Student's t over the seeds; the JSON also has a bootstrap over seeds and test
-clips. The last line of stdout is one JSON object.
+clips. The last line of stdout is one JSON object. Needs the extras `birdnet` and `report`, and scipy.
 """
 
 import argparse
