@@ -59,7 +59,13 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     )
     run.add_argument("manifest", nargs="?", default=MANIFEST, metavar="MANIFEST|DIR", help=f"default {MANIFEST}")
     run.add_argument("-o", "--store", default=STORE, help=f"the store, a folder or s3://..., default {STORE}")
-    teacher = run.add_argument_group("teacher")
+    _add_teacher_flags(run.add_argument_group("teacher"))
+    _add_label_flags(run.add_argument_group("labels (fixed once the store is made)"))
+    _add_job_flags(run.add_argument_group("job"))
+    _add_budget_flags(run.add_argument_group("audio budget (a file that asks for more is quarantined)"))
+
+
+def _add_teacher_flags(teacher) -> None:
     teacher.add_argument(
         "--teacher", default="birdnet", help="birdnet, litert, keras, onnx or module:factory; default birdnet"
     )
@@ -79,7 +85,9 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
         "--batch-size", type=int, metavar="N", help="keras, onnx: default 32; halved while memory does not suffice"
     )
     teacher.add_argument("--device", choices=["cpu", "gpu"], help="keras, onnx: default cpu")
-    labels = run.add_argument_group("labels (fixed once the store is made)")
+
+
+def _add_label_flags(labels) -> None:
     labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
     labels.add_argument(
         "--jitters",
@@ -91,7 +99,9 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
     labels.add_argument("--layout", choices=["dense", "sparse"], help="all classes, or only those above a threshold")
     labels.add_argument("--min-probability", type=float, metavar="P", help="the threshold of sparse, default 0.0001")
     labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")
-    job = run.add_argument_group("job")
+
+
+def _add_job_flags(job) -> None:
     job.add_argument("--jobs", type=int, default=-1, metavar="N", help="worker processes, default one a core")
     job.add_argument("--root", metavar="DIR|URL", help="what paths are relative to, default the manifest's folder")
     job.add_argument("--on-error", choices=["skip", "fail"], default="skip", help="quarantine and go on, or stop")
@@ -114,13 +124,15 @@ Interrupt it at any time: the same command goes on at the first missing shard.""
         "--task", metavar="i/n", help="one of n runs that share the work, i from 0: a SLURM array on one store"
     )
     job.add_argument("--finish", action="store_true", help="label nothing; close a store that such runs have labelled")
-    budget = run.add_argument_group("audio budget (a file that asks for more is quarantined)")
+    job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
+
+
+def _add_budget_flags(budget) -> None:
     budget.add_argument("--max-hours", type=float, default=DEFAULT_BUDGET.max_hours, metavar="H", help="default 25")
     budget.add_argument("--max-gigabytes", type=float, default=DEFAULT_BUDGET.max_bytes / 1e9, help="default 16")
     budget.add_argument("--max-channels", type=int, default=DEFAULT_BUDGET.max_channels, metavar="N", help="default 16")
     budget.add_argument("--min-rate", type=int, default=DEFAULT_BUDGET.min_rate_hz, metavar="HZ", help="default 8000")
     budget.add_argument("--max-rate", type=int, default=DEFAULT_BUDGET.max_rate_hz, metavar="HZ", help="default 384000")
-    job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
 
 
 def _add_manifest(commands) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from pipeline.folder import clips_of_folder
-from softlabels.annotations import read_annotations
+from softlabels.annotation_tables import read_annotations
 from softlabels.errors import ManifestError
 from softlabels.manifest import UNSURE, Clip
 

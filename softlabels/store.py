@@ -79,18 +79,19 @@ class SoftLabelStore:
     @cached_property
     def receipts(self) -> dict[int, ReceiptHead]:
         """shard -> the head of its standing receipt, for every committed shard."""
-        keys = self._receipt_keys
+        keys = self.receipt_keys
         return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
 
     def receipt(self, shard: int) -> Receipt:
         """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
         try:
-            return read_receipt(self.storage, self._receipt_keys[shard])
+            return read_receipt(self.storage, self.receipt_keys[shard])
         except FileNotFoundError as e:
-            raise StoreError(f"'{self.storage}': {self._receipt_keys[shard]} is gone; open the store again") from e
+            raise StoreError(f"'{self.storage}': {self.receipt_keys[shard]} is gone; open the store again") from e
 
     @cached_property
-    def _receipt_keys(self) -> dict[int, str]:
+    def receipt_keys(self) -> dict[int, str]:
+        """shard -> the key of its standing receipt."""
         return latest_receipt_keys(self.storage)
 
     @cached_property
@@ -119,7 +120,7 @@ class SoftLabelStore:
     def success_bytes(self, number: int) -> bytes:
         """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing."""
         shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
-        keys = [self._receipt_keys[shard] for shard in shards]
+        keys = [self.receipt_keys[shard] for shard in shards]
         return success_bytes(number, [self.receipts[shard] for shard in shards], self.storage.get_many(keys))
 
     def missing_shards(self) -> list[int]:
@@ -166,31 +167,34 @@ class SoftLabelStore:
           cached: whether the copy of a bucket's shard in this user's cache will do.
         Raises: StoreError: not committed, or damaged; the message says how to repair it.
         """
+        data = self.shard_bytes(shard, cached=cached)
+        try:
+            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
+        except StoreError as e:
+            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {self._repair(shard)}") from e
+
+    def shard_bytes(self, shard: int, *, cached: bool = True) -> bytes:
+        """The Parquet file of one committed shard, held against its digest; arguments and errors as in `read_shard`."""
         receipt = self.receipts.get(shard)
         if receipt is None:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
-        repair = f"run `softlabels regenerate {self.storage} --shard {shard}`"
+        get = self.storage.get_content if cached else lambda file, digest: self.storage.get(file)
         try:
-            data = self._shard_bytes(receipt, cached)
+            data = get(receipt.file, receipt.digest)
         except FileNotFoundError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {repair}") from e
+            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {self._repair(shard)}") from e
         except StoreError as e:
-            raise StoreError(f"shard {shard} of {e}; {repair}") from e
+            raise StoreError(f"shard {shard} of {e}; {self._repair(shard)}") from e
         digest = hashlib.sha256(data).hexdigest()
         if digest != receipt.digest:
             raise StoreError(
                 f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "
-                f"file is sha256:{digest}; {repair}"
+                f"file is sha256:{digest}; {self._repair(shard)}"
             )
-        try:
-            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
-        except StoreError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {repair}") from e
+        return data
 
-    def _shard_bytes(self, receipt: ReceiptHead, cached: bool) -> bytes:
-        if cached:
-            return self.storage.get_content(receipt.file, receipt.digest)
-        return self.storage.get(receipt.file)
+    def _repair(self, shard: int) -> str:
+        return f"run `softlabels regenerate {self.storage} --shard {shard}`"
 
     def read(self) -> Iterator[ShardRows]:
         """All labelled windows, shard by shard, each as columns; see `ShardRows`."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from softlabels.annotations import Annotations, annotation_files, read_annotations
+from softlabels.annotation_tables import annotation_files, read_annotations
+from softlabels.annotations import Annotations
 from softlabels.audio_root import below_root
 from softlabels.class_mapping import MIN_COVERAGE, match_classes
 from softlabels.classes import ClassList, as_class_list
@@ -25,6 +26,7 @@ from softlabels.guided import best_window_labels
 from softlabels.hard_labels import HardLabels, label_positions
 from softlabels.index import StoreIndex
 from softlabels.join_check import check_identity, look_at
+from softlabels.join_report import JoinReport
 from softlabels.joined import JoinedLabels
 from softlabels.joined_rows import JoinedRows, Missing, find_rows, pool_rows
 from softlabels.kept import cache_folder, open_or_build
@@ -102,7 +104,7 @@ def join(
     audio_root = _audio_root(store, manifest, root)
 
     def build(temporary: Path) -> None:
-        _build(temporary, store, manifest, student, options, folder, {"fingerprint": fingerprint, "root": audio_root})
+        _build(temporary, store, manifest, student, options, folder, fingerprint=fingerprint, root=audio_root)
         pa.default_memory_pool().release_unused()  # at ten million rows it kept 0.4 GB for nobody
 
     labels = open_or_build(path, lambda: JoinedLabels.open(path, root=audio_root), build)
@@ -137,14 +139,16 @@ def _build(
     student: ClassList,
     options: JoinOptions,
     folder: Path,
-    header: dict[str, Any],
+    *,
+    fingerprint: str,
+    root: Location,
 ) -> None:
     """Read everything, match it, check it, and write the join.
 
     Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
     """
     store = type(store)(store.storage)  # as it is now: `store.state()` was, and a store grows
-    everything = below_root(read_manifest(manifest), header["root"])
+    everything = below_root(read_manifest(manifest), root)
     clips = _clips_of_split(everything, options.split, manifest)
     match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
     annotated = _annotations(options, everything)
@@ -177,10 +181,14 @@ def _build(
         soft=soft,
     )
     report = look_at(arrays, rows, clips, everything, planned, student, match, store.activation, options)
+    header = {"fingerprint": fingerprint, "root": str(root), **_described(store, student, options, report)}
+    write_join(path, arrays, header, soft=soft_path)
+
+
+def _described(store: "SoftLabelStore", student: ClassList, options: JoinOptions, report: JoinReport) -> dict[str, Any]:
+    """What join.json says besides fingerprint, root and files."""
     window = store.spec.window
-    header = {
-        **header,
-        "root": str(header["root"]),
+    return {
         "classes": list(student),
         "activation": store.activation,
         "window": {
@@ -195,7 +203,6 @@ def _build(
         "class_trust": None,
         "calibration": None,
     }
-    write_join(path, arrays, header, soft=soft_path)
 
 
 def _annotations(options: JoinOptions, everything: list[Clip]) -> Annotations | None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from softlabels import Clip, ManifestError
-from softlabels.annotations import Annotations, read_annotations
+from softlabels.annotation_tables import read_annotations
+from softlabels.annotations import Annotations
 
 CLIPS = [Clip(clip_id="a", path="x/a.wav"), Clip(clip_id="b", path="b.wav"), Clip(clip_id="c", path="c.wav")]
 POSITIONS = {"A": 0, "B": 1, "C": 2}

@@ -6,14 +6,11 @@ datasets.load_dataset("OUT")                                         its rows: t
 datasets.load_dataset("parquet", data_files="OUT/shards/*.parquet")  the same, without the card
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.exports.exported import Exported
-from softlabels.errors import StoreError
-from softlabels.receipts import ReceiptHead, latest_receipt_keys, read_receipt_heads
 from softlabels.store import SoftLabelStore
 
 HUB_FILES = 10_000  # in a folder, as the Hub recommends
@@ -55,12 +52,12 @@ def write_dataset_folder(store: SoftLabelStore, folder: Path, on_windows: Callab
     # A run may be adding to the store. It writes plan, shard, receipt and _SUCCESS in this order; looked for the other
     # way round, whatever is copied has what it needs.
     tops = sorted(name for name in storage.names() if name in _TOP or name.startswith("_SUCCESS-"))
-    keys = latest_receipt_keys(storage)
-    heads = dict(zip(keys, read_receipt_heads(storage, list(keys.values())), strict=True))
+    store = SoftLabelStore(storage)  # as it is now
+    heads, keys = store.receipts, store.receipt_keys
     for key in [*tops, *keys.values(), *storage.list("plan")]:
         _put(folder / key, storage.get(key))
     for shard, receipt in heads.items():
-        _put(folder / receipt.file, _shard_bytes(store, shard, receipt))
+        _put(folder / receipt.file, store.shard_bytes(shard))
         on_windows(receipt.rows)
     rows = sum(receipt.rows for receipt in heads.values())
     _put(folder / "README.md", dataset_card(store, rows).encode())
@@ -89,21 +86,6 @@ def _size_category(rows: int) -> str:
     steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     above = sum(rows >= 10 ** (3 + i) for i in range(len(steps) - 1))
     return f"{steps[above - 1]}<n<{steps[above]}" if above else "n<1K"
-
-
-def _shard_bytes(store: SoftLabelStore, shard: int, receipt: ReceiptHead) -> bytes:
-    repair = f"run `softlabels regenerate {store.storage} --shard {shard}`"
-    try:
-        data = store.storage.get_content(receipt.file, receipt.digest)
-    except FileNotFoundError as e:
-        raise StoreError(f"shard {shard} of '{store.storage}': {receipt.file} is gone; {repair}") from e
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != receipt.digest:
-        raise StoreError(
-            f"shard {shard} of '{store.storage}': digest mismatch: receipt says sha256:{receipt.digest}, file is "
-            f"sha256:{digest}; {repair}"
-        )
-    return data
 
 
 def _put(path: Path, data: bytes) -> None:
