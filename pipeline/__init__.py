@@ -1,10 +1,10 @@
 """The offline job: run a teacher over a corpus and keep what it said. No training code imports it."""
 
-from pipeline.closing import RunSummary, finish
-from pipeline.prepare import LabelOptions
-from pipeline.supervisor import RunEvents, RunOptions, run
-from pipeline.task_array import ArrayTask
-from pipeline.teachers import Teacher, TeacherChoice
+from pipeline.planning.prepare import LabelOptions
+from pipeline.running.closing import RunSummary, finish
+from pipeline.running.job_array import ArrayTask
+from pipeline.running.run import RunEvents, RunOptions, run
+from pipeline.teachers.teacher import Teacher, TeacherChoice
 
 __all__ = [
     "ArrayTask",

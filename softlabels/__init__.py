@@ -11,7 +11,8 @@ What needs Keras or TensorFlow is loaded when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from softlabels.classes import ClassList
+from softlabels.classes.class_list import ClassList
+from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
 from softlabels.errors import (
     AudioError,
     ClassListError,
@@ -21,31 +22,30 @@ from softlabels.errors import (
     StoreError,
     TeacherError,
 )
-from softlabels.manifest import Clip, read_manifest, write_manifest
-from softlabels.store import SoftLabelStore, open
-from softlabels.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
+from softlabels.loss.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
+from softlabels.soft_label_store import SoftLabelStore, open
 
 if TYPE_CHECKING:
-    from softlabels.dataset import attach, make_dataset
-    from softlabels.ensemble import join
-    from softlabels.joined import JoinedLabels, load_labels
-    from softlabels.loss import DistillationLoss, distillation_loss
-    from softlabels.metrics import HardLabelMetric, TeacherAgreement
-    from softlabels.mixing import mixup
-    from softlabels.schedule import AlphaSchedule
+    from softlabels.batches.mixup import mixup
+    from softlabels.batches.tf_dataset import attach, make_dataset
+    from softlabels.joins.ensemble import join
+    from softlabels.labels.joined_labels import JoinedLabels, load_labels
+    from softlabels.loss.distillation import DistillationLoss, distillation_loss
+    from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
+    from softlabels.loss.schedule import AlphaSchedule
 
 _LAZY = {
-    "AlphaSchedule": "softlabels.schedule",
-    "DistillationLoss": "softlabels.loss",
-    "HardLabelMetric": "softlabels.metrics",
-    "TeacherAgreement": "softlabels.metrics",
-    "JoinedLabels": "softlabels.joined",
-    "attach": "softlabels.dataset",
-    "distillation_loss": "softlabels.loss",
-    "join": "softlabels.ensemble",
-    "load_labels": "softlabels.joined",
-    "make_dataset": "softlabels.dataset",
-    "mixup": "softlabels.mixing",
+    "AlphaSchedule": "softlabels.loss.schedule",
+    "DistillationLoss": "softlabels.loss.distillation",
+    "HardLabelMetric": "softlabels.loss.metrics",
+    "TeacherAgreement": "softlabels.loss.metrics",
+    "JoinedLabels": "softlabels.labels.joined_labels",
+    "attach": "softlabels.batches.tf_dataset",
+    "distillation_loss": "softlabels.loss.distillation",
+    "join": "softlabels.joins.ensemble",
+    "load_labels": "softlabels.labels.joined_labels",
+    "make_dataset": "softlabels.batches.tf_dataset",
+    "mixup": "softlabels.batches.mixup",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from loss_cases import ALPHA, CLASSES, DTYPES, TEMPERATURES, excess, make_case, reference_of
 
-from softlabels.loss import DistillationLoss
+from softlabels.loss.distillation import DistillationLoss
 
 MODES = {"tensorflow": ("eager", "graph", "xla"), "jax": ("eager", "jit"), "torch": ("eager",)}
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from softlabels.loss import DistillationLoss
+from softlabels.loss.distillation import DistillationLoss
 
 
 def trained(x, y):

@@ -10,9 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from softlabels.loss import DistillationLoss
-from softlabels.metrics import HardLabelMetric, TeacherAgreement
-from softlabels.schedule import AlphaSchedule
+from softlabels.loss.distillation import DistillationLoss
+from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
+from softlabels.loss.schedule import AlphaSchedule
 
 CLASSES = 3
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from softlabels.hard_labels import HardLabels
-from softlabels.join_report import JoinReport
-from softlabels.joined import JoinedLabels
-from softlabels.saved_join import JoinArrays, write_join
+from softlabels.corpus.hard_labels import HardLabels
+from softlabels.labels.arrays import JoinArrays
+from softlabels.labels.joined_labels import JoinedLabels
+from softlabels.labels.report import JoinReport
+from softlabels.labels.saved import write_join
 
 _COUNTS = ("clips", "rows", "rows_both", "rows_hard_only", "rows_soft_only", "rows_neither", "windows_quarantined")
 _COUNTS += ("windows_missing", "shared_audio", "agreement_rows")
@@ -47,8 +48,8 @@ def made_labels(
     digest = hashlib.sha256(hashlib.sha256(buffer.getvalue()).digest()).digest()  # of one block
     (folder / "soft-made.npy").write_bytes(buffer.getvalue() + digest)
     arrays = JoinArrays(
-        clips=pa.table({**text, "windows": [windows] * clips}),
-        clip=(np.arange(rows) // windows).astype(np.int32),
+        clips=pa.table({**text, "windows": [windows] * clips, "start": [0] * clips, "rate_hz": [8] * clips}),
+        clip_row=(np.arange(rows) // windows).astype(np.int32),
         window_index=(np.arange(rows) % windows).astype(np.int32),
         start_s=(np.arange(rows) % windows).astype(np.float64),
         hard=HardLabels(

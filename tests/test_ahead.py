@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from softlabels.ahead import in_threads, read_ahead
+from softlabels.threads import in_threads, read_ahead
 
 
 def test_items_come_in_order_and_no_more_are_made_than_asked_for() -> None:

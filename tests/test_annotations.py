@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from softlabels import Clip, ManifestError
-from softlabels.annotation_tables import read_annotations
-from softlabels.annotations import Annotations
+from softlabels.corpus.annotation_tables import read_annotations
+from softlabels.corpus.annotations import Annotations
 
 CLIPS = [Clip(clip_id="a", path="x/a.wav"), Clip(clip_id="b", path="b.wav"), Clip(clip_id="c", path="c.wav")]
 POSITIONS = {"A": 0, "B": 1, "C": 2}
@@ -111,7 +111,7 @@ def test_names_of_one_class_share_it(tmp_path: Path) -> None:
 
 
 def test_only_clips_with_a_box_or_an_extent_are_annotated(tmp_path: Path) -> None:
-    assert read(tmp_path, "c,0,1,A\n", "a,0,5\n").clips.tolist() == [0, 2]
+    assert read(tmp_path, "c,0,1,A\n", "a,0,5\n").listed_clips.tolist() == [0, 2]
 
 
 def test_rows_of_clips_may_come_in_any_order_and_some_clips_have_none(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_an_empty_raven_table_makes_its_clip_annotated_as_silent(tmp_path: Path)
     raven(tmp_path, "a.selections.txt")
     raven(tmp_path, "b.selections.txt", "1|S|1|2|B")
     found = read_annotations(str(tmp_path / "*.txt"), CLIPS, extents="clips")
-    assert found.clips.tolist() == [0, 1]
+    assert found.listed_clips.tolist() == [0, 1]
     assert label(found, [0]).tolist() == [[0, 0, 0]]
 
 

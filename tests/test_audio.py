@@ -4,7 +4,7 @@ import soundfile
 import soxr
 
 from softlabels import AudioError
-from softlabels.audio import DEFAULT_BUDGET, AudioBudget, AudioInfo, probe_audio, read_audio, stream_audio
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget, AudioInfo, probe_audio, read_audio, stream_audio
 
 
 def noise(samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:

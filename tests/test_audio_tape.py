@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-import softlabels.audio
-import softlabels.audio_tape
-from softlabels.audio import read_audio, stream_audio
-from softlabels.audio_tape import Tape, TapeDeck
+import softlabels.audio.decode
+import softlabels.audio.tape
+from softlabels.audio.decode import read_audio, stream_audio
+from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.errors import AudioError
 
 
@@ -23,7 +23,7 @@ def test_whatever_is_within_reach_is_played_as_it_stands_in_the_file(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(seed)
-    monkeypatch.setattr(softlabels.audio_tape, "KEPT_SAMPLES", int(random.integers(0, 40)))
+    monkeypatch.setattr(softlabels.audio.tape, "KEPT_SAMPLES", int(random.integers(0, 40)))
     samples = np.arange(200, dtype=np.float32)
     tape = Tape(blocks_of(samples, int(random.integers(1, 30))))
     played = 0
@@ -36,7 +36,7 @@ def test_whatever_is_within_reach_is_played_as_it_stands_in_the_file(
 
 
 def test_a_tape_keeps_enough_to_step_back_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softlabels.audio_tape, "KEPT_SAMPLES", 20)
+    monkeypatch.setattr(softlabels.audio.tape, "KEPT_SAMPLES", 20)
     tape = Tape(blocks_of(np.arange(1000, dtype=np.float32), 10))
     for _ in tape.play(0, 495):
         assert sum(len(block) for _, block in tape._kept) < 40
@@ -53,14 +53,14 @@ def test_a_file_that_ends_early_is_truncated() -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The frames that were decoded."""
     frames: list[int] = []
-    decode = softlabels.audio._decode
+    decode = softlabels.audio.decode._decode
 
     def noted(*arguments: object, **options: object) -> Iterator[np.ndarray]:
         for block in decode(*arguments, **options):
             frames.append(len(block))
             yield block
 
-    monkeypatch.setattr(softlabels.audio, "_decode", noted)
+    monkeypatch.setattr(softlabels.audio.decode, "_decode", noted)
     return frames
 
 
@@ -97,14 +97,14 @@ def test_a_file_that_was_written_to_is_not_played_from_the_old_tape(long_file: P
 
 
 def test_a_tape_that_failed_is_not_kept(long_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deck, decode = TapeDeck(), softlabels.audio._decode
+    deck, decode = TapeDeck(), softlabels.audio.decode._decode
 
     def failing(*arguments: object, **options: object) -> Iterator[np.ndarray]:
         yield from list(decode(*arguments, **options))[:2]
         raise AudioError("unreadable: a bad sector")
 
     with monkeypatch.context() as patch:
-        patch.setattr(softlabels.audio, "_decode", failing)
+        patch.setattr(softlabels.audio.decode, "_decode", failing)
         with pytest.raises(AudioError, match="bad sector"):
             list(stream_audio(long_file, rate_hz=12_000, start=0, stop=1_000_000, deck=deck))
     whole = read_audio(long_file, rate_hz=12_000)

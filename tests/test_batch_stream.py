@@ -10,7 +10,7 @@ import pytest
 from conftest import Corpus, label
 
 import softlabels
-from softlabels.batches import Batches
+from softlabels.batches.stream import Batches
 
 OPTIONS = {"batch_size": 4, "shuffle": True, "seed": 5}
 
@@ -72,7 +72,7 @@ def test_grain_gives_the_same_bytes_from_threads_and_worker_processes(labels, wo
 def test_a_pickled_source_gives_the_same_bytes(labels) -> None:
     import pickle
 
-    from softlabels.grain_dataset import BatchSource
+    from softlabels.batches.grain_dataset import BatchSource
 
     source = pickle.loads(pickle.dumps(BatchSource(Batches(labels, **OPTIONS), 2)))
     assert digest(source[i] for i in range(len(source))) == reference(labels)

@@ -9,10 +9,11 @@ import soxr
 from conftest import REPOSITORY, run_cli, shard_bytes
 
 import softlabels
-from pipeline.teachers import TeacherChoice, load_teacher
 from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import read_manifest
-from softlabels.classes import ClassFinder
+from softlabels.classes.finder import ClassFinder
 
 
 def test_birdnet_is_what_facts_say() -> None:

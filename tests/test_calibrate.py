@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from made_labels import made_labels, sigmoid
 
 import softlabels
-from softlabels.annotated import Annotated
-from softlabels.calibrate import calibrate
-from softlabels.calibration_fit import Evidence, curvature, fit_classes, fit_shared
-from softlabels.calibration_map import Calibrated, parameter_names, terms
-from softlabels.calibration_report import Bin, CalibrationReport, fit_of
-from softlabels.classes import ClassList
+from softlabels.calibration.calibrate import calibrate
+from softlabels.calibration.examples import Annotated
+from softlabels.calibration.fit import Evidence, curvature, fit_classes, fit_shared
+from softlabels.calibration.maps import Calibrated, parameter_names, terms
+from softlabels.calibration.report import Bin, CalibrationReport, fit_of
+from softlabels.classes.class_list import ClassList
 
 # --- synthetic corpora: teacher probabilities, and labels drawn from a known map of them
 
@@ -220,7 +220,7 @@ def test_labels_carry_their_calibration_wherever_they_go(corpus_of_two, tmp_path
     np.testing.assert_array_equal(corpus_of_two.y_true(), before)
     np.testing.assert_array_equal(labels.hard(), before[:, :2])
     np.testing.assert_array_equal(np.isnan(labels.soft()), np.isnan(before[:, 2:]))
-    parameters = labels.__reduce__()[1][3][0].parameters
+    parameters = labels.__reduce__()[1][5][0].parameters
     expected = mapped(before[:, 2:], parameters, "platt")
     np.testing.assert_allclose(labels.soft(), expected, atol=1e-6)
     np.testing.assert_array_equal(labels.soft_at(["k3", "k7"], [0, 0]), labels.soft([3, 7]))
@@ -372,8 +372,8 @@ def test_the_folds_of_the_manifest_are_not_torn(tmp_path) -> None:
 
 
 def test_of_many_annotated_clips_a_part_is_looked_at(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("softlabels.annotated.MAX_CLIPS", 10)
-    monkeypatch.setattr("softlabels.annotated._BLOCK", 7)
+    monkeypatch.setattr("softlabels.calibration.examples.MAX_CLIPS", 10)
+    monkeypatch.setattr("softlabels.calibration.examples._BLOCK", 7)
     made = made_labels(tmp_path / "made", np.ones((90, 2)), np.linspace(0, 1, 180).reshape(90, 2), windows=3)
     annotated = made._annotated()
     assert (len(annotated), annotated.clips) == (10, 10)

@@ -3,7 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from softlabels.canary import Canary, alignment_canary, teacher_label_agreement
+from softlabels.calibration.agreement import teacher_label_agreement
+from softlabels.calibration.canary import Canary, alignment_canary
 
 
 def joined(
@@ -244,7 +245,9 @@ def test_agreement_of_nothing_is_unknown() -> None:
 def test_agreement_in_blocks_is_agreement_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     soft, hard = joined()
     whole = teacher_label_agreement(soft, hard)
-    monkeypatch.setattr("softlabels.canary._blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7)))
+    monkeypatch.setattr(
+        "softlabels.calibration.canary.row_blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7))
+    )
     blocks = teacher_label_agreement(soft, hard)
     assert (blocks.rows, blocks.top1) == (whole.rows, pytest.approx(whole.top1))
     np.testing.assert_allclose(blocks.mean_absent, whole.mean_absent)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.claims import Claim, Claims
-from softlabels.storage import LocalStorage
+from pipeline.labelling.claims import Claim, Claims
+from softlabels.storage.local import LocalStorage
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("pipeline.claims.time", clock)
+    monkeypatch.setattr("pipeline.labelling.claims.time", clock)
     return clock
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.class_draft import draft_mapping, write_draft
+from pipeline.drafts.class_mapping import draft_mapping, write_draft
 from softlabels import ClassList, ClassListError, JoinError
-from softlabels.class_mapping import ClassMatch, match_classes
+from softlabels.classes.matching import ClassMatch, match_classes
 
 TEACHER = ClassList(
     (

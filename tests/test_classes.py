@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from softlabels import ClassList, ClassListError
-from softlabels.classes import ClassFinder, unambiguous
+from softlabels.classes.finder import ClassFinder, unambiguous
 
 TEACHER = ClassList(
     ("Turdus merula_Eurasian Blackbird", "Parus major_Great Tit", "Strix aluco_Owl", "Bubo bubo_Owl", "Engine_Engine")

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 
-from pipeline.cli import main
+from pipeline.cli.commands import main
 from softlabels import read_manifest
 
 STAND_IN = ("--teacher", "standin:teacher", "--backend", "sequential")

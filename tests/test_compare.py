@@ -9,10 +9,10 @@ from conftest import Corpus
 from standin import StandIn
 
 import pipeline
-import pipeline.compare
+import pipeline.checking.compare
 import softlabels
-from pipeline.cli import main
-from pipeline.compare import Comparison, compare
+from pipeline.checking.compare import Comparison, compare
+from pipeline.cli.commands import main
 from softlabels import ClassList, SoftLabelStore, StoreError
 
 
@@ -135,8 +135,8 @@ def test_the_windows_that_differ_most_come_with_both_opinions(corpus, store) -> 
 def test_small_blocks_and_few_shards_held_change_nothing(corpus, store, monkeypatch) -> None:
     b = labelled(corpus, "b", "test_compare:other", overlap_s=0.05, shard_windows=3)
     found = compare(store, b)
-    monkeypatch.setattr(pipeline.compare, "BLOCK", 2)
-    monkeypatch.setattr(pipeline.compare, "SHARDS_HELD", 1)
+    monkeypatch.setattr(pipeline.checking.compare, "BLOCK", 2)
+    monkeypatch.setattr(pipeline.checking.compare, "SHARDS_HELD", 1)
     told: list[int] = []
     again = compare(store, b, on_windows=told.append)
     assert (again.windows, again.heard_by_both, again.most_different) == (

@@ -10,8 +10,8 @@ from conftest import Corpus, label
 
 import softlabels
 from softlabels import AudioError
-from softlabels.audio import read_audio
-from softlabels.window_audio import WindowAudio
+from softlabels.audio.decode import read_audio
+from softlabels.batches.window_audio import WindowAudio
 
 
 @pytest.fixture

@@ -24,15 +24,16 @@ from joblib._parallel_backends import ThreadingBackend
 
 import pipeline
 import softlabels
-from pipeline import RunOptions, engines
-from pipeline.engines import Streaming
-from softlabels.storage import TEMPORARY
+from pipeline import RunOptions
+from pipeline.running import engines
+from pipeline.running.engines import Streaming
+from softlabels.storage.protocol import TEMPORARY
 
 PACKAGES = {"dask": "distributed", "ray": "ray", "spark": "joblibspark"}
 NAMES = ["loky", *PACKAGES]
 HASTY = (  # the command line, by which an engine that went away is missed sooner
-    "import sys, pipeline.cli, pipeline.engines as e; e.CONNECT_S, e.WORKERS_S, e.REOPEN_S = 3, 3, 1; "
-    "sys.exit(pipeline.cli.main(sys.argv[1:]))"
+    "import sys, pipeline.cli, pipeline.running.engines as e; e.CONNECT_S, e.WORKERS_S, e.REOPEN_S = 3, 3, 1; "
+    "sys.exit(pipeline.cli.commands.main(sys.argv[1:]))"
 )
 
 
@@ -276,7 +277,7 @@ def run(corpus: Corpus, **options: object) -> pipeline.RunSummary:
     ],
 )
 def test_a_backend_that_cannot_work_is_an_error_before_any_audio_is_read(corpus, monkeypatch, options, match) -> None:
-    monkeypatch.setattr("pipeline.engines.importlib.util.find_spec", lambda package: None)
+    monkeypatch.setattr("pipeline.running.engines.importlib.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=match):
         run(corpus, **options)
     assert not (corpus.folder / "store").exists()

@@ -13,7 +13,7 @@ from standin import StandIn
 import pipeline
 import softlabels
 from softlabels import ClassList, JoinError
-from softlabels.store import SoftLabelStore
+from softlabels.soft_label_store import SoftLabelStore
 
 
 class Other(StandIn):
@@ -215,14 +215,14 @@ def test_the_same_ensemble_is_found_again_and_built_again_to_the_bit(corpus, sto
     labels = softlabels.join([store, other], corpus.manifest, weights=[1, 2])
     soft = (labels.path.parent / f"soft-{labels.fingerprint}.npy").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("softlabels.ensemble.write_soft", lambda *_: pytest.fail("averaged again"))
+        patch.setattr("softlabels.joins.ensemble.write_soft", lambda *_: pytest.fail("averaged again"))
         patch.setattr(softlabels.JoinedLabels, "calibrate", lambda *_: pytest.fail("calibrated again"))
         again = softlabels.join([store, other], corpus.manifest, weights=[10, 20])
     assert (again.fingerprint, again.report, again.path) == (labels.fingerprint, labels.report, labels.path)
     anew = softlabels.join([store, other], corpus.manifest, weights=[1, 2], cache_dir=corpus.folder / "cache")
     assert anew.path.parent == corpus.folder / "cache"
     assert (anew.path.parent / f"soft-{labels.fingerprint}.npy").read_bytes() == soft
-    monkeypatch.setattr("softlabels.ensemble.BLOCK", 7)
+    monkeypatch.setattr("softlabels.joins.ensemble.BLOCK", 7)
     small = softlabels.join([store, other], corpus.manifest, weights=[1, 2], cache_dir=corpus.folder / "small")
     np.testing.assert_array_equal(small.y_true(), labels.y_true())
 

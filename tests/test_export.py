@@ -11,11 +11,12 @@ import pytest
 from conftest import Corpus, label
 
 import softlabels
-from pipeline.cli import main
-from pipeline.exports import birdnet_stm32, export
+from pipeline.checking.verify import verify
+from pipeline.cli.commands import main
+from pipeline.exports import birdnet_stm32
 from pipeline.exports.dataset_folder import dataset_card
 from pipeline.exports.detections import _clock
-from pipeline.verify import verify
+from pipeline.exports.export import export
 from softlabels import JoinError, SoftLabelStore, StoreError
 
 CLASSES = ["Cus cus_Gamma", "Dus dus_Delta", "Aus aus_Alpha"]  # another order, and one that the stand-in lacks

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from softlabels.errors import EnvironmentTrouble
-from softlabels.file_cache import FileCache, user_cache
+from softlabels.storage.file_cache import FileCache, user_cache
 
 
 def sha256(data: bytes) -> str:
@@ -49,7 +49,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path) -> None:
 
 def test_a_file_in_use_elsewhere_stays(tmp_path) -> None:
     code = (
-        "import sys, pathlib; from softlabels.file_cache import FileCache\n"
+        "import sys, pathlib; from softlabels.storage.file_cache import FileCache\n"
         "with FileCache(pathlib.Path(sys.argv[1]), 100).borrow('', lambda: [b'x' * 90]):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )

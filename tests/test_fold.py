@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.teachers import derived
-from pipeline.teachers.derived import fixed_windows, folded_model, hold_against
-from pipeline.teachers.fold import cosines, fix_shapes, fold, fold_spectra, folded_weights, widen_pieces
-from pipeline.teachers.graph import Graph
+from pipeline.teachers.folding import derived
+from pipeline.teachers.folding.derived import fixed_windows, folded_model, hold_against
+from pipeline.teachers.folding.fold import cosines, fix_shapes, fold, fold_spectra, folded_weights, widen_pieces
+from pipeline.teachers.folding.graph import Graph
 from pipeline.teachers.interpreter import answer, open_interpreter
 from softlabels import TeacherError
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 import softlabels
-from pipeline.plan import pack_shards
-from softlabels.index import LABELLED, MISSING, QUARANTINED, StoreIndex, build_index, take_census
-from softlabels.planned import PlannedClip, plan_table, planned_clips
-from softlabels.quarantine import Quarantined
-from softlabels.receipts import ReceiptHead
+from pipeline.planning.plan import pack_shards
+from softlabels.store.index import LABELLED, MISSING, QUARANTINED, StoreIndex, build_index, take_census
+from softlabels.store.plan_file import PlannedClip, plan_table, planned_clips
+from softlabels.store.quarantine import Quarantined
+from softlabels.store.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
 
 WINDOW = WindowSpec(rate_hz=16_000, window_samples=1600, hop_samples=1200)
@@ -91,7 +91,7 @@ def is_in(entry: Quarantined, clip_id: str, window_index: int) -> bool:
 
 def entries_of(index: StoreIndex) -> list[tuple]:
     clip_ids = index.clips["clip_id"].to_numpy()
-    columns = (clip_ids[index.clip], index.window_index, index.state, index.shard, index.row, index.start_s)
+    columns = (clip_ids[index.stored_clip], index.window_index, index.state, index.shard, index.row, index.start_s())
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -158,7 +158,7 @@ def test_a_clip_id_that_is_no_text_is_refused(store) -> None:
 
 def test_the_index_takes_25_bytes_a_window(store) -> None:
     index = store.index
-    arrays = (index.clip, index.window_index, index.state, index.shard, index.row, index.start_s)
+    arrays = (index.stored_clip, index.window_index, index.state, index.shard, index.row, index.start)
     assert sum(array.nbytes for array in arrays) == 25 * len(index)
 
 

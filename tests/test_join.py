@@ -6,6 +6,7 @@ from conftest import Corpus, label
 
 import softlabels
 from softlabels import JoinError, StoreError
+from softlabels.store.reader import StoreReader
 
 CLASSES = ["Cus cus", "Aus aus_Alpha"]  # the student's: another order, one by scientific name only
 
@@ -164,7 +165,7 @@ def test_every_choice_has_an_array_of_its_own(corpus: Corpus, store) -> None:
 
 
 def test_values_that_are_no_probabilities_are_refused(corpus: Corpus, store, monkeypatch) -> None:
-    read = type(store).read_shard
+    read = StoreReader.read_shard
 
     def wrong(self, shard: int):
         rows = read(self, shard)
@@ -174,7 +175,7 @@ def test_values_that_are_no_probabilities_are_refused(corpus: Corpus, store, mon
 
         return dataclasses.replace(rows, probabilities=bad)
 
-    monkeypatch.setattr(type(store), "read_shard", wrong)
+    monkeypatch.setattr(StoreReader, "read_shard", wrong)
     with pytest.raises(StoreError, match="expected probabilities from 0 to 1, got .* to 1.5"):
         store.join(corpus.manifest)
     assert not list((store.storage.root / "joins").glob("*.npy")), "no half-built array is left"

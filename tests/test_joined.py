@@ -13,7 +13,7 @@ from conftest import Corpus, label
 
 import softlabels
 from softlabels import JoinError
-from softlabels.store import SoftLabelStore
+from softlabels.soft_label_store import SoftLabelStore
 
 # --- the join is built once
 
@@ -23,7 +23,7 @@ def test_the_same_join_is_found_again_without_reading_manifest_receipts_or_shard
     again = softlabels.open(store.storage.root)
     for name in ("receipts", "plans", "index"):
         monkeypatch.setattr(SoftLabelStore, name, property(lambda *_: pytest.fail("the store was read")))
-    monkeypatch.setattr("softlabels.store_join.read_manifest", lambda *_: pytest.fail("the manifest was read"))
+    monkeypatch.setattr("softlabels.joins.clips.read_manifest", lambda *_: pytest.fail("the manifest was read"))
     second = again.join(corpus.manifest)
     np.testing.assert_array_equal(second.y_true(), first.y_true())
     assert second.report == first.report
@@ -242,7 +242,7 @@ def test_hard_labels_of_nothing_become_the_rest(corpus, store) -> None:
     ],
 )
 def test_exclusive_labels_of_special_rows(soft: list, expected: list) -> None:
-    from softlabels.exclusive import Exclusive
+    from softlabels.labels.steps import Exclusive
 
     _, shares = Exclusive(rest=True, min_mass=0.01).apply(np.zeros((1, 3), np.float32), np.array([soft], np.float32))
     np.testing.assert_allclose(shares[0], expected, rtol=1e-6)

@@ -7,12 +7,12 @@ import pytest
 from conftest import Corpus
 from standin import StandIn
 
-from pipeline.label import jitter_shifts, keep_classes, label_shard
-from pipeline.plan import lay_out_clip
-from pipeline.probe import probe_file
+from pipeline.labelling.label import jitter_shifts, keep_classes, label_shard
+from pipeline.planning.plan import lay_out_clip
+from pipeline.planning.probe import probe_file
 from softlabels import Clip
-from softlabels.audio import read_audio
-from softlabels.planned import PlannedClip
+from softlabels.audio.decode import read_audio
+from softlabels.store.plan_file import PlannedClip
 from softlabels.windows import WindowSpec
 
 WINDOW = WindowSpec(rate_hz=8000, window_samples=800, hop_samples=800)

@@ -15,7 +15,7 @@ from loss_cases import CLASSES, DTYPES, RNG, complete_rows, make_case, pack, ref
 from loss_grid import losses_and_gradients, worst_of_case
 from loss_reference import sigmoid, softmax
 
-from softlabels.loss import DistillationLoss
+from softlabels.loss.distillation import DistillationLoss
 
 
 def rows_and_gradient(loss, y, student):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from loss_cases import RNG, complete_rows, pack
 
-from softlabels.loss import DistillationLoss, distillation_loss
+from softlabels.loss.distillation import DistillationLoss, distillation_loss
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loss_reference import sigmoid, softmax
 
-from softlabels.loss import DistillationLoss
+from softlabels.loss.distillation import DistillationLoss
 
 ROWS, CLASSES, EXAMPLES = 64, 5, 45  # per test; 4 tests: 11,520 rows
 DENORMAL = float(np.float32(1e-40))

@@ -10,12 +10,12 @@ import pytest
 from conftest import Corpus
 
 import softlabels
-from pipeline.cli import main
-from pipeline.folder import clips_of_folder, with_digests
-from pipeline.manifest_source import ManifestSource, parse_columns
-from pipeline.metadata_manifest import MetadataClips, clips_of_metadata
-from pipeline.raven_manifest import clips_of_tables
-from pipeline.split import parse_shares, split_clips
+from pipeline.cli.commands import main
+from pipeline.drafts.folder import clips_of_folder, with_digests
+from pipeline.drafts.manifest import ManifestSource, parse_columns
+from pipeline.drafts.metadata import MetadataClips, clips_of_metadata
+from pipeline.drafts.raven import clips_of_tables
+from pipeline.drafts.split import parse_shares, split_clips
 from softlabels import Clip, ManifestError, read_manifest
 
 NAMED = {"label": "{scientific_name}_{common_name}"}

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from softlabels.loss import DistillationLoss
-from softlabels.metrics import HardLabelMetric, TeacherAgreement
-from softlabels.schedule import AlphaSchedule
+from softlabels.loss.distillation import DistillationLoss
+from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
+from softlabels.loss.schedule import AlphaSchedule
 
 NAN = np.nan
 HARD = np.float32([[1, 0, 0], [0, 1, 0], [NAN, NAN, NAN], [0, 0, 1]])

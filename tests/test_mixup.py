@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from softlabels.mixing import mixup
+from softlabels.batches.mixup import mixup
 
 NAN = np.nan
 X = np.float32([[0.0, 4.0], [8.0, 8.0], [1.0, 3.0]])

@@ -17,10 +17,12 @@ from conftest import Corpus, shard_bytes
 import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
-from pipeline.label import to_probabilities
-from pipeline.regenerate import regenerate
-from pipeline.teachers import keras_model, load_teacher
-from pipeline.teachers.keras_model import folder_digest, largest_batch, tensorflow_device
+from pipeline.checking.regenerate import regenerate
+from pipeline.teachers import keras_model
+from pipeline.teachers.batch_teacher import folder_digest, largest_batch
+from pipeline.teachers.keras_model import tensorflow_device
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.scoring import to_probabilities
 from softlabels import TeacherError
 from softlabels.errors import EnvironmentTrouble
 

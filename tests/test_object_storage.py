@@ -10,17 +10,18 @@ from collections.abc import Iterator
 import pytest
 from bucket import ENVIRONMENT, SECRET, Server, serve
 
-from softlabels import object_storage
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
-from softlabels.object_storage import ObjectStorage
-from softlabels.storage import LocalStorage, open_storage
+from softlabels.storage import bucket as object_storage
+from softlabels.storage.bucket import ObjectStorage
+from softlabels.storage.local import LocalStorage
+from softlabels.storage.opening import open_storage
 
 RACERS = """
 import dataclasses, hashlib, os, sys
 sys.path.insert(0, "tests")
 from test_storage import receipt
-from softlabels.receipts import commit_shard
-from softlabels.storage import open_storage
+from softlabels.store.receipts import commit_shard
+from softlabels.storage.opening import open_storage
 
 gate, start = os.pipe()
 children = []

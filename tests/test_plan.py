@@ -2,11 +2,11 @@ import dataclasses
 import math
 import random
 
-from pipeline.plan import default_shard_windows, lay_out_clip, pack_shards
-from pipeline.probe import FileProbe
+from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
+from pipeline.planning.probe import FileProbe
 from softlabels import Clip
-from softlabels.planned import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips, stretch
-from softlabels.windows import WindowSpec
+from softlabels.store.plan_file import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips
+from softlabels.windows import WindowSpec, stretch
 
 WINDOW = WindowSpec(rate_hz=16_000, window_samples=1600, hop_samples=1600)  # 0.1 s
 PROBE = FileProbe(path="a.wav", size=1, sha256="ab" * 32, container="wav", frames=8000, rate_hz=8000, channels=1)

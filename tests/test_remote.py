@@ -18,12 +18,12 @@ from conftest import REPOSITORY, Corpus, label, shard_bytes
 
 import pipeline
 import softlabels
-from pipeline.regenerate import regenerate
-from pipeline.verify import verify
-from softlabels import object_storage
-from softlabels.audio import AudioBudget
+from pipeline.checking.regenerate import regenerate
+from pipeline.checking.verify import verify
+from softlabels.audio.decode import AudioBudget
 from softlabels.errors import EnvironmentTrouble, ManifestError, SoftLabelsError, StoreError
-from softlabels.storage import open_storage
+from softlabels.storage import bucket as object_storage
+from softlabels.storage.opening import open_storage
 
 
 @dataclass

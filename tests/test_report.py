@@ -13,12 +13,12 @@ from conftest import REPOSITORY, Corpus, label, run_cli
 
 import pipeline
 import softlabels
-from pipeline.report import ReportOptions, report
 from pipeline.report.accuracy import measure_accuracy
+from pipeline.report.clip_evidence import Hearing, HumanLabels
 from pipeline.report.confusions import ConfusionMatrix, Confusions, leaf_order
 from pipeline.report.duplicates import Duplicates
-from pipeline.report.hearing import Hearing, HumanLabels
 from pipeline.report.listening import Listening, spectrogram
+from pipeline.report.report import ReportOptions, report
 from pipeline.report.survey import survey
 from pipeline.report.suspects import find_suspects
 from softlabels import Clip, read_manifest
@@ -169,7 +169,7 @@ def test_sureness_is_what_a_loop_finds(store) -> None:
     sure = survey(store, None, lambda windows: None).sureness
     rows = {(r.clip_id, r.window_index): r.probabilities.astype(np.float64) for r in store.to_pandas().itertuples()}
     names = store.index.clips["clip_id"].to_pylist()
-    keys = [(names[clip], int(w)) for clip, w in zip(store.index.clip, store.index.window_index, strict=True)]
+    keys = [(names[clip], int(w)) for clip, w in zip(store.index.stored_clip, store.index.window_index, strict=True)]
     for i, key in enumerate(keys):
         p = rows[key]
         assert sure.top[i] == np.float32(p.max())
@@ -220,7 +220,7 @@ def test_the_same_audio_under_two_names_is_a_duplicate(corpus) -> None:
 
 
 class _OneClip:
-    clip = np.zeros(4, np.int32)
+    stored_clip = np.zeros(4, np.int32)
 
 
 def doubted(own: list[float], other: list[float]) -> list[str]:
@@ -236,7 +236,7 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
         other_class=np.ones(count, np.int64),
         other_window=np.arange(count),
     )
-    index = SimpleNamespace(window_index=np.zeros(count), start_s=np.zeros(count))
+    index = SimpleNamespace(window_index=np.zeros(count), start_s=lambda entries: 0.0)
     return [suspect.clip_id for suspect in find_suspects(hearing, index, NAMES)]
 
 
@@ -327,4 +327,4 @@ def test_swapped_labels_are_among_the_first_suspects(birdnet_store, swapped) -> 
     assert [float(row["score"]) for row in suspects] == sorted((float(row["score"]) for row in suspects), reverse=True)
     page = (folder / "report.html").read_text()
     assert page.count('data-species="') == min(30, len(suspects))
-    assert len(page.encode()) < pipeline.report.MAX_BYTES
+    assert len(page.encode()) < pipeline.report.report.MAX_BYTES

@@ -17,12 +17,12 @@ from joblib.externals.loky import get_reusable_executor
 import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
-from pipeline.cli import main
-from pipeline.regenerate import shard_task
-from pipeline.worker import label_and_commit
-from softlabels.audio import audio_os_error
+from pipeline.checking.regenerate import shard_task
+from pipeline.cli.commands import main
+from pipeline.labelling.worker import label_and_commit
+from softlabels.audio.decode import audio_os_error
 from softlabels.errors import EnvironmentTrouble, StorageFullError
-from softlabels.storage import LocalStorage
+from softlabels.storage.local import LocalStorage
 
 
 def poison(corpus: Corpus, name: str, first_sample: float) -> None:
@@ -108,11 +108,13 @@ def test_permanent_faults_are_tried_again_only_when_asked(corpus: Corpus, monkey
     corpus.write_samples("c1.wav", samples, subtype="FLOAT")
     run(corpus, "teacher", backend="sequential")
     labelled = []
-    monkeypatch.setattr(pipeline.rounds, "label_if_missing", lambda task: pytest.fail("labelled again"))
+    monkeypatch.setattr(pipeline.running.rounds, "label_if_missing", lambda task: pytest.fail("labelled again"))
     run(corpus, "teacher", backend="sequential")
     monkeypatch.undo()
-    real = pipeline.rounds.label_if_missing
-    monkeypatch.setattr(pipeline.rounds, "label_if_missing", lambda task: labelled.append(task.shard) or real(task))
+    real = pipeline.running.rounds.label_if_missing
+    monkeypatch.setattr(
+        pipeline.running.rounds, "label_if_missing", lambda task: labelled.append(task.shard) or real(task)
+    )
     run(corpus, "teacher", backend="sequential", retry_quarantined=True)
     assert labelled == [0]
 
@@ -143,13 +145,13 @@ def test_a_lost_mount_puts_the_shard_off_and_blames_no_clip(corpus: Corpus, monk
         lines.append(f"{i:02d},many/{i:02d}.wav")
     corpus.write_manifest("\n".join(lines))
     options = RunOptions(backend="sequential")
-    clips, root = pipeline.prepare.read_clips(corpus.manifest, None)
-    prepared = pipeline.prepare.prepare(
+    clips, root = pipeline.planning.prepare.read_clips(corpus.manifest, None)
+    prepared = pipeline.planning.prepare.prepare(
         clips, root, corpus.folder / "store", pipeline.TeacherChoice(kind="standin:teacher"), LabelOptions(), jobs=1
     )
-    pipeline.prepare.write_plan(corpus.folder / "store", prepared)
+    pipeline.planning.prepare.write_plan(corpus.folder / "store", prepared)
     (corpus.folder / "many").rename(corpus.folder / "unmounted")
-    shift = pipeline.supervisor._Shift(
+    shift = pipeline.running.run._Shift(
         softlabels.open(corpus.folder / "store"), prepared, options, pipeline.RunEvents()
     )
     shift.work(1)
@@ -162,10 +164,10 @@ def test_a_lost_mount_puts_the_shard_off_and_blames_no_clip(corpus: Corpus, monk
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTCONN, errno.ETIMEDOUT])
 def test_an_io_error_puts_work_off_and_blames_no_clip(corpus: Corpus, monkeypatch, number: int) -> None:
-    def broken(path: Path) -> str:
+    def broken(path: Path, *, known: bool) -> str:
         raise audio_os_error(path, OSError(number, os.strerror(number)))
 
-    monkeypatch.setattr("pipeline.label.known_sha256", broken)
+    monkeypatch.setattr("pipeline.labelling.label.audio_sha256", broken)
     summary = run(corpus, "teacher", backend="sequential")
     assert (summary.labelled, summary.quarantined, summary.missing) == (0, 0, 14)
     assert os.strerror(number) in summary.deferred[0]
@@ -191,7 +193,7 @@ def test_an_io_error_of_the_store_puts_the_shard_off(corpus: Corpus, monkeypatch
 
 
 def test_a_file_that_cannot_even_be_probed_now_waits_for_a_later_run(corpus: Corpus, monkeypatch) -> None:
-    from pipeline import probe
+    from pipeline.planning import probe
 
     def stale(path: Path, **options):
         if path.name == "c1.wav":
@@ -231,12 +233,12 @@ def test_a_full_disk_stops_the_run_with_exit_3_and_it_goes_on_later(corpus: Corp
 def test_a_strict_run_refuses_another_numerics_class(corpus: Corpus, monkeypatch) -> None:
     run(corpus, "teacher", backend="sequential")
     (corpus.folder / "store" / "receipts" / "00003.g0.json").unlink()
-    pipeline.worker._warm_teacher.cache_clear()
-    monkeypatch.setattr(pipeline.worker, "numerics_class", lambda teacher: "f" * 64)
+    pipeline.labelling.worker._warm_teacher.cache_clear()
+    monkeypatch.setattr(pipeline.labelling.worker, "numerics_class", lambda teacher: "f" * 64)
     with pytest.raises(softlabels.TeacherError, match="--strict: the store was made by numerics class"):
         run(corpus, "teacher", backend="sequential", strict=True)
     assert run(corpus, "teacher", backend="sequential").numerics_classes == 2
-    pipeline.worker._warm_teacher.cache_clear()
+    pipeline.labelling.worker._warm_teacher.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -250,16 +252,16 @@ def test_a_second_labelling_is_equal_equivalent_or_a_violation_and_never_replace
     store = softlabels.open(corpus.folder / "store")
     before = (store.storage.root / "receipts" / "00000.g0.json").read_bytes()
     task = shard_task(store, 0, store.planned([0])[0], root=None, model=None)
-    real = pipeline.label.wide_probabilities
+    real = pipeline.teachers.scoring.wide_probabilities
     monkeypatch.setattr(
-        "pipeline.label.wide_probabilities",
+        "pipeline.labelling.label.wide_probabilities",
         lambda scores, activation: (p := real(scores, activation)) * np.where(p < 0.4, np.float32(factor), 1),
     )
     if numerics:
-        monkeypatch.setattr("pipeline.worker.numerics_class", lambda teacher: numerics * 64)
-    pipeline.worker._warm_teacher.cache_clear()
+        monkeypatch.setattr("pipeline.labelling.worker.numerics_class", lambda teacher: numerics * 64)
+    pipeline.labelling.worker._warm_teacher.cache_clear()
     assert label_and_commit(task).outcome == outcome
-    pipeline.worker._warm_teacher.cache_clear()
+    pipeline.labelling.worker._warm_teacher.cache_clear()
     assert (store.storage.root / "receipts" / "00000.g0.json").read_bytes() == before
 
 

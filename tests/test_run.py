@@ -14,11 +14,11 @@ from standin import StandIn
 import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
-from pipeline.label import to_probabilities
-from pipeline.verify import verify
+from pipeline.checking.verify import verify
+from pipeline.teachers.scoring import to_probabilities
 from softlabels import ClassListError, ManifestError, StoreError, TeacherError
-from softlabels.audio import read_audio
-from softlabels.shard import round_probabilities
+from softlabels.audio.decode import read_audio
+from softlabels.store.shard import round_probabilities
 
 WINDOWS = {"c0": 3, "c1": 1, "c2": 3, "c3": 4, "c4": 1, "c5": 2}
 SMALL_SHARDS = LabelOptions(shard_windows=4)
@@ -79,7 +79,7 @@ def test_a_run_killed_right_after_planning_goes_on_with_its_plan(corpus: Corpus,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.supervisor._Shift.work", killed)
+        patch.setattr("pipeline.running.run._Shift.work", killed)
         with pytest.raises(KeyboardInterrupt):
             run(corpus)
     assert len(softlabels.open(corpus.folder / "store")) == 0

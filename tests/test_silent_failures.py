@@ -19,9 +19,9 @@ from conftest import Corpus, label
 import pipeline
 import softlabels
 from softlabels import AudioError, JoinError, ManifestError, StoreError
-from softlabels.mixing import mixup
-from softlabels.receipts import commit_generation
-from softlabels.shard import ShardRows, encode_shard
+from softlabels.batches.mixup import mixup
+from softlabels.store.receipts import commit_generation
+from softlabels.store.shard import ShardRows, encode_shard
 
 
 def forge(store: softlabels.SoftLabelStore, shard: int, change: Callable[[ShardRows], ShardRows]) -> Path:

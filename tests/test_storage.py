@@ -8,8 +8,8 @@ import pytest
 
 from softlabels import StoreError
 from softlabels.errors import StorageFullError
-from softlabels.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt, standing_receipt
-from softlabels.storage import LocalStorage
+from softlabels.storage.local import LocalStorage
+from softlabels.store.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt, standing_receipt
 
 
 def receipt(digest: str, size: int) -> Receipt:

@@ -7,10 +7,10 @@ import pytest
 from conftest import REPOSITORY
 
 import softlabels
-from pipeline.verify import verify
+from pipeline.checking.verify import verify
 from softlabels import StoreError
-from softlabels.receipts import ReceiptHead
-from softlabels.storage import LocalStorage
+from softlabels.storage.local import LocalStorage
+from softlabels.store.receipts import ReceiptHead
 
 
 def test_a_store_says_what_it_is(store) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from softlabels.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
+from softlabels.loss.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
 
 HARD = np.array([[1, 0], [np.nan, np.nan]])
 SOFT = np.array([[0.25, 0.5], [0.5, np.nan]])
@@ -92,5 +92,5 @@ def test_class_weights_that_do_not_fit_are_refused(weights, message):
 
 def test_targets_load_neither_keras_nor_tensorflow():
     heavy = "('keras', 'tensorflow', 'torch', 'jax')"
-    code = f"import sys, softlabels.targets; sys.exit(any(name in sys.modules for name in {heavy}))"
+    code = f"import sys, softlabels.loss.targets; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

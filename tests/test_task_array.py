@@ -8,34 +8,34 @@ import pytest
 from conftest import Corpus, label, run_cli, shard_bytes
 
 import pipeline
-import pipeline.prepare
-import pipeline.verify
-import pipeline.worker
+import pipeline.checking.verify
+import pipeline.labelling.worker
+import pipeline.planning.prepare
 import softlabels
 from pipeline import ArrayTask, LabelOptions, RunOptions, RunSummary
-from pipeline.claims import Claim, Claims
-from softlabels.storage import LocalStorage
+from pipeline.labelling.claims import Claim, Claims
+from softlabels.storage.local import LocalStorage
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a sign of life here."""
-    monkeypatch.setattr("pipeline.task_array.POLL_S", 0.05)
-    monkeypatch.setattr("pipeline.task_array.MAX_POLL_S", 0.1)
-    monkeypatch.setattr("pipeline.supervisor.Claims", lambda storage: Claims(storage, beat_s=0.1, expiry_s=1.0))
+    monkeypatch.setattr("pipeline.running.job_array.POLL_S", 0.05)
+    monkeypatch.setattr("pipeline.running.job_array.MAX_POLL_S", 0.1)
+    monkeypatch.setattr("pipeline.running.run.Claims", lambda storage: Claims(storage, beat_s=0.1, expiry_s=1.0))
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The shards that were labelled, in the order in which they were."""
     shards: list[int] = []
-    make_shard = pipeline.worker.make_shard
+    make_shard = pipeline.labelling.worker.make_shard
 
     def noted(task):
         shards.append(task.shard)
         return make_shard(task)
 
-    monkeypatch.setattr(pipeline.worker, "make_shard", noted)
+    monkeypatch.setattr(pipeline.labelling.worker, "make_shard", noted)
     return shards
 
 
@@ -86,19 +86,19 @@ def test_tasks_that_run_at_once_label_each_shard_once_and_give_the_bytes_of_one_
     assert shard_bytes(corpus.folder / "shared") == alone
     assert Counter(made) == Counter(range(14))
     assert softlabels.open(corpus.folder / "shared").is_closed()
-    assert pipeline.verify.verify(softlabels.open(corpus.folder / "shared")).problems == ()
+    assert pipeline.checking.verify.verify(softlabels.open(corpus.folder / "shared")).problems == ()
 
 
 def test_only_one_task_probes_the_audio(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[int] = []
-    probe_files = pipeline.prepare.probe_files
+    probe_files = pipeline.planning.prepare.probe_files
 
     def noted(root, paths, **options):
         paths = list(paths)
         probed.append(len(paths))
         return probe_files(root, paths, **options)
 
-    monkeypatch.setattr(pipeline.prepare, "probe_files", noted)
+    monkeypatch.setattr(pipeline.planning.prepare, "probe_files", noted)
     run_at_once(corpus, [ArrayTask(i, 3) for i in range(3)])
     assert sorted(probed) == [0, 0, 6]
 
@@ -133,7 +133,7 @@ def test_work_that_is_put_off_by_every_task_ends(corpus: Corpus, monkeypatch: py
     def no_memory(task):
         raise MemoryError
 
-    monkeypatch.setattr(pipeline.worker, "make_shard", no_memory)
+    monkeypatch.setattr(pipeline.labelling.worker, "make_shard", no_memory)
     summaries = run_at_once(corpus, [ArrayTask(i, 2) for i in range(2)])
     assert [(summary.missing, bool(summary.deferred)) for summary in summaries] == [(14, True)] * 2
 

@@ -11,9 +11,9 @@ from standin import SPEC
 import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
-from pipeline.teachers import as_labelled, load_teacher
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.derived import FOLD_VERSION
+from pipeline.teachers.folding.derived import FOLD_VERSION
+from pipeline.teachers.loading import as_labelled, load_teacher
 from softlabels import StoreError, TeacherError
 
 

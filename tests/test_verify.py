@@ -9,12 +9,12 @@ import pytest
 from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 
 import softlabels
-from pipeline.cli import main
-from pipeline.regenerate import regenerate
-from pipeline.verify import verify
-from softlabels.equivalence import compare_probabilities
-from softlabels.receipts import commit_generation
-from softlabels.shard import decode_shard, encode_shard
+from pipeline.checking.regenerate import regenerate
+from pipeline.checking.verify import verify
+from pipeline.cli.commands import main
+from softlabels.store.equivalence import compare_probabilities
+from softlabels.store.receipts import commit_generation
+from softlabels.store.shard import decode_shard, encode_shard
 
 
 def reopened(store: softlabels.SoftLabelStore) -> softlabels.SoftLabelStore:

@@ -17,18 +17,18 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pipeline.exports.exported import Exported, labelled_shards
-from softlabels.class_mapping import ClassMatch
-from softlabels.classes import ClassList
+from pipeline.exports.written import Exported, labelled_shards
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import ClassMatch
 from softlabels.errors import StoreError
-from softlabels.index import LABELLED, StoreIndex
-from softlabels.store import SoftLabelStore
+from softlabels.store.index import LABELLED, StoreIndex
+from softlabels.store.reader import StoreReader
 
 HOP_S = 1.25  # of the grid that birdnet-stm32 expects; its chunks of 2.5 s start anywhere
 
 
 def write_teacher_cache(
-    store: SoftLabelStore, folder: Path, classes: ClassList, match: ClassMatch, on_windows: Callable[[int], None]
+    store: StoreReader, folder: Path, classes: ClassList, match: ClassMatch, on_windows: Callable[[int], None]
 ) -> Exported:
     """Write the cache; rows are sorted by file stem, then by time.
 
@@ -36,7 +36,7 @@ def write_teacher_cache(
     """
     index = store.index
     stems, recording = _recordings(index, str(store.storage))
-    order = np.lexsort((index.start_s, recording))  # (windows,) index entries in the order of the cache
+    order = np.lexsort((index.start, recording))  # (windows,) index entries in the order of the cache
     row = np.empty(len(order), np.int64)
     row[order] = np.arange(len(order))
     covered = np.diff(match.offsets) > 0  # (classes,)
@@ -49,7 +49,7 @@ def write_teacher_cache(
         on_windows(len(entries))
     mapped[row[index.state != LABELLED]] = np.nan
     mapped.flush()
-    np.save(folder / "starts.npy", index.start_s[order].astype(np.float32))
+    np.save(folder / "starts.npy", index.start_s(order).astype(np.float32))
     counts = np.bincount(recording, minlength=len(stems))
     np.savez(folder / "index.npz", sample_id=stems, row_offset=np.cumsum(counts) - counts, n_windows=counts)
     meta = {"classes": list(classes), "teacher_mask": covered.tolist(), "teacher_window_s": store.spec.window.window_s}
@@ -72,10 +72,10 @@ def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:
             "label the folders into a store each"
         )
     names, rank = np.unique(np.array(stems), return_inverse=True)
-    return names, rank[paths.indices.to_numpy()][index.clip]
+    return names, rank[paths.indices.to_numpy()][index.stored_clip]
 
 
-def _notes(store: SoftLabelStore, match: ClassMatch) -> list[str]:
+def _notes(store: StoreReader, match: ClassMatch) -> list[str]:
     window, notes = store.spec.window, list(match.notes)
     hop_s = window.hop_samples / window.rate_hz
     if match.unmatched:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.exports.exported import Exported
-from softlabels.store import SoftLabelStore
+from pipeline.exports.written import Exported
+from softlabels.store.reader import StoreReader
 
 HUB_FILES = 10_000  # in a folder, as the Hub recommends
 _TOP = {"store.json", "classes.txt", "quarantine.csv", "requirements.txt"}
@@ -46,13 +46,13 @@ and `end_s` are seconds in the recording, which is not part of this dataset.
 """
 
 
-def write_dataset_folder(store: SoftLabelStore, folder: Path, on_windows: Callable[[int], None]) -> Exported:
+def write_dataset_folder(store: StoreReader, folder: Path, on_windows: Callable[[int], None]) -> Exported:
     """Copy what counts (standing shards, digests checked; plans, receipts) and write the card."""
     storage = store.storage
     # A run may be adding to the store. It writes plan, shard, receipt and _SUCCESS in this order; looked for the other
     # way round, whatever is copied has what it needs.
     tops = sorted(name for name in storage.names() if name in _TOP or name.startswith("_SUCCESS-"))
-    store = SoftLabelStore(storage)  # as it is now
+    store = StoreReader(storage)  # as it is now
     heads, keys = store.receipts, store.receipt_keys
     for key in [*tops, *keys.values(), *storage.list("plan")]:
         _put(folder / key, storage.get(key))
@@ -67,7 +67,7 @@ def write_dataset_folder(store: SoftLabelStore, folder: Path, on_windows: Callab
     return Exported(rows=rows, notes=tuple(notes))
 
 
-def dataset_card(store: SoftLabelStore, rows: int) -> str:
+def dataset_card(store: StoreReader, rows: int) -> str:
     """README.md: what the Hub's viewer and `load_dataset` read between the dashes, then the store's own card."""
     own = store.storage.get("README.md").decode() if "README.md" in store.storage.names() else ""
     dense = store.spec.layout == "dense"

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.exports.exported import Exported, labelled_shards
-from softlabels.class_mapping import ClassMatch
-from softlabels.classes import ClassList
-from softlabels.store import SoftLabelStore
+from pipeline.exports.written import Exported, labelled_shards
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import ClassMatch
+from softlabels.store.reader import StoreReader
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _COLUMNS = {"input": _TEXT, "start_time": pa.float64(), "end_time": pa.float64()}
@@ -27,7 +27,7 @@ _COLUMNS |= {"species_name": _TEXT, "confidence": pa.float32()}
 
 
 def write_detections(
-    store: SoftLabelStore,
+    store: StoreReader,
     file: Path,
     classes: ClassList,
     match: ClassMatch,
@@ -41,7 +41,7 @@ def write_detections(
 
 
 def _tables(
-    store: SoftLabelStore,
+    store: StoreReader,
     classes: ClassList,
     match: ClassMatch,
     threshold: float,
@@ -57,7 +57,7 @@ def _tables(
         confidence = pooled[window, species]
         order = np.lexsort((-confidence, window))
         window, species = window[order], species[order]
-        clip = index.clip[entries][window]
+        clip = index.stored_clip[entries][window]
         columns = [
             pa.DictionaryArray.from_arrays(paths.indices.take(pa.array(clip)), paths.dictionary),
             pa.array(rows.start_s[window]),
@@ -69,7 +69,7 @@ def _tables(
         on_windows(len(entries))
 
 
-def _schema(store: SoftLabelStore, classes: ClassList) -> pa.Schema:
+def _schema(store: StoreReader, classes: ClassList) -> pa.Schema:
     window = store.spec.window
     overlap_s = (window.window_samples - window.hop_samples) / window.rate_hz
     said = {"segment_duration_s": window.window_s, "overlap_duration_s": overlap_s, "n_species": len(classes)}

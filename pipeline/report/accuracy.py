@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.hearing import Hearing
+from pipeline.report.clip_evidence import Hearing
 from pipeline.report.suspects import margins
-from softlabels.calibration_report import Bin, reliability
-from softlabels.classes import ClassList
-from softlabels.trust import average_precision
+from softlabels.calibration.report import Bin, reliability
+from softlabels.calibration.trust import average_precision
+from softlabels.classes.class_list import ClassList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

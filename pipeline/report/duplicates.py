@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softlabels.index import StoreIndex
+from softlabels.store.index import StoreIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Duplicates:
         ends = np.append(starts[1:], len(digest))
         sets: dict[tuple[int, ...], int] = {}
         for first, behind in zip(starts.tolist(), ends.tolist(), strict=True):
-            clips = tuple(np.unique(index.clip[order[first:behind]]).tolist()) if behind - first > 1 else ()
+            clips = tuple(np.unique(index.stored_clip[order[first:behind]]).tolist()) if behind - first > 1 else ()
             if len(clips) > 1 and digest[first]:
                 sets[clips] = sets.get(clips, 0) + behind - first
         largest = sorted(sets.items(), key=lambda item: (-item[1], item[0]))

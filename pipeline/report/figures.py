@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from pipeline.report.confusions import ConfusionMatrix
-from softlabels.calibration_report import Bin
+from softlabels.calibration.report import Bin
 
 _INK = "#010203"  # becomes the page's colour
 _BLUE, _ORANGE = "#3b82c4", "#d9822b"

@@ -3,15 +3,15 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import soundfile
 
+from softlabels.batches.rows import WindowSound
+from softlabels.batches.window_audio import WindowAudio
 from softlabels.errors import AudioError, EnvironmentTrouble
-from softlabels.location import Location
-from softlabels.store import SoftLabelStore
-from softlabels.window_audio import WindowAudio
+from softlabels.storage.location import Location
+from softlabels.store.reader import StoreReader
 
 MAX_RATE_HZ, MAX_S = 24_000, 10.0  # what a page of 15 MB has room for, some forty times
 _FRAME, _COLUMNS = 512, 320
@@ -41,9 +41,9 @@ class Listening:
       root: where the recordings are.
     """
 
-    def __init__(self, store: SoftLabelStore, root: Location) -> None:
+    def __init__(self, store: StoreReader, root: Location) -> None:
         rate_hz = min(MAX_RATE_HZ, store.spec.window.rate_hz)
-        self._audio = WindowAudio(_StoreWindows(store, root), rate_hz=rate_hz)
+        self._audio = WindowAudio(StoreSounds(store, root), rate_hz=rate_hz)
 
     def extract(self, window: int) -> Extract:
         """One window of `StoreIndex`, its first ten seconds if it is longer."""
@@ -60,17 +60,16 @@ class Listening:
         )
 
 
-class _StoreWindows:
-    """What `WindowAudio` asks of joined labels, of a store: its rows are the entries of the index."""
+class StoreSounds:
+    """The windows of a store as rows that can be heard, see `SoundRows`: row numbers are entries of its index."""
 
-    windows = "each"
-
-    def __init__(self, store: SoftLabelStore, root: Location) -> None:
+    def __init__(self, store: StoreReader, root: Location) -> None:
         self.window, self.root, self._index = store.spec.window, root, store.index
 
-    def clip_of(self, row: int) -> tuple[dict[str, Any], int]:
-        (clip,) = self._index.clips.slice(int(self._index.clip[row]), 1).to_pylist()
-        return clip, int(self._index.window_index[row])
+    def sound_of(self, row: int) -> WindowSound:
+        """Where the sound of a window is."""
+        (clip,) = self._index.clips.slice(int(self._index.stored_clip[row]), 1).to_pylist()
+        return WindowSound.of_clip(clip, int(self._index.window_index[row]), self.window)
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:

@@ -10,18 +10,18 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.compare import Comparison
+from pipeline.checking.compare import Comparison
 from pipeline.report import figures
 from pipeline.report.accuracy import Accuracy, measure_accuracy
-from pipeline.report.hearing import HumanLabels
+from pipeline.report.clip_evidence import HumanLabels
 from pipeline.report.listening import Listening
 from pipeline.report.survey import Survey
 from pipeline.report.suspects import Suspect
-from softlabels.class_mapping import ClassMatch
-from softlabels.classes import ClassList
-from softlabels.location import Location, location
-from softlabels.quarantine import REASONS
-from softlabels.store import SoftLabelStore
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import ClassMatch
+from softlabels.storage.location import Location, location
+from softlabels.store.quarantine import REASONS
+from softlabels.store.reader import StoreReader
 
 SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 30, 12, 50, 200, 30, 100
 COMPARED_CLASSES = 15
@@ -31,7 +31,7 @@ COMPARED_CLASSES = 15
 class Findings:
     """All that a page shows. labels: None without a manifest; student, match: None without a student's list."""
 
-    store: SoftLabelStore
+    store: StoreReader
     survey: Survey
     labels: HumanLabels | None
     suspects: list[Suspect]
@@ -71,7 +71,7 @@ def _audio_root(found: Findings) -> Location:
     return location(found.root or found.store.hints().get("audio_root") or ".")
 
 
-def _contents(store: SoftLabelStore) -> dict[str, Any]:
+def _contents(store: StoreReader) -> dict[str, Any]:
     """What was labelled, by what, and what was not."""
     census, spec, window = store.census, store.spec, store.spec.window
     rate, frames = (census.clips[name].to_numpy() for name in ("rate_hz", "end"))
@@ -151,14 +151,14 @@ def _judgement(found: Findings, listening: Listening) -> dict[str, Any]:
     }
 
 
-def _card(store: SoftLabelStore, listening: Listening, window: int) -> dict[str, Any]:
+def _card(store: StoreReader, listening: Listening, window: int) -> dict[str, Any]:
     """Where a window is, its sound and its picture."""
     index = store.index
-    clip_id = index.clips["clip_id"][int(index.clip[window])].as_py()
+    clip_id = index.clips["clip_id"][int(index.stored_clip[window])].as_py()
     return {
         "clip_id": clip_id,
         "window_index": int(index.window_index[window]),
-        "start_s": float(index.start_s[window]),
+        "start_s": float(index.start_s(window)),
         "extract": listening.extract(window),
     }
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.exports.exported import labelled_shards
+from pipeline.exports.written import labelled_shards
+from pipeline.report.clip_evidence import Hearing, HumanLabels
+from pipeline.report.confidence import Sureness
 from pipeline.report.confusions import ConfusionMatrix, Confusions
 from pipeline.report.duplicates import Duplicate, Duplicates
-from pipeline.report.hearing import Hearing, HumanLabels
-from pipeline.report.sureness import Sureness
 from softlabels.errors import StoreError
-from softlabels.store import SoftLabelStore
+from softlabels.store.reader import StoreReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Survey:
     hearing: Hearing | None
 
 
-def survey(store: SoftLabelStore, labels: HumanLabels | None, on_windows: Callable[[int], None]) -> Survey:
+def survey(store: StoreReader, labels: HumanLabels | None, on_windows: Callable[[int], None]) -> Survey:
     """Read every labelled window once. Raises: StoreError: there is none, or a shard is damaged."""
     if not len(store):
         raise StoreError(f"'{store.storage}': no window is labelled yet; `softlabels run` labels them")

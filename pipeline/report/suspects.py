@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.hearing import Hearing
-from softlabels.classes import ClassList
-from softlabels.index import StoreIndex
-from softlabels.manifest import NOISE
+from pipeline.report.clip_evidence import Hearing
+from softlabels.classes.class_list import ClassList
+from softlabels.corpus.manifest import NOISE
+from softlabels.store.index import StoreIndex
 
 _FLOOR = 1e-3
 _ENOUGH = 5  # clips with a label, before anything is called usual for it
@@ -106,7 +106,7 @@ def _suspect(hearing: Hearing, index: StoreIndex, classes: ClassList, clip: int,
         clip_id=labels.clips[clip].clip_id,
         window=window,
         window_index=int(index.window_index[window]),
-        start_s=float(index.start_s[window]),
+        start_s=float(index.start_s(window)),
         label=label,
         labels=labels.clips[clip].labels or (NOISE,),
         label_probability=float(hearing.entry_best[entry]) if entry >= 0 else 1 - other,

@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.teachers import Teacher, TeacherChoice
 from pipeline.teachers.litert import LiteRTTeacher, read_labels
+from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
 RATE_HZ = 48_000

@@ -1,95 +1,27 @@
-"""Keras teachers, from a `.keras` file or a SavedModel folder, and what every teacher that works in batches needs.
-
-That is: its settings, a digest that is confirmed before a byte is loaded, and the largest batch that fits in memory.
-ONNX has a file of its own.
-"""
+"""Keras teachers, from a `.keras` file or a SavedModel folder, run by TensorFlow."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.teachers import Teacher, TeacherChoice
-from pipeline.teachers.litert import read_labels, require_description
-from softlabels.errors import EnvironmentTrouble, TeacherError
+from pipeline.teachers.batch_teacher import (
+    BatchTeacher,
+    OpenModel,
+    Shape,
+    confirm,
+    file_digest,
+    folder_digest,
+    require_settings,
+)
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.errors import TeacherError
 
 logger = logging.getLogger(__name__)
-BATCH_SIZE = 32
-FACTORY = "a model that wants anything else, such as spectrograms, is a `--teacher module:factory`"
-Shape = tuple[int | None, ...]  # None where the model leaves it open; empty where it leaves the rank open
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenModel:
-    """A model that is loaded and not yet tried.
-
-    inputs, outputs: (dtype, shape) of each, as the model declares them.
-    forward: (batch, samples) or (batch, samples, 1) float32 -> (batch, classes), for any batch the model takes.
-    is_out_of_memory: whether an exception of `forward` says that the batch is too large for this machine.
-    """
-
-    inputs: list[tuple[str, Shape]]
-    outputs: list[tuple[str, Shape]]
-    forward: Callable[[np.ndarray], np.ndarray]
-    is_out_of_memory: Callable[[Exception], bool]
-
-
-class BatchTeacher:
-    """A model that scores waveforms in batches of one size. Attributes as in `Teacher`.
-
-    Raises: TeacherError: the model is not one from (batch, samples[, 1]) to (batch, classes) float32, or it has another
-      number of outputs than there are classes. EnvironmentTrouble: it does not fit in memory.
-    """
-
-    notice = ""
-
-    def __init__(self, choice: TeacherChoice, model: OpenModel, *, digest: str) -> None:
-        self.name, self.digest = Path(choice.model).stem, digest
-        self.classes, self.rate_hz = read_labels(choice.labels), choice.rate_hz
-        self.activation, self.outputs = choice.activation, choice.outputs
-        self._path, self._model = choice.model, model
-        self._input = waveform_shape(choice.model, model)
-        self.window_samples = self._input[1]
-        self.batch_size = self._fit(choice)
-
-    def score(self, windows: np.ndarray) -> np.ndarray:
-        """(batch_size, window_samples) float32 -> (batch_size, classes) float32.
-
-        Raises: EnvironmentTrouble: the memory that was enough for this batch size is no longer there.
-        """
-        try:
-            return self._forward(windows, self.batch_size)
-        except Exception as e:
-            if self._model.is_out_of_memory(e):
-                raise _no_memory(self._path, self.batch_size) from e
-            raise
-
-    def _forward(self, windows: np.ndarray, batch_size: int) -> np.ndarray:
-        return self._model.forward(windows.reshape(batch_size, *self._input[1:]))  # (batch, samples[, 1])
-
-    def _fit(self, choice: TeacherChoice) -> int:
-        """The batch size: the wanted one, or where it may be another, the largest half of a half that fits."""
-        wanted = _wanted_batch(choice, self._input[0])
-        least = wanted if choice.batch_fixed or self._input[0] is not None else 1
-        return largest_batch(choice.model, wanted, self._try, self._model.is_out_of_memory, least=least)
-
-    def _try(self, batch_size: int) -> None:
-        """Score silence: what does not hold now must not turn up after hours."""
-        try:
-            answer = self._forward(np.zeros((batch_size, self.window_samples), np.float32), batch_size)
-        except Exception as e:
-            if self._model.is_out_of_memory(e):
-                raise
-            raise TeacherError(
-                f"model '{self._path}': cannot score a batch of {batch_size} windows: {type(e).__name__}: {e}"
-            ) from e
-        _check_answer(self._path, answer, (batch_size, len(self.classes)))
 
 
 def keras_teacher(choice: TeacherChoice) -> Teacher:
@@ -108,158 +40,6 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
     with tensorflow_device(choice.device) as device:
         model = _open_saved_model(path, device) if path.is_dir() else _open_keras_file(path, device)
         return BatchTeacher(choice, model, digest=digest)
-
-
-def require_settings(choice: TeacherChoice) -> None:
-    """Raises: TeacherError, ValueError: a setting that no model file says is missing, or is out of place."""
-    require_description(choice)
-    if choice.portable:
-        raise TeacherError(f"teacher {choice.kind!r} has no portable kernels: leave out --portable")
-    if choice.batch_size is not None and choice.batch_size < 1:
-        raise ValueError(f"--batch-size: expected 1 or more, got {choice.batch_size}")
-    if choice.device not in (None, "cpu", "gpu", "cuda"):
-        raise ValueError(f"--device: expected cpu or gpu, got {choice.device!r}")
-
-
-def confirm(choice: TeacherChoice, digest: str) -> None:
-    """Hold a model against the digest its user gave; before it is loaded, because loading may run code in it.
-
-    Raises: TeacherError: another digest, or none.
-    """
-    given = (choice.model_sha256 or "").lower().removeprefix("sha256:")
-    if not given:
-        raise TeacherError(
-            f"model '{choice.model}': a model file is code that runs with your rights, and this one, "
-            f"sha256:{digest}, is not confirmed; if you trust it, add --model-sha256 {digest}"
-        )
-    if given != digest:
-        raise TeacherError(
-            f"model '{choice.model}': expected sha256:{given}, got sha256:{digest}; use the file that was meant, or "
-            "if you trust this one, give its own digest with --model-sha256"
-        )
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes. Raises: TeacherError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as e:
-        raise TeacherError(f"model '{path}': cannot be read: {e.strerror or e}") from e
-
-
-def folder_digest(folder: Path) -> str:
-    """The digest of all files below a folder, their names included.
-
-    Raises: TeacherError: a file cannot be read, or a folder in it is a link, behind which anything could be.
-    """
-    files = []
-    for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        if links:
-            raise TeacherError(f"model '{folder}': expected files and folders, got a link to a folder, '{links[0]}'")
-        files += [Path(parent, name) for name in names]
-    return files_digest(folder, files)
-
-
-def files_digest(folder: Path, files: Iterable[Path]) -> str:
-    """sha256 of a list `<sha256>  <path below folder>`, a line each, in byte order of the paths.
-
-    `cd FOLDER && find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum` gives the same.
-    """
-    named = sorted((file.relative_to(folder).as_posix().encode(), file) for file in files)
-    lines = [file_digest(file).encode() + b"  " + name + b"\n" for name, file in named]
-    return hashlib.sha256(b"".join(lines)).hexdigest()
-
-
-def waveform_shape(path: str, model: OpenModel) -> Shape:
-    """The shape of a model's one input: (batch or None, samples) or (batch or None, samples, 1).
-
-    Raises: TeacherError: it takes no waveform, not one of known length, or gives more than one output.
-    """
-    if len(model.inputs) != 1 or not _is_waveform(*model.inputs[0]):
-        got = "; ".join(f"{dtype} {_shown(shape)}" for dtype, shape in model.inputs) or "none"
-        raise TeacherError(
-            f"model '{path}': expected one float32 waveform input (batch, samples) or (batch, samples, 1), got {got}; "
-            f"{FACTORY}"
-        )
-    if len(model.outputs) != 1:
-        raise TeacherError(
-            f"model '{path}': expected one output (batch, classes), got {len(model.outputs)}: export the model with "
-            "its scores alone, or wrap it as a `--teacher module:factory`"
-        )
-    shape = model.inputs[0][1]
-    if shape[1] is None:
-        raise TeacherError(
-            f"model '{path}': its input {_shown(shape)} leaves the number of samples open, and with it the window; "
-            "export the model with a fixed one, or wrap it as a `--teacher module:factory`"
-        )
-    return shape
-
-
-def _is_waveform(dtype: str, shape: Shape) -> bool:
-    return dtype == "float32" and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 1))
-
-
-def _shown(shape: Shape) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in shape)})" if shape else "of any shape"
-
-
-def largest_batch(
-    path: str, wanted: int, attempt: Callable[[int], None], is_out_of_memory: Callable[[Exception], bool], *, least: int
-) -> int:
-    """The first of wanted, wanted / 2, wanted / 4 ... that is no less than `least` and fits in memory.
-
-    Args:
-      path: what to call the model in an error.
-      wanted: windows a batch.
-      attempt: scores a batch of so many windows.
-      is_out_of_memory: whether what `attempt` raised says that the batch is too large.
-      least: the smallest that will do; `wanted` where nothing else will.
-    Raises: EnvironmentTrouble: not even the least fits. Whatever else `attempt` raises.
-    """
-    size = wanted
-    while True:
-        try:
-            attempt(size)
-        except Exception as e:
-            if not is_out_of_memory(e):
-                raise
-            if size // 2 < least:
-                raise _no_memory(path, size) from e
-            logger.warning("model '%s': no memory for a batch of %d windows, trying %d", path, size, size // 2)
-            size //= 2
-        else:
-            return size
-
-
-def _no_memory(path: str, batch_size: int) -> EnvironmentTrouble:
-    return EnvironmentTrouble(
-        f"model '{path}': no memory for a batch of {batch_size} windows, and no other size will do; free memory, use "
-        "fewer --jobs, or label into another store with a smaller --batch-size"
-    )
-
-
-def _wanted_batch(choice: TeacherChoice, of_model: int | None) -> int:
-    if of_model is not None and choice.batch_size not in (None, of_model):
-        raise TeacherError(
-            f"model '{choice.model}': takes batches of {of_model} windows only, got --batch-size {choice.batch_size}: "
-            "leave it out"
-        )
-    return of_model or choice.batch_size or BATCH_SIZE
-
-
-def _check_answer(path: str, answer: np.ndarray, expected: tuple[int, int]) -> None:
-    if answer.dtype != np.float32 or answer.ndim != 2 or len(answer) != expected[0]:
-        raise TeacherError(
-            f"model '{path}': expected one float32 output (batch, classes), got {answer.dtype} {answer.shape} for "
-            f"{expected[0]} windows; {FACTORY}"
-        )
-    if answer.shape != expected:
-        raise TeacherError(
-            f"model '{path}': {answer.shape[1]} outputs, but the labels name {expected[1]} classes; give the class "
-            "list that belongs to this model with --labels"
-        )
 
 
 @contextlib.contextmanager

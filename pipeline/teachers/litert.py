@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.teachers import Outputs, Teacher, TeacherChoice
-from pipeline.teachers.derived import FOLD_VERSION, folded_model
+from pipeline.teachers.folding.derived import FOLD_VERSION, folded_model
 from pipeline.teachers.interpreter import answer, open_interpreter
-from softlabels.classes import ClassList
+from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
+from softlabels.classes.class_list import Activation, ClassList
 from softlabels.errors import ClassListError, TeacherError
-from softlabels.spec import Activation
 
 BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on nothing then
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.teachers import Teacher, TeacherChoice
-from pipeline.teachers.keras_model import (
+from pipeline.teachers.batch_teacher import (
     BatchTeacher,
     OpenModel,
     Shape,
@@ -15,6 +14,7 @@ from pipeline.teachers.keras_model import (
     files_digest,
     require_settings,
 )
+from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -22,11 +22,12 @@ import soundfile
 
 import pipeline
 import softlabels
-from pipeline.label import wide_probabilities
-from pipeline.prepare import LabelOptions
-from pipeline.supervisor import RunOptions
-from pipeline.teachers import TeacherChoice, load_teacher
-from softlabels.audio import read_audio
+from pipeline.planning.prepare import LabelOptions
+from pipeline.running.run import RunOptions
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.scoring import wide_probabilities
+from pipeline.teachers.teacher import TeacherChoice
+from softlabels.audio.decode import read_audio
 from softlabels.windows import WindowSpec, cut_windows
 
 COPIES = 8

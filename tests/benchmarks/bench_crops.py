@@ -22,9 +22,10 @@ import numpy as np
 
 import pipeline
 import softlabels
-from pipeline.teachers import Teacher, TeacherChoice, load_teacher
-from softlabels.audio import read_audio
-from softlabels.crops import How
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.audio.decode import read_audio
+from softlabels.batches.rows import How
 
 HOPS_S = (3.0, 1.5, 1.0, 0.5)
 LOWEST = 2.0**-126  # the smallest normal float32: a stored probability of 0 needs a logarithm

@@ -25,8 +25,8 @@ from bench_teacher import quietly
 
 import pipeline
 import softlabels
-from pipeline.prepare import LabelOptions
-from pipeline.supervisor import RunEvents, RunOptions
+from pipeline.planning.prepare import LabelOptions
+from pipeline.running.run import RunEvents, RunOptions
 
 
 def write_sets(folder: Path, recording: Path, sets: int, most_s: float) -> list[softlabels.Clip]:

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from softlabels.loss import DistillationLoss
+from softlabels.loss.distillation import DistillationLoss
 
 SIZES = [(64, 100), (64, 6522), (1024, 100)]
 

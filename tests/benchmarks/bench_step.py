@@ -33,7 +33,8 @@ import tensorflow as tf
 
 import pipeline
 import softlabels
-from pipeline.teachers import TeacherChoice, load_teacher
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = REPOSITORY / "tests" / "corpus" / "classes.txt"

@@ -43,11 +43,11 @@ import soundfile
 import soxr
 
 import pipeline
-from pipeline.forecast import Forecast, forecast
-from pipeline.prepare import LabelOptions, Preparation, prepare, read_clips
-from pipeline.supervisor import RunEvents, RunOptions
-from pipeline.teachers import TeacherChoice
+from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips
+from pipeline.running.forecast import Forecast, forecast
+from pipeline.running.run import RunEvents, RunOptions
 from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import Clip
 
 CONTENDERS = str(Path(__file__).with_name("contenders.py"))

@@ -19,7 +19,7 @@ import keras
 from song_corpus import LabelledCorpus
 
 import pipeline
-from pipeline.teachers.keras_model import file_digest
+from pipeline.teachers.batch_teacher import file_digest
 
 RATE_HZ = 8000
 CHOICE, HELD_OUT = "nicolas", "theo"

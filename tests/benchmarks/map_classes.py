@@ -15,10 +15,10 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from pipeline.class_draft import draft_mapping
+from pipeline.drafts.class_mapping import draft_mapping
 from pipeline.teachers.birdnet import find_birdnet
 from softlabels import ClassList, SoftLabelsError
-from softlabels.class_mapping import match_classes
+from softlabels.classes.matching import match_classes
 
 REPORTED_AS = {
     "shuffled": "another order",

@@ -21,11 +21,12 @@ from check_recording import direct_probabilities
 
 import pipeline
 import softlabels
-from pipeline.label import wide_probabilities
-from pipeline.teachers import TeacherChoice, load_teacher
 from pipeline.teachers.birdnet import find_birdnet
-from softlabels.audio import read_audio
-from softlabels.shard import round_probabilities
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.scoring import wide_probabilities
+from pipeline.teachers.teacher import TeacherChoice
+from softlabels.audio.decode import read_audio
+from softlabels.store.shard import round_probabilities
 from softlabels.windows import WindowSpec, cut_windows
 
 CONTENDERS = str(Path(__file__).with_name("contenders.py"))

@@ -24,16 +24,16 @@ from pathlib import Path
 import pandas  # noqa: F401  # else pyarrow imports it inside the first step
 from synthetic_store import RATE_HZ, WINDOW
 
-from pipeline.closing import write_success
-from pipeline.plan import lay_out_clip, pack_shards
-from pipeline.probe import FileProbe
-from softlabels.classes import ClassList
-from softlabels.manifest import Clip
-from softlabels.planned import encode_plan, plan_table
-from softlabels.receipts import Receipt
-from softlabels.spec import LabelSpec
-from softlabels.storage import LocalStorage
-from softlabels.store import SoftLabelStore
+from pipeline.planning.plan import lay_out_clip, pack_shards
+from pipeline.planning.probe import FileProbe
+from pipeline.running.closing import write_success
+from softlabels.classes.class_list import ClassList
+from softlabels.corpus.manifest import Clip
+from softlabels.soft_label_store import SoftLabelStore
+from softlabels.storage.local import LocalStorage
+from softlabels.store.plan_file import encode_plan, plan_table
+from softlabels.store.receipts import Receipt
+from softlabels.store.spec import LabelSpec
 
 SHARD_WINDOWS = 64
 CLASSES = ClassList(("A a_x", "B b_y"))

@@ -24,15 +24,15 @@ import joblib
 import numpy as np
 import pyarrow as pa
 
-from pipeline.plan import pack_shards
-from softlabels.classes import ClassList
-from softlabels.manifest import Clip, write_manifest
-from softlabels.planned import PlannedClip, encode_plan, plan_table
-from softlabels.receipts import Receipt, commit_shard
-from softlabels.shard import ShardRows, encode_shard
-from softlabels.spec import LabelSpec
-from softlabels.storage import LocalStorage
-from softlabels.store import SoftLabelStore
+from pipeline.planning.plan import pack_shards
+from softlabels.classes.class_list import ClassList
+from softlabels.corpus.manifest import Clip, write_manifest
+from softlabels.soft_label_store import SoftLabelStore
+from softlabels.storage.local import LocalStorage
+from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table
+from softlabels.store.receipts import Receipt, commit_shard
+from softlabels.store.shard import ShardRows, encode_shard
+from softlabels.store.spec import LabelSpec
 from softlabels.windows import WindowSpec
 
 RATE_HZ = 24_000

@@ -1,0 +1,205 @@
+"""verify(): is every shard what its receipt says, and is every planned window there? Reads all bytes, writes none."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from pipeline.checking.regenerate import shard_task
+from pipeline.labelling.worker import ShardTask, make_shard
+from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.store.equivalence import Likeness, compare_probabilities
+from softlabels.store.index import LABELLED
+from softlabels.store.plan_file import PlannedClip
+from softlabels.store.reader import StoreReader
+from softlabels.store.shard import ShardRows, decode_shard
+
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardCheck:
+    """What was found out about one shard; `problem` is "" or says what is wrong and how to mend it.
+
+    recomputed: windows that the teacher scored again; likeness: how they compare, None if none were.
+    """
+
+    shard: int
+    problem: str = ""
+    recomputed: int = 0
+    likeness: Likeness | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """All checks of a store. problems: those of the store as a whole; orphans: shard files no receipt names."""
+
+    shards: tuple[ShardCheck, ...]
+    problems: tuple[str, ...]
+    orphans: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        return not self.problems and not any(check.problem for check in self.shards)
+
+
+def verify(
+    store: StoreReader,
+    *,
+    shards: Sequence[int] | None = None,
+    recompute: float = 0.0,
+    root: str | Path | None = None,
+    model: str | Path | None = None,
+    jobs: int = -1,
+) -> VerifyReport:
+    """Check a store against its own receipts and plan.
+
+    Args:
+      store: opened.
+      shards: only these; None is all, and then the store as a whole too.
+      recompute: the share of windows, drawn with a fixed seed, that the teacher scores again for comparison.
+      root, model: where audio and model are now; None is where the labelling run found them.
+      jobs: threads for reading, processes for recomputing.
+    Raises: ValueError: recompute outside [0, 1], a shard that was never planned.
+    """
+    if not 0 <= recompute <= 1:
+        raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
+    planned = store.planned(range(store.planned_shards) if shards is None else shards)
+    unplanned = [shard for shard, clips in planned.items() if not clips]
+    if unplanned:
+        raise ValueError(f"--shard {unplanned[0]}: expected one of the {store.planned_shards} planned shards, from 0")
+    read = joblib.Parallel(n_jobs=jobs, backend="threading")
+    checks = read(joblib.delayed(_check_shard)(store, shard, clips) for shard, clips in planned.items())
+    if recompute:
+        checks = _recompute(store, checks, planned, recompute, root, model, jobs)
+    problems, orphans = ([], []) if shards is not None else _check_whole(store)
+    return VerifyReport(shards=tuple(checks), problems=tuple(problems), orphans=tuple(orphans))
+
+
+def _check_shard(store: StoreReader, shard: int, clips: list[PlannedClip]) -> ShardCheck:
+    """Receipt, digest, page checksums, schema, keys and values of one shard."""
+    try:
+        rows = store.read_shard(shard, cached=False)
+        for problem in _row_problems(store, shard, clips, rows):
+            raise StoreError(f"shard {shard} of '{store.storage}': {problem}; {_repair(store, shard)}")
+    except StoreError as e:
+        return ShardCheck(shard=shard, problem=str(e))
+    return ShardCheck(shard=shard)
+
+
+def _repair(store: StoreReader, shard: int) -> str:
+    return f"run `softlabels regenerate {store.storage} --shard {shard}`"
+
+
+def _row_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows: ShardRows) -> Iterator[str]:
+    receipt = store.receipts[shard]
+    if receipt.shard != shard or receipt.fingerprint != store.spec.fingerprint():
+        yield f"its receipt is of shard {receipt.shard} with fingerprint {receipt.fingerprint}"
+    out = {(entry.clip_id, entry.first_window + i) for entry in receipt.quarantined for i in range(entry.windows)}
+    planned = [(clip.clip_id, clip.first_window + i) for clip in clips for i in range(clip.windows)]
+    strange = sorted(out - set(planned))
+    if strange:
+        yield f"its receipt quarantines {strange[0]}, which is not planned here"
+    expected = [key for key in planned if key not in out]
+    found = list(zip(rows.clip_id.tolist(), rows.window_index.tolist(), strict=True))
+    if found != expected:
+        yield f"expected {len(expected)} windows as planned, in order, got {len(found)}"
+    if len(rows) != receipt.rows:
+        yield f"its receipt says {receipt.rows} rows, the file has {len(rows)}"
+    if not ((rows.probabilities >= 0) & (rows.probabilities <= 1)).all():
+        yield "expected probabilities from 0 to 1"
+
+
+def _check_whole(store: StoreReader) -> tuple[list[str], list[str]]:
+    """(problems, orphans): receipts nobody planned, plans that were never closed, files nobody names."""
+    problems = [
+        f"receipt of shard {shard}, which no plan has; delete receipts/{shard:05d}.*.json"
+        for shard in store.receipts
+        if shard >= store.planned_shards
+    ]
+    if not store.missing_shards():
+        problems += [problem for number in range(1, len(store.plans) + 1) for problem in _check_success(store, number)]
+    named = {receipt.file for receipt in store.receipts.values()}
+    return problems, [key for key in store.storage.list("shards") if key not in named]
+
+
+def _check_success(store: StoreReader, number: int) -> Iterator[str]:
+    key = f"_SUCCESS-{number:04d}.json"
+    if not store.storage.exists(key):
+        yield f"{key} is missing; `softlabels run` writes it"
+    elif not _is_as_written(store, key, store.success_bytes(number)):
+        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
+
+
+def _is_as_written(store: StoreReader, key: str, expected: bytes) -> bool:
+    try:
+        return store.storage.get(key) == expected
+    except StoreError:  # a bucket noticed that it is damaged
+        return False
+
+
+def _recompute(
+    store: StoreReader,
+    checks: list[ShardCheck],
+    planned: dict[int, list[PlannedClip]],
+    share: float,
+    root: str | Path | None,
+    model: str | Path | None,
+    jobs: int,
+) -> list[ShardCheck]:
+    """Score a seeded sample of windows again; shards that are damaged already are left as they are."""
+    wanted = _sample(store, [check.shard for check in checks if not check.problem], share)
+    tasks = [
+        shard_task(store, shard, _only(planned[shard], keys), root=root, model=model) for shard, keys in wanted.items()
+    ]
+    parallel = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(tasks))), backend="loky")
+    found = {check.shard: check for check in parallel(joblib.delayed(_recompute_shard)(store, task) for task in tasks)}
+    return [found.get(check.shard, check) for check in checks]
+
+
+def _sample(store: StoreReader, shards: list[int], share: float) -> dict[int, set[tuple[str, int]]]:
+    """shard -> keys of the labelled windows drawn; at least one in all."""
+    index, clip_ids = store.index, store.index.clips["clip_id"]
+    entries = np.nonzero((index.state == LABELLED) & np.isin(index.shard, shards))[0]
+    order = np.random.Generator(np.random.PCG64(SAMPLE_SEED)).permutation(entries)
+    wanted: dict[int, set[tuple[str, int]]] = {}
+    for entry in order[: int(np.ceil(share * len(entries)))]:
+        key = (clip_ids[index.stored_clip[entry]].as_py(), int(index.window_index[entry]))
+        wanted.setdefault(int(index.shard[entry]), set()).add(key)
+    return wanted
+
+
+def _only(clips: list[PlannedClip], keys: set[tuple[str, int]]) -> list[PlannedClip]:
+    """The planned clips cut down to single windows that were drawn."""
+    return [
+        dataclasses.replace(clip, first_window=clip.first_window + i, windows=1)
+        for clip in clips
+        for i in range(clip.windows)
+        if (clip.clip_id, clip.first_window + i) in keys
+    ]
+
+
+def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:
+    """Compare stored rows with what the teacher says now."""
+    try:
+        data, receipt = make_shard(task)
+    except SoftLabelsError as e:
+        return ShardCheck(shard=task.shard, problem=f"shard {task.shard} cannot be recomputed: {e}")
+    windows = len(task.clips)
+    if receipt.quarantined:
+        first = receipt.quarantined[0]
+        what = f"{first.clip_id}, window {first.first_window}, cannot be recomputed: {first.reason}: {first.detail}"
+        return ShardCheck(shard=task.shard, problem=f"shard {task.shard}: {what}", recomputed=windows)
+    again = decode_shard(data, task.spec, len(store.classes))
+    stored = store.take(list(zip(again.clip_id.tolist(), again.window_index.tolist(), strict=True)))
+    likeness = compare_probabilities(stored, again.probabilities)
+    problem = ""
+    if likeness == "different":
+        problem = (
+            f"shard {task.shard} of '{store.storage}': the teacher now says something else on {windows} windows; "
+            f"{_repair(store, task.shard)}, which says what differs"
+        )
+    return ShardCheck(shard=task.shard, problem=problem, recomputed=windows, likeness=likeness)

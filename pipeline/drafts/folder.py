@@ -1,0 +1,89 @@
+"""From a folder of recordings to a manifest: one folder a class, as most collections are kept."""
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import joblib
+
+from softlabels.audio.decode import audio_sha256
+from softlabels.corpus.manifest import UNSURE, Clip
+from softlabels.errors import AudioError, ManifestError
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}
+NOT_A_CLASS = {"noise", "silence", "background", "other"}
+
+
+def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> list[Clip]:
+    """One clip an audio file, labelled with the name of the folder it lies in.
+
+    Args:
+      folder: searched with all its subfolders; hidden files and folders are passed over.
+      relative_to: what the paths are relative to; None is the folder itself. Its clip_ids always are.
+      unlabelled: leave every clip not annotated. Files that lie in `folder` itself always are.
+    Returns: clips sorted by clip_id, which is the path in Unicode NFC.
+    Raises: ManifestError: no such folder, no audio in it, or two files whose names differ only in Unicode form.
+    """
+    if not folder.is_dir():
+        raise ManifestError(f"'{folder}': no such folder; expected a folder with recordings")
+    prefix = Path() if relative_to is None else folder.resolve().relative_to(relative_to.resolve())
+    clips: dict[str, Clip] = {}
+    for path in _audio_files(folder):
+        clip_id = unicodedata.normalize("NFC", path.as_posix())
+        if clip_id in clips:
+            raise ManifestError(f"'{folder}': two files are both called {clip_id!r}, in two Unicode forms; rename one")
+        labels = None if unlabelled else _labels_of(path)
+        clips[clip_id] = Clip(clip_id=clip_id, path=(prefix / path).as_posix(), labels=labels)
+    if not clips:
+        raise ManifestError(f"'{folder}': no audio in it: expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}")
+    return [clips[clip_id] for clip_id in sorted(clips)]
+
+
+def with_digests(
+    clips: Sequence[Clip], root: Path, *, jobs: int = -1, on_files: Callable[[int], None] = lambda files: None
+) -> list[Clip]:
+    """The clips with the sha256 of their files, each file read once.
+
+    Args:
+      root: what their paths are relative to.
+      jobs: threads; -1 is one a core.
+      on_files: called with the number of files just read.
+    Raises: ManifestError: a file that is gone or may not be read. EnvironmentTrouble: the machine is at fault.
+    """
+    paths = sorted({clip.path for clip in clips})
+    parallel = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator")
+    digests: dict[str, str] = {}
+    for path, digest in zip(paths, parallel(joblib.delayed(_digest)(root / p) for p in paths), strict=True):
+        digests[path] = digest
+        on_files(1)
+    return [dataclasses.replace(clip, sha256=digests[clip.path]) for clip in clips]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return audio_sha256(path)
+    except AudioError as e:
+        raise ManifestError(f"'{path}': {e}; put it back, or take it away and run again") from e
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
+                yield (Path(where) / name).relative_to(folder)
+
+
+def _labels_of(path: Path) -> tuple[str, ...] | None:
+    """The class is the folder the file lies in; class names are kept as they are, matching comes with the join."""
+    if len(path.parts) == 1:
+        return None
+    name = unicodedata.normalize("NFC", path.parent.name)
+    if ";" in name or name.startswith(UNSURE):
+        raise ManifestError(
+            f"folder '{path.parent}': a class name may not hold ';', which joins labels, nor begin with {UNSURE!r}, "
+            "which marks unsure ones; rename it"
+        )
+    return () if name.casefold() in NOT_A_CLASS else (name,)

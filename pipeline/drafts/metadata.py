@@ -1,0 +1,197 @@
+"""From a metadata table to a manifest: BirdCLEF's `train_metadata.csv`, a list from xeno-canto, or a table of your own.
+
+column     filled from                    where the table does not have it
+path       filename, file-name            named with --column: below the folder, as a path, a file name or a stem
+label      primary_label                  not annotated
+secondary  secondary_labels, also         none; each becomes `?Name`: neither present nor absent
+code       primary_label                  see below
+split      split, only if named           empty
+
+What fills a column is the name of one of the table's columns, or a text with such names in braces:
+`label={gen} {sp}_{en}`. Several names stand as `A;B` or `['A', 'B']`. A secondary name that is some row's `code`
+becomes that row's label, so that `label={scientific_name}_{common_name}` translates BirdCLEF's codes everywhere.
+"""
+
+import ast
+import contextlib
+import csv
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.drafts.folder import clips_of_folder
+from softlabels.corpus.manifest import NOISE, UNSURE, Clip
+from softlabels.errors import ManifestError
+
+DEFAULTS = {
+    "path": ("filename", "file-name"),
+    "label": ("primary_label",),
+    "secondary": ("secondary_labels", "also"),
+    "code": ("primary_label",),
+    "split": (),
+}
+_BRACES = re.compile(r"\{([^{}]+)\}")
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataClips:
+    """clips: sorted by clip_id; without_file: rows that name no file of the folder; without_row: files in no row."""
+
+    clips: list[Clip]
+    without_file: list[str]
+    without_row: int
+
+
+def clips_of_metadata(
+    table: Path, folder: Path, *, relative_to: Path | None = None, columns: Mapping[str, str] | None = None
+) -> MetadataClips:
+    """One clip a row whose file is there.
+
+    Args:
+      table: a UTF-8 CSV with a header; all of it is text.
+      folder, relative_to: as in `clips_of_folder`, which also makes the clip_ids.
+      columns: what fills which column (see the module) where that is not the default.
+    Raises: ValueError: an unknown column to fill. ManifestError: no such table, a column it does not have, rows that
+      cannot be told apart (all faults together), or no row with a file.
+    """
+    rows = _read_table(table)
+    filled = _templates(table, list(rows[0][1]), columns or {})
+    files = _Files(clips_of_folder(folder, relative_to=relative_to, unlabelled=True))
+    translated = _codes(rows, filled)
+    clips: dict[str, Clip] = {}
+    faults, without_file = [], []
+    for line, row in rows:
+        try:
+            named = _fill(filled["path"], row)
+            file = files.find(named)
+            if file is None:
+                without_file.append(f"line {line}: {named!r}")
+            elif file.clip_id in clips:
+                faults.append(f"line {line}: {file.clip_id!r} has a row before")
+            else:
+                clips[file.clip_id] = _labelled(file, row, filled, translated)
+        except _Fault as e:
+            faults.append(f"line {line}: {e}")
+    if faults or not clips:
+        faults = faults or [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
+        raise ManifestError(_report(table, faults))
+    found = [clips[clip_id] for clip_id in sorted(clips)]
+    return MetadataClips(clips=found, without_file=without_file, without_row=len(files.clips) - len(clips))
+
+
+class _Fault(ValueError):
+    """What is wrong with one row; collected, never seen by a caller."""
+
+
+class _Files:
+    """The audio files of a folder, found by path, else by file name, else by stem."""
+
+    def __init__(self, clips: Iterable[Clip]) -> None:
+        self.clips = {clip.clip_id: clip for clip in clips}
+        self.by_name: dict[str, list[Clip]] = defaultdict(list)
+        for clip_id, clip in self.clips.items():
+            path = PurePosixPath(clip_id)
+            for name in {path.name, f"{path.stem}/"}:  # a slash is in no file name: it marks the stems
+                self.by_name[name].append(clip)
+
+    def find(self, named: str) -> Clip | None:
+        """Raises: _Fault: several files have this name."""
+        named = unicodedata.normalize("NFC", named.strip()).removeprefix("./")
+        if not named or named in self.clips:
+            return self.clips.get(named)
+        if "/" in named:  # a path says where; the same name elsewhere is another recording
+            return None
+        found = next((self.by_name[name] for name in (named, f"{named}/") if name in self.by_name), [])
+        if len(found) > 1:
+            listed = ", ".join(sorted(clip.clip_id for clip in found)[:5])
+            raise _Fault(f"{named!r} is the name of {len(found)} files: {listed}; give their paths")
+        return found[0] if found else None
+
+
+def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line, column -> text) of every row."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(lines, [])]
+            numbered = [(lines.line_num, fields) for fields in lines if any(fields)]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise ManifestError(f"metadata '{path}': expected a UTF-8 CSV file, got: {e}") from e
+    faults = [f"line 1: column {name!r} is given twice" for name, n in Counter(header).items() if n > 1]
+    faults += [f"line {n}: expected {len(header)} fields, got {len(f)}" for n, f in numbered if len(f) != len(header)]
+    if faults or not numbered:
+        raise ManifestError(_report(path, faults or ["expected a header and at least one row, got none"]))
+    return [(line, dict(zip(header, fields, strict=True))) for line, fields in numbered]
+
+
+def _templates(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """column to fill -> text with the table's columns in braces; "" where nothing fills it."""
+    unknown = sorted(columns.keys() - DEFAULTS.keys())
+    if unknown:
+        raise ValueError(f"--column: expected one of {', '.join(DEFAULTS)} before the '=', got {unknown[0]!r}")
+    filled = {}
+    for name, usual in DEFAULTS.items():
+        given = columns.get(name) or next((column for column in usual if column in header), "")
+        filled[name] = f"{{{given}}}" if given and not _BRACES.search(given) else given
+        lacking = [column for column in _BRACES.findall(filled[name]) if column not in header]
+        if lacking or (name == "path" and not given):
+            what = f"a column {lacking[0]!r}" if lacking else "a column filename or file-name, or --column path=..."
+            raise ManifestError(f"metadata '{table}': {name}: expected {what}, got the columns {', '.join(header)}")
+    return filled
+
+
+def _fill(template: str, row: Row) -> str:
+    """The text of a row; "" where none of its columns says anything: `{gen} {sp}_{en}` would leave "_"."""
+    said = any(row[column].strip() for column in _BRACES.findall(template))
+    return _BRACES.sub(lambda found: row[found[1]].strip(), template) if said else ""
+
+
+def _codes(rows: list[tuple[int, dict[str, str]]], filled: Mapping[str, str]) -> dict[str, str]:
+    """code -> label, of all rows with one label."""
+    translated = {}
+    for _, row in rows:
+        with contextlib.suppress(_Fault):  # it is reported if the row has a file
+            names = _names(_fill(filled["label"], row))
+            if len(names) == 1 and names != [NOISE]:
+                translated[_fill(filled["code"], row)] = names[0]
+    return translated
+
+
+def _labelled(file: Clip, row: Row, filled: Mapping[str, str], translated: Mapping[str, str]) -> Clip:
+    names = _names(_fill(filled["label"], row))
+    secondary = [translated.get(name, name) for name in _names(_fill(filled["secondary"], row))]
+    labels = tuple(name for name in names if name != NOISE)
+    return Clip(
+        clip_id=file.clip_id,
+        path=file.path,
+        labels=labels if names else None,
+        unsure=tuple(n for n in dict.fromkeys(secondary) if n not in (*labels, NOISE)) if names else (),
+        split=_fill(filled["split"], row),
+    )
+
+
+def _names(text: str) -> list[str]:
+    """The class names in a cell, each once: `A`, `A;B`, `['A', 'B']` or `["A", "B"]`. Raises: _Fault."""
+    parts: object = text.split(";")
+    if text.strip().startswith("["):
+        try:
+            parts = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            parts = None
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise _Fault(f"expected names as A;B or ['A', 'B'], got {text[:80]!r}")
+    names = list(dict.fromkeys(" ".join(part.split()) for part in parts if part.strip()))
+    strange = [name for name in names if ";" in name or name.startswith(UNSURE)]
+    if strange or (NOISE in names and len(names) > 1):
+        raise _Fault(f"expected names without ';' and leading '?', {NOISE!r} only alone, got {text[:80]!r}")
+    return names
+
+
+def _report(table: Path, faults: list[str]) -> str:
+    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
+    listed = "".join(f"\n  {fault}" for fault in faults[:10])
+    return f"metadata '{table}': {len(faults)} faults; correct these rows and run again:{listed}{more}"

@@ -1,0 +1,40 @@
+"""From Raven selection tables to a manifest: what was boxed in a recording is its label.
+
+The boxes themselves are not in the manifest: `store.join(..., annotations=TABLES)` lays them over the windows.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from pipeline.drafts.folder import clips_of_folder
+from softlabels.corpus.annotation_tables import read_annotations
+from softlabels.corpus.manifest import UNSURE, Clip
+from softlabels.errors import ManifestError
+
+
+def clips_of_tables(
+    tables: str | Path, folder: Path, *, relative_to: Path | None = None, label_column: str | None = None
+) -> list[Clip]:
+    """One clip an audio file. With a table: labelled with all it names, or as none of the classes if it is empty.
+
+    Args:
+      tables: a Raven table or a pattern such as "tables/*.txt"; see `read_annotations` for how they find their files.
+      folder, relative_to: as in `clips_of_folder`; files without a table are not annotated.
+      label_column: of the tables; None is Species, Annotation, Label or another usual one.
+    Raises: ManifestError: as `clips_of_folder` and `read_annotations`; or a label that no manifest can hold.
+    """
+    clips = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
+    found = read_annotations(tables, clips, extents="clips", label_column=label_column)
+    strange = [name for name in found.names if name.startswith(UNSURE)]
+    if strange:
+        raise ManifestError(
+            f"'{tables}': expected class names, got {', '.join(map(repr, strange[:10]))}: in a manifest a leading "
+            f"{UNSURE!r} means that a class is neither present nor absent; correct them, or name another label column"
+        )
+    names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}
+    for clip, name in zip(found.box_clip.tolist(), found.box_name.tolist(), strict=True):
+        names[clip].add(found.names[name])
+    return [
+        dataclasses.replace(clip, labels=tuple(sorted(names[i]))) if i in names else clip
+        for i, clip in enumerate(clips)
+    ]

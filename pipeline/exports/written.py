@@ -1,0 +1,47 @@
+"""What an export has in common with the others: where it goes, where it reads, what it tells."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.store.reader import StoreReader
+from softlabels.store.shard import ShardRows
+from softlabels.threads import in_threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """rows: what was written, windows or detections; notes: what its user should know, in sentences."""
+
+    rows: int
+    notes: tuple[str, ...] = ()
+
+
+def labelled_shards(store: StoreReader) -> Iterator[tuple[np.ndarray, ShardRows]]:
+    """Every shard's rows, and which entry of `store.index` each of them is: (rows,) int64."""
+    shards, entries = store.index.by_shard()
+    yield from zip(entries, in_threads(store.read_shard, ((shard,) for shard in shards)), strict=True)
+
+
+@contextmanager
+def whole_or_nothing(output: Path) -> Iterator[Path]:
+    """A path beside `output`, with the same ending, that becomes it if all goes well, and goes away if not.
+
+    Raises: ValueError: the output is there already.
+    """
+    if output.exists():
+        raise ValueError(f"'{output}' is there already: delete it first, or name another with -o")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".{output.stem}.tmp-{secrets.token_hex(4)}{output.suffix}")
+    try:
+        yield unfinished
+        unfinished.rename(output)
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)

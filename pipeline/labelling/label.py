@@ -1,0 +1,199 @@
+"""label_shard(): one planned shard -> its rows. A pure function of plan, spec, audio and teacher."""
+
+import dataclasses
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.teachers.scoring import score, wide_probabilities
+from pipeline.teachers.teacher import Teacher
+from softlabels.audio.decode import AudioInfo, audio_sha256, stream_audio
+from softlabels.audio.root import is_there, local_file
+from softlabels.audio.tape import TapeDeck
+from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.storage.location import Location
+from softlabels.store.plan_file import PlannedClip
+from softlabels.store.quarantine import Quarantined
+from softlabels.store.shard import ShardRows
+from softlabels.threads import read_ahead
+from softlabels.windows import WindowSpec, cut_windows
+
+JITTER_S = 0.05  # BirdNET's answer changes with a shift of one sample; beyond 50 ms it is another window
+READ_AHEAD = 16  # windows that are read, decoded and cut while the teacher is at work
+LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
+_deck = TapeDeck()  # of this process: its next shard is often of the same long file
+Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
+
+
+@dataclass(slots=True)
+class Findings:
+    """What labelling a shard brings to light beside its rows.
+
+    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples the teacher heard}.
+    """
+
+    quarantined: list[Quarantined] = field(default_factory=list)
+    audio: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def quarantine(self, clip: PlannedClip, reason: str, detail: str, *, window: int | None = None) -> None:
+        first, windows = (clip.first_window, clip.windows) if window is None else (window, 1)
+        self.quarantined.append(
+            Quarantined(clip_id=clip.clip_id, first_window=first, windows=windows, reason=reason, detail=detail)
+        )
+
+
+def label_shard(
+    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Location, *, jitters: int = 1
+) -> tuple[ShardRows, Findings]:
+    """Score every window of a shard; each ends as a row or in quarantine.
+
+    Args:
+      jitters: score each window at so many fixed shifts, and keep the mean probability.
+    Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
+    """
+    if not is_there(root):
+        raise EnvironmentTrouble(f"the audio root '{root}' is not there")
+    findings = Findings()
+    shifts = jitter_shifts(jitters, window.rate_hz)
+    keys, probabilities = [], []
+    windows = read_ahead(_windows(clips, window, shifts, root, findings), depth=READ_AHEAD)
+    for key, row in _mean_of_shifts(_scored(windows, teacher), len(shifts)):
+        keys.append(key)
+        probabilities.append(row.astype(np.float32))  # the only rounding
+    probabilities = np.stack(probabilities) if keys else np.zeros((0, len(teacher.classes)), np.float32)
+    _check_mount(clips, findings, root)
+    rows = _keep_good_rows(keys, probabilities, window, findings)
+    findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
+    return rows, findings
+
+
+def keep_classes(rows: ShardRows, kept: np.ndarray) -> ShardRows:
+    """Only some classes, (kept,) positions, and the sum over the others, which no machine adds up differently."""
+    dropped = np.setdiff1d(np.arange(rows.probabilities.shape[1]), kept)
+    sums = [math.fsum(row) for row in rows.probabilities[:, dropped].astype(np.float64)]
+    return dataclasses.replace(rows, probabilities=rows.probabilities[:, kept], dropped_sum=np.array(sums, np.float32))
+
+
+def jitter_shifts(jitters: int, rate_hz: int) -> list[int]:
+    """(jitters,) samples: the middles of as many equal parts of -50 to 50 ms, so that one is 0."""
+    return [round((2 * j + 1 - jitters) / jitters * JITTER_S * rate_hz) for j in range(jitters)]
+
+
+def _scored(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[Key, np.ndarray]]:
+    """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite."""
+    for keys, batch in _batches(windows, teacher):
+        scores = score(teacher, batch)[: len(keys)]  # (keys, classes)
+        wide = wide_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores.astype(float)
+        wide[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
+        yield from zip(keys, wide, strict=True)
+
+
+def _mean_of_shifts(scored: Iterator[tuple[Key, np.ndarray]], shifts: int) -> Iterator[tuple[Key, np.ndarray]]:
+    """The mean over the shifts of each window, which follow each other."""
+    for key, total in scored:
+        for _ in range(shifts - 1):
+            total = total + next(scored)[1]
+        yield key, total / shifts
+
+
+def _check_mount(clips: list[PlannedClip], findings: Findings, root: Location) -> None:
+    """Files that were there when the plan was made do not vanish by the dozen."""
+    gone = {entry.clip_id for entry in findings.quarantined if entry.reason == "missing"}
+    gone -= {clip.clip_id for clip in clips if clip.reason}
+    if len(gone) >= LOST_FILES and len(gone) >= LOST_SHARE * len({clip.clip_id for clip in clips}):
+        raise EnvironmentTrouble(f"{len(gone)} files below '{root}' are gone since they were probed: a lost mount?")
+
+
+def _windows(
+    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Location, findings: Findings
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Every window that can be heard, at every shift: ((clip, window_index), (window_samples,))."""
+    for clip in clips:
+        if clip.reason:
+            findings.quarantine(clip, clip.reason, clip.detail)
+            continue
+        try:
+            with local_file(root, clip.path, sha256=clip.sha256) as file:
+                digest = audio_sha256(file, known=True)
+                if digest != clip.sha256:
+                    raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digest}")
+                yield from _clip_windows(clip, window, shifts, file, findings)
+        except AudioError as e:
+            findings.quarantine(clip, e.reason, e.detail)
+
+
+def _clip_windows(
+    clip: PlannedClip, window: WindowSpec, shifts: list[int], file: Path, findings: Findings
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """The audio is decoded once, cut with a margin for the shifts; before and behind the clip there is silence."""
+    margin = max(shifts)
+    wide = dataclasses.replace(window, window_samples=window.window_samples + 2 * margin)
+    clip_start, clip_end = clip.span(window.rate_hz)
+    first = clip_start + clip.first_window * window.hop_samples - margin
+    start = max(clip_start, first)
+    stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
+    info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
+    heard = hashlib.sha256()
+    audio = stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info, deck=_deck)
+    blocks = _digested(audio, heard)
+    silence = np.zeros(start - first, np.float32)
+    for offset, samples in enumerate(cut_windows(itertools.chain([silence], blocks), wide, clip.windows)):
+        index = clip.first_window + offset
+        if np.isfinite(samples).all():
+            for shift in shifts:
+                yield (clip, index), samples[margin + shift :][: window.window_samples]
+        else:
+            findings.quarantine(clip, "not-finite-audio", "NaN or infinite samples", window=index)
+    findings.audio[clip.clip_id] = {"file": clip.sha256, "pcm": heard.hexdigest()}
+
+
+def _digested(blocks: Iterable[np.ndarray], digest) -> Iterator[np.ndarray]:
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block))
+        yield block
+
+
+def _batches(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[list[Key], np.ndarray]]:
+    """Keys and (batch_size, window_samples); the last batch is padded with silence, because shape changes bits."""
+    keys: list[Key] = []
+    batch = np.zeros((teacher.batch_size, teacher.window_samples), np.float32)
+    for key, samples in windows:
+        batch[len(keys)] = samples
+        keys.append(key)
+        if len(keys) == teacher.batch_size:
+            yield keys, batch
+            keys = []
+    if keys:
+        batch[len(keys) :] = 0
+        yield keys, batch
+
+
+def _keep_good_rows(keys: list[Key], probabilities: np.ndarray, window: WindowSpec, findings: Findings) -> ShardRows:
+    """Drop the windows of clips that failed halfway and those on which the teacher failed."""
+    failed = {(entry.clip_id, entry.first_window + i) for entry in findings.quarantined for i in range(entry.windows)}
+    finite = np.isfinite(probabilities).all(axis=1)
+    for (clip, index), is_finite in zip(keys, finite, strict=True):
+        if not is_finite and (clip.clip_id, index) not in failed:
+            findings.quarantine(clip, "not-finite-teacher", "NaN or infinite scores", window=index)
+    good = [i for i, (clip, index) in enumerate(keys) if finite[i] and (clip.clip_id, index) not in failed]
+    kept = [keys[i] for i in good]
+    return _rows([clip for clip, _ in kept], np.array([i for _, i in kept], np.int64), probabilities[good], window)
+
+
+def _rows(clips: list[PlannedClip], index: np.ndarray, probabilities: np.ndarray, window: WindowSpec) -> ShardRows:
+    spans = np.array([clip.span(window.rate_hz) for clip in clips], np.int64).reshape(-1, 2)
+    start = spans[:, 0] + index * window.hop_samples
+    beyond = np.maximum(0, start + window.window_samples - spans[:, 1])
+    return ShardRows(
+        clip_id=np.array([clip.clip_id for clip in clips], object),
+        window_index=index.astype(np.int32),
+        start_s=start / window.rate_hz,
+        end_s=(start + window.window_samples) / window.rate_hz,
+        pad_fraction=(beyond / window.window_samples).astype(np.float32),
+        probabilities=probabilities,
+    )

@@ -1,0 +1,294 @@
+"""What one worker process does: load the teacher once, then label and commit shards."""
+
+import ctypes
+import errno
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import platform
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import soundfile
+
+from pipeline.labelling.claims import Claim
+from pipeline.labelling.label import keep_classes, label_shard
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.scoring import numerics_class
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.audio.decode import ENVIRONMENT
+from softlabels.classes.class_list import ClassList
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
+from softlabels.storage.location import location
+from softlabels.storage.opening import open_storage
+from softlabels.store.equivalence import compare_rows
+from softlabels.store.plan_file import PlannedClip
+from softlabels.store.receipts import Outcome, Receipt, commit_shard, standing_receipt
+from softlabels.store.shard import decode_shard, encode_shard
+from softlabels.store.spec import LabelSpec
+
+logger = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1
+STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
+PACKAGES = (
+    "softlabels",
+    "numpy",
+    "pyarrow",
+    "soundfile",
+    "soxr",
+    "ai-edge-litert",
+    "tensorflow",
+    "keras",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """One shard to label: everything a worker needs, small and picklable.
+
+    keep_quarantined: commit a shard although windows of it are quarantined.
+    replacing: digest of the receipt that this one may replace, because transient faults are tried again; "" is none.
+    strict_class: the only numerics class that may add to the store; "" is any.
+    restoring: its receipt is there, and proves nothing, because its file is not.
+    claim: to be taken first, where runs share the work.
+    """
+
+    shard: int
+    clips: tuple[PlannedClip, ...]
+    spec: LabelSpec
+    teacher: TeacherChoice
+    root: str
+    store: str
+    keep_quarantined: bool = True
+    replacing: str = ""
+    strict_class: str = ""
+    restoring: bool = False
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStatus:
+    """What became of it.
+
+    outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
+      kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
+      environment was at fault; "failed" where labelling raised.
+    message: for people, why; or the first quarantined stretch.
+    """
+
+    shard: int
+    planned: int
+    rows: int
+    quarantined: int
+    size: int
+    outcome: Outcome | Literal["refused", "claimed", "deferred", "failed"]
+    message: str = ""
+
+
+def label_and_commit(task: ShardTask) -> ShardStatus:
+    """Label one shard and commit it; what is returned is for the progress bar, the truth is in the store.
+
+    Raises: TeacherError, StorageFullError, StoreError: what would stop every shard, not only this one.
+    """
+    made = _try_make(task)
+    if isinstance(made, ShardStatus):
+        return made
+    data, receipt = made
+    if receipt.quarantined and not task.keep_quarantined:
+        return _status(task, receipt, "refused")
+    try:
+        return _status(task, receipt, _commit(task, data, receipt))
+    except EnvironmentTrouble as e:
+        return _status(task, None, "deferred", str(e))
+    except OSError as e:
+        if e.errno not in STORE_TROUBLE:
+            raise
+        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while committing")
+
+
+def label_if_missing(task: ShardTask) -> ShardStatus:
+    """The same, unless somebody has committed the shard by now: another run, or a worker whose answer was lost.
+
+    Or is about to: its claim was taken.
+    """
+    try:
+        done = committed_status(task)
+        if done is None and task.claim is not None and not task.claim.take(open_storage(task.store)):
+            return _status(task, None, "claimed")
+    except EnvironmentTrouble as e:
+        return _status(task, None, "deferred", str(e))
+    except OSError as e:
+        if e.errno not in STORE_TROUBLE:
+            raise
+        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while looking for a receipt")
+    return done or label_and_commit(task)
+
+
+def committed_status(task: ShardTask) -> ShardStatus | None:
+    """The status of a shard that the store has already; None where it is still to be labelled."""
+    standing = standing_receipt(open_storage(task.store), task.shard)
+    if standing is None or task.restoring or (task.replacing and standing.identity == task.replacing):
+        return None
+    return _status(task, standing, "equal")
+
+
+def label_only(task: ShardTask) -> ShardStatus:
+    """Label clips and keep nothing, to see whether it can be done at all."""
+    made = _try_make(task)
+    return made if isinstance(made, ShardStatus) else _status(task, made[1], "refused")
+
+
+def check_worker(task: ShardTask) -> None:
+    """Score control windows in this process: proof that worker and teacher are well."""
+    try:
+        numerics_class(_warm_teacher(task.teacher)[0])
+    except (SoftLabelsError, MemoryError):
+        raise
+    except Exception as e:  # no clip can be to blame
+        raise TeacherError(f"the teacher raised {type(e).__name__} on control windows: {e}") from e
+
+
+def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
+    try:
+        return make_shard(task)
+    except (EnvironmentTrouble, MemoryError) as e:
+        return _status(task, None, "deferred", f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e))
+    except SoftLabelsError:
+        raise
+    except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
+        logger.debug("shard %d failed", task.shard, exc_info=True)
+        return _status(task, None, "failed", f"crashed: the teacher raised {type(e).__name__}: {e}")
+
+
+def _status(task: ShardTask, receipt: Receipt | None, outcome: str, message: str = "") -> ShardStatus:
+    quarantined = receipt.quarantined if receipt else ()
+    if quarantined:
+        first = quarantined[0]
+        message = f"{first.clip_id}: {first.reason}: {first.detail}"
+    return ShardStatus(
+        shard=task.shard,
+        planned=sum(clip.windows for clip in task.clips),
+        rows=receipt.rows if receipt else 0,
+        quarantined=sum(entry.windows for entry in quarantined),
+        size=receipt.size if receipt else 0,
+        outcome=outcome,
+        message=message,
+    )
+
+
+def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
+    """Commit, and tell another machine's equivalent bytes from a broken promise."""
+    storage = open_storage(task.store)
+    outcome, standing = commit_shard(storage, data, receipt, replacing=task.replacing)
+    if outcome == "different" and standing.numerics_class != receipt.numerics_class:
+        kept = _stored_classes(task, _warm_teacher(task.teacher)[0])
+        classes = len(_warm_teacher(task.teacher)[0].classes) if kept is None else len(kept)
+        try:
+            stored = decode_shard(storage.get(standing.file), task.spec, classes)
+        except (OSError, StoreError):
+            return "different"
+        if compare_rows(stored, decode_shard(data, task.spec, classes)) == "equivalent":
+            return "equivalent"
+    return outcome
+
+
+def die_with_parent(parent: int) -> None:
+    """The first thing a worker does: ask Linux to kill it when its parent is gone, and leave if that is so already.
+
+    Nobody writes on unsupervised.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
+    """Label one shard: its file and its receipt; nothing is written.
+
+    Raises: TeacherError: the teacher is not the spec's, or a window ended neither labelled nor quarantined.
+    """
+    teacher, numerics = _warm_teacher(task.teacher)
+    check_teacher(teacher, task.spec)
+    if task.strict_class not in ("", numerics):
+        raise TeacherError(
+            f"--strict: the store was made by numerics class {task.strict_class[:12]}, this machine is "
+            f"{numerics[:12]}: another CPU class, runtime or model; without --strict, labels that are equal within "
+            "rounding are accepted"
+        )
+    stored = _stored_classes(task, teacher)
+    rows, findings = label_shard(
+        list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
+    )
+    planned = sum(clip.windows for clip in task.clips)
+    quarantined = sum(entry.windows for entry in findings.quarantined)
+    if len(rows) + quarantined != planned:
+        raise TeacherError(
+            f"shard {task.shard}: {planned} windows were planned, {len(rows)} labelled and {quarantined} "
+            "quarantined; this is a fault of softlabels, please report it"
+        )
+    data = encode_shard(rows if stored is None else keep_classes(rows, stored), task.spec, shard=task.shard)
+    receipt = Receipt(
+        shard=task.shard,
+        fingerprint=task.spec.fingerprint(),
+        digest=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        rows=len(rows),
+        quarantined=tuple(findings.quarantined),
+        audio=findings.audio,
+        environment=environment(),
+        numerics_class=numerics,
+    )
+    return data, receipt
+
+
+def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
+    """Raises: TeacherError: this is not the teacher of the spec."""
+    class_digest = spec.teacher_class_digest or spec.class_digest
+    if teacher.digest != spec.teacher_digest or teacher.classes.digest != class_digest:
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected sha256:{spec.teacher_digest} with class list "
+            f"sha256:{class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
+        )
+
+
+def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
+    """(kept,) positions in the teacher's list of the classes that the store keeps; None is all."""
+    if not task.spec.keeps_some:
+        return None
+    kept = ClassList.from_text(open_storage(task.store).get("classes.txt").decode())
+    if kept.digest != task.spec.class_digest:
+        raise StoreError(f"store '{task.store}': classes.txt was changed; restore it, or every name would be wrong")
+    return np.array([teacher.classes.index(name) for name in kept], np.int64)
+
+
+@functools.lru_cache(maxsize=1)
+def _warm_teacher(choice: TeacherChoice) -> tuple[Teacher, str]:
+    """The teacher and its numerics class; loaded once a process, so that a worker stays warm over shards."""
+    teacher = load_teacher(choice)
+    return teacher, numerics_class(teacher)
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Versions of everything that computes a byte of a shard."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "libsndfile": soundfile.__libsndfile_version__,
+        **versions,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

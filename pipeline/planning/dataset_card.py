@@ -1,0 +1,59 @@
+"""The README.md inside a store: what it holds, for whoever opens the folder years later."""
+
+import importlib.metadata
+import re
+
+from pipeline.teachers.teacher import Teacher
+from softlabels.classes.class_list import ClassList
+from softlabels.store.spec import LabelSpec
+
+_CARD = """\
+# Soft labels by {teacher}
+
+Probabilities that a teacher model gave to windows of audio, kept by `softlabels` (format version {version}).
+
+| | |
+|---|---|
+| teacher | {teacher}, sha256 `{digest}` |
+| classes | {classes}, in the order of `classes.txt` |
+| activation | {activation} |
+| window | {window_s:g} s at {rate_hz} Hz, every {hop_s:g} s |
+| layout | {layout} |
+
+Open it with `softlabels.open(".")`, or read `shards/*.parquet` with any Parquet engine: one row a window, keyed by
+`clip_id` and `window_index`; only files named in `receipts/` count.
+
+{notice}
+"""
+
+
+def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
+    """The card of a new store."""
+    return _CARD.format(
+        teacher=spec.teacher,
+        version=spec.format_version,
+        digest=spec.teacher_digest,
+        classes=len(classes),
+        activation=spec.activation,
+        window_s=spec.window.window_s,
+        rate_hz=spec.window.rate_hz,
+        hop_s=spec.window.hop_samples / spec.window.rate_hz,
+        layout=spec.layout,
+        notice=teacher.notice,
+    )
+
+
+def requirements() -> str:
+    """Everything installed here that softlabels needs, with exact versions, for whoever makes a shard again."""
+    pinned: dict[str, str] = {}
+    todo = ["softlabels", "onnxruntime"]  # the second only where the extra is there
+    while todo:
+        try:
+            found = importlib.metadata.distribution(todo.pop())
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an extra, or a requirement of another platform
+        name = found.name.lower().replace("_", "-")
+        if name not in pinned:
+            pinned[name] = found.version
+            todo += [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in found.requires or () if "extra ==" not in line]
+    return "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))

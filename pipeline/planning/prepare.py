@@ -1,0 +1,284 @@
+"""Everything before the first window is scored: settings, probes, plan; and the store that holds them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import softlabels
+from pipeline.planning.dataset_card import dataset_card, requirements
+from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
+from pipeline.planning.probe import probe_files
+from pipeline.teachers.loading import as_labelled, load_teacher
+from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
+from softlabels.audio.root import is_there
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import match_classes
+from softlabels.corpus.clip_paths import below_root
+from softlabels.corpus.manifest import Clip, read_manifest
+from softlabels.errors import ClassListError, ManifestError, StoreError
+from softlabels.storage.file_cache import user_folder
+from softlabels.storage.local import LocalStorage
+from softlabels.storage.location import Location, absolute, location
+from softlabels.storage.opening import open_storage
+from softlabels.storage.protocol import Storage
+from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table, same_clip
+from softlabels.store.reader import StoreReader
+from softlabels.store.spec import LabelSpec, Layout
+from softlabels.windows import WindowSpec
+
+PROBE_CACHE = "probe_cache.jsonl"
+DEFAULT_MIN_PROBABILITY = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """What the user may choose that changes bytes; None means the store's own setting, or the default."""
+
+    overlap_s: float | None = None
+    layout: Layout | None = None
+    min_probability: float | None = None
+    shard_windows: int | None = None
+    jitters: int | None = None
+    keep_classes: str | Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """Everything decided before the first window is scored.
+
+    new: the clips to plan, packed into shards; classes: those that the store keeps; store: the one to go on with,
+    None to make one.
+    waiting: why files could not even be probed; their clips are left for a later run.
+    """
+
+    clips: list[Clip]
+    root: Location
+    teacher: Teacher
+    choice: TeacherChoice
+    spec: LabelSpec
+    new: list[PlannedClip]
+    classes: ClassList
+    store: StoreReader | None
+    waiting: tuple[str, ...]
+
+
+def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Location]:
+    """The clips of a manifest, and the folder or bucket that their paths are relative to."""
+    clips = manifest if isinstance(manifest, list) else read_manifest(manifest)
+    if root is not None:
+        audio_root = location(root)
+    elif isinstance(manifest, list):
+        raise ValueError("root: clips that come from no file need the folder their paths are relative to")
+    else:
+        audio_root = Path(manifest).resolve().parent
+    return below_root(clips, audio_root), audio_root
+
+
+def prepare(
+    clips: list[Clip],
+    root: Location,
+    store: str | Path,
+    choice: TeacherChoice,
+    labelling: LabelOptions,
+    *,
+    jobs: int,
+    budget: AudioBudget = DEFAULT_BUDGET,
+    on_probed: Callable[[int, int], None] = lambda files, total: None,
+    probe: bool = True,
+) -> Preparation:
+    """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
+
+    Without `probe` the store's plan is taken as it is: another run has just made it.
+
+    Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
+    """
+    storage = open_storage(store)
+    storage.check()
+    if not is_there(root):
+        raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
+    existing = _existing_store(storage)
+    choice = choice if existing is None else as_labelled(choice, existing.spec)
+    teacher = load_teacher(choice)
+    if choice.kind in ("keras", "onnx"):  # workers must not look for a size of their own
+        choice = dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
+    classes = _kept_classes(teacher, labelling, existing)
+    spec = _spec(teacher, classes, choice, labelling, existing)
+    probed = clips if probe else []
+    files = len({clip.path for clip in probed})
+    probes = probe_files(
+        root,
+        (clip.path for clip in probed),
+        cache=_probe_cache(storage),
+        budget=budget,
+        distrusted=_changed(existing),
+        jobs=jobs,
+        on_probed=lambda done: on_probed(done, files),
+    )
+    waiting = tuple(probe.trouble for probe in probes.values() if probe.trouble)
+    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in probed if not probes[clip.path].trouble]
+    new = _new_clips(laid_out, existing)
+    if existing is None and labelling.shard_windows is None:
+        shard_windows = default_shard_windows(sum(clip.windows for clip in new))
+        spec = dataclasses.replace(spec, shard_windows=shard_windows)
+    first_shard = existing.planned_shards if existing is not None else 0
+    packed = pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
+    return Preparation(
+        clips=clips,
+        root=root,
+        teacher=teacher,
+        choice=choice,
+        spec=spec,
+        new=packed,
+        classes=classes,
+        store=existing,
+        waiting=waiting,
+    )
+
+
+def _probe_cache(storage: Storage) -> Path:
+    """Beside the store; that of a bucket is in this user's cache."""
+    if isinstance(storage, LocalStorage):
+        return storage.path(PROBE_CACHE)
+    return user_folder() / "probes" / f"{hashlib.sha256(str(storage).encode()).hexdigest()[:16]}.jsonl"
+
+
+def _existing_store(storage: Storage) -> StoreReader | None:
+    """The store to go on with, or None. Raises: StoreError: the folder is something else."""
+    if storage.exists("store.json"):
+        return StoreReader(storage)
+    foreign = storage.names() - {PROBE_CACHE}
+    if any(
+        not name.startswith(".tmp-") and name not in ("classes.txt", "requirements.txt", "README.md", "plan", "claims")
+        for name in foreign
+    ):
+        raise StoreError(
+            f"store '{storage}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name "
+            "another folder with -o"
+        )
+    return None
+
+
+def _kept_classes(teacher: Teacher, labelling: LabelOptions, existing: StoreReader | None) -> ClassList:
+    """The classes the store keeps, by the teacher's names, in the order of the file. Raises: ClassListError."""
+    if labelling.keep_classes is None:
+        return existing.classes if existing is not None and existing.spec.keeps_some else teacher.classes
+    match = match_classes(ClassList.from_file(labelling.keep_classes), teacher.classes, min_coverage=0)
+    if match.unmatched:
+        raise ClassListError(
+            f"--keep-classes '{labelling.keep_classes}': teacher {teacher.name!r} lacks {len(match.unmatched)} of "
+            f"them: {', '.join(map(repr, match.unmatched[:10]))}; `softlabels classes LIST` looks for them"
+        )
+    return ClassList(tuple(teacher.classes[i] for i in match.teacher_classes))
+
+
+def _spec(
+    teacher: Teacher,
+    classes: ClassList,
+    choice: TeacherChoice,
+    labelling: LabelOptions,
+    existing: StoreReader | None,
+) -> LabelSpec:
+    """The settings of this run. Raises: StoreError: the store was made with others."""
+    layout = labelling.layout or (existing.spec.layout if existing is not None else "dense")
+    if layout == "dense" and labelling.min_probability is not None:
+        raise ValueError("--min-probability goes with --layout sparse; a dense store keeps every probability")
+    if layout == "sparse":
+        stored = existing.spec.min_probability if existing is not None else 0.0
+        min_probability = labelling.min_probability or stored or DEFAULT_MIN_PROBABILITY
+    else:
+        min_probability = 0.0
+    if labelling.overlap_s is None and existing is not None:
+        window = existing.spec.window
+    else:
+        window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
+    spec = LabelSpec(
+        teacher=teacher.name,
+        teacher_digest=teacher.digest,
+        class_digest=classes.digest,
+        teacher_class_digest="" if classes == teacher.classes else teacher.classes.digest,
+        activation=teacher.activation,
+        window=window,
+        shard_windows=labelling.shard_windows or (existing.spec.shard_windows if existing is not None else 1),
+        batch_size=teacher.batch_size,
+        portable=choice.portable,
+        layout=layout,
+        min_probability=min_probability,
+        jitters=labelling.jitters or (existing.spec.jitters if existing is not None else 1),
+        **derivation(teacher),
+    )
+    if existing is not None and spec != existing.spec:
+        raise StoreError(
+            f"store '{existing.storage}' was made with other settings: "
+            f"{'; '.join(existing.spec.differences(spec))}; use those, or label into another store with -o"
+        )
+    return spec
+
+
+def _changed(existing: StoreReader | None) -> set[str]:
+    """The files whose bytes were not those of their probe, although size and time may be."""
+    if existing is None:
+        return set()
+    changed = {entry.clip_id for entry in existing.census.quarantine if entry.reason == "changed-since-probe"}
+    if not changed:
+        return set()
+    return {clip.path for clip_id, clip in existing.planned_by_clip().items() if clip_id in changed}
+
+
+def _new_clips(laid_out: list[PlannedClip], existing: StoreReader | None) -> list[PlannedClip]:
+    """The clips that no plan has yet, or that are quarantined and may be better now.
+
+    Raises: StoreError: the audio or the stretch of a labelled clip has changed.
+    """
+    if existing is None:
+        return laid_out
+    planned, labelled = existing.planned_by_clip(), existing.labelled_clips()
+    new, changed = [], []
+    for clip in laid_out:
+        before = planned.get(clip.clip_id)
+        if before is None or (before.reason and not clip.reason):
+            new.append(clip)
+        elif not before.reason and not clip.reason and not same_clip(before, clip):
+            if clip.clip_id in labelled:
+                changed.append(clip.clip_id)
+            else:
+                new.append(clip)  # all that it was is quarantined
+    if changed:
+        raise StoreError(
+            f"store '{existing.storage}': the audio, start_s or end_s of {len(changed)} labelled clips has changed: "
+            f"{', '.join(map(repr, changed[:10]))}; restore them, give them new clip_ids, or label into another "
+            "store with -o"
+        )
+    return new
+
+
+def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
+    """Make the store, or extend it, so that it holds the plan; returns it opened."""
+    storage = open_storage(path)
+    if prepared.store is None:
+        header = {
+            "format_version": prepared.spec.format_version,
+            "fingerprint": prepared.spec.fingerprint(),
+            "spec": prepared.spec.to_json(),
+        }
+        storage.put("classes.txt", prepared.classes.to_text().encode())
+        storage.put("requirements.txt", requirements().encode())
+        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher, prepared.classes).encode())
+        storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
+    if prepared.new:
+        number = 1 + (len(prepared.store.plans) if prepared.store is not None else 0)
+        data = encode_plan(plan_table(prepared.new))
+        key = f"plan/{number:04d}.parquet"
+        if not storage.put_if_absent(key, data) and storage.get(key) != data:
+            raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
+    hints = {"audio_root": absolute(prepared.root), "teacher": dataclasses.asdict(prepared.choice)}
+    storage.put_if_changed("run.json", json.dumps(hints, indent=2).encode() + b"\n")
+    if prepared.store is not None and not prepared.new:
+        return prepared.store
+    store = softlabels.open(path)
+    if store.spec != prepared.spec:
+        raise StoreError(f"store '{path}': another run made it at the same time with other settings; run again")
+    return store

@@ -1,0 +1,145 @@
+"""What every file is before it is decoded: size, sha256, frames, rate, channels. Once a file, in parallel.
+
+Results are kept in a cache beside the store under the file's size and modification time (in a bucket: size and
+entity tag), so a later run opens only files that are new or changed. The cache is a hint: it may be deleted at any
+time.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget, audio_os_error, audio_sha256, probe_audio
+from softlabels.audio.root import file_state, file_states, local_file
+from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.storage.local import full_disk_named
+from softlabels.storage.location import Location
+
+CHUNK_FILES = 512  # the cache is written after so many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileProbe:
+    """One audio file; `reason` is empty, or says why it cannot be used.
+
+    etag: of an object in a bucket, in place of mtime_ns.
+    trouble: the environment kept it from being probed; its clips wait for a later run.
+    """
+
+    path: str
+    size: int = 0
+    mtime_ns: int = 0
+    etag: str = ""
+    sha256: str = ""
+    container: str = ""
+    frames: int = 0
+    rate_hz: int = 0
+    channels: int = 0
+    reason: str = ""
+    detail: str = ""
+    trouble: str = ""
+
+
+def probe_files(
+    root: Location,
+    paths: Iterable[str],
+    *,
+    cache: Path | None = None,
+    budget: AudioBudget = DEFAULT_BUDGET,
+    jobs: int = 1,
+    distrusted: Set[str] = frozenset(),
+    on_probed: Callable[[int], None] = lambda files: None,
+) -> dict[str, FileProbe]:
+    """Probe files below a root.
+
+    Args:
+      root: the audio root; links may not lead out of it.
+      paths: relative to it.
+      cache: a JSON-lines file to read and extend; None probes everything.
+      budget: how much a file may ask for.
+      jobs: threads.
+      distrusted: paths that are probed anew whatever the cache says.
+      on_probed: called with the number of files just finished.
+    Returns: path -> probe, for every path.
+    """
+    paths = sorted(set(paths))
+    known = _read_cache(cache)
+    trusted = [path for path in paths if path in known and path not in distrusted]
+    states = file_states(root, trusted)
+    probes = {path: known[path] for path in trusted if states.get(path) == _state(known[path])}
+    on_probed(len(probes))
+    todo = [path for path in paths if path not in probes]
+    for first in range(0, len(todo), CHUNK_FILES):
+        chunk = todo[first : first + CHUNK_FILES]
+        parallel = joblib.Parallel(n_jobs=jobs, backend="threading")
+        found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
+        probes |= {probe.path: probe for probe in found}
+        _extend_cache(cache, found)
+        on_probed(len(chunk))
+    return probes
+
+
+def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) -> FileProbe:
+    """Probe one file; what is wrong with it is in the result."""
+    try:
+        if isinstance(root, Path):
+            check_inside(root, path)
+        size, mtime_ns, etag = file_state(root, path)  # before the bytes: what changes meanwhile is probed again
+        with local_file(root, path, max_bytes=budget.max_bytes) as file:
+            info = probe_audio(file, budget=budget)
+            sha256 = audio_sha256(file)
+    except AudioError as e:
+        return FileProbe(path=path, reason=e.reason, detail=e.detail)
+    except EnvironmentTrouble as e:
+        return FileProbe(path=path, trouble=str(e))
+    state = {"size": size, "mtime_ns": mtime_ns, "etag": etag}
+    return FileProbe(path=path, sha256=sha256, **state, **dataclasses.asdict(info))
+
+
+def check_inside(root: Path, path: str) -> None:
+    """Raises: AudioError: outside-root, or unreadable where links lead in a circle or a name is too long."""
+    full = root / path
+    try:
+        inside = full.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as e:  # RuntimeError: a link to itself, before Python 3.13
+        if isinstance(e, OSError):
+            raise audio_os_error(full, e) from e
+        raise AudioError(f"unreadable: '{path}': its links lead in a circle") from e
+    if not inside:
+        raise AudioError(f"outside-root: '{path}' leads out of the audio root")
+
+
+def _state(probe: FileProbe) -> tuple[int, int, str]:
+    return probe.size, probe.mtime_ns, probe.etag
+
+
+def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
+    if cache is None or not cache.is_file():
+        return {}
+    known: dict[str, FileProbe] = {}
+    for line in cache.read_text(encoding="utf-8").splitlines():
+        try:
+            probe = FileProbe(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # a line cut short by a kill: its file is probed again
+        known[probe.path] = probe
+    return known
+
+
+def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
+    usable = [probe for probe in probes if not probe.reason and not probe.trouble]
+    if cache is None or not usable:
+        return
+    with full_disk_named(cache.parent, cache.name):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        _append(cache, usable)
+
+
+def _append(cache: Path, usable: list[FileProbe]) -> None:
+    with open(cache, "a", encoding="utf-8") as file:
+        # The leading line break ends a line that a kill may have cut short.
+        file.write("\n" + "\n".join(json.dumps(dataclasses.asdict(probe)) for probe in usable) + "\n")

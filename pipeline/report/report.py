@@ -1,0 +1,118 @@
+"""report(): one HTML file that shows what a store holds, and where teacher and people disagree.
+
+room             holds
+survey.py        one pass over the store, which feeds all of these:
+  sureness.py    how sure the teacher was of each window and class
+  confusions.py  what else it heard
+  duplicates.py  the same audio under two names
+  hearing.py     what it said for and against the labels of each clip, for accuracy.py and suspects.py
+listening.py     windows as sound and picture
+figures.py       diagrams
+page.py          all of it as one page, templates/report.html.j2
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softlabels.corpus.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from softlabels.store.reader import StoreReader
+
+MAX_BYTES = 15_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What a report found: annotated clips looked at, and suspects among their labels; the size of the page."""
+
+    annotated: int
+    suspects: int
+    duplicates: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What a report shows besides the store.
+
+    manifest: with the labels that the teacher is held against; None leaves them out. root: where the audio is; None is
+    where the run found it. classes, mapping: a student's list to show the coverage of. other: a store to compare with.
+    suspects: a CSV to write, with all likely wrong labels.
+    """
+
+    manifest: str | Path | None = None
+    root: str | Path | None = None
+    classes: str | Path | None = None
+    mapping: str | Path | None = None
+    other: "StoreReader | None" = None
+    suspects: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.suspects and not self.manifest:
+            raise ValueError("--suspects: expected a manifest whose labels may be wrong, got none; add --manifest")
+        if self.mapping and not self.classes:
+            raise ValueError("--mapping: expected --classes beside it, got none")
+
+
+def report(
+    store: "StoreReader",
+    output: str | Path,
+    options: ReportOptions | None = None,
+    *,
+    on_windows: Callable[[int], None] = lambda windows: None,
+) -> Reported:
+    """Write one self-contained HTML file about a store; an older one at `output` is replaced.
+
+    Args:
+      on_windows: called with the number of windows just read.
+    Raises: ValueError: the extra `report` is not installed. StoreError: nothing labelled, or damaged. ManifestError,
+      ClassListError: faulty inputs.
+    """
+    _check_extra()
+    from pipeline.checking.compare import compare
+    from pipeline.report.clip_evidence import HumanLabels
+    from pipeline.report.page import Findings, render
+    from pipeline.report.survey import survey
+    from pipeline.report.suspects import find_suspects, write_suspects
+    from softlabels.classes.class_list import ClassList
+    from softlabels.classes.matching import match_classes
+
+    options = options or ReportOptions()
+    clips = None if options.manifest is None else read_manifest(options.manifest)
+    student = None if options.classes is None else ClassList.from_file(options.classes)
+    match = student and match_classes(student, store.classes, mapping=options.mapping, min_coverage=0)
+    labels = clips and HumanLabels.of(clips, store.index, store.classes)
+    found = survey(store, labels if labels and labels.clips else None, on_windows)
+    suspects = find_suspects(found.hearing, store.index, store.classes) if found.hearing else []
+    comparison = options.other and compare(store, options.other)
+    page = render(
+        Findings(
+            store=store,
+            survey=found,
+            labels=labels,
+            suspects=suspects,
+            student=student,
+            match=match,
+            comparison=comparison,
+            root=options.root,
+        )
+    )
+    if options.suspects:
+        write_suspects(suspects, options.suspects)
+    Path(output).write_text(page, encoding="utf-8")
+    return Reported(
+        annotated=len(labels.clips) if labels else 0,
+        suspects=len(suspects),
+        duplicates=len(found.duplicates),
+        bytes=len(page.encode()),
+    )
+
+
+def _check_extra() -> None:
+    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")

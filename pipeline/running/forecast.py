@@ -1,0 +1,120 @@
+"""What a run will cost, from its plan and a few windows really scored."""
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+
+from pipeline.labelling.label import keep_classes, label_shard
+from pipeline.planning.prepare import Preparation
+from softlabels.digests import forget_known
+from softlabels.store.plan_file import PlannedClip
+from softlabels.store.shard import ShardRows, encode_shard
+from softlabels.store.spec import LabelSpec
+
+TIMED_CLIPS, TIMED_WINDOWS = 8, 8
+SPARSE_AT = 1e-4
+SUBSET_CLASSES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What is still to do. seconds and bytes are estimates; bytes are of shard files, by layout."""
+
+    clips: int
+    unusable_clips: int
+    windows: int
+    shards: int
+    seconds: float
+    dense_bytes: int
+    sparse_bytes: int
+    subset_bytes: int
+
+
+def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
+    """Plan, score a few windows spread over the corpus, and extrapolate."""
+    todo = _still_to_do(prepared)
+    usable = [clip for clip in todo if not clip.reason]
+    windows = sum(clip.windows for clip in usable)
+    shards = len({clip.shard for clip in todo})
+    workers = max(1, min(joblib.effective_n_jobs(jobs), shards))
+    pace, rows = _time_windows(usable, prepared, workers)
+
+    def size(rows: ShardRows, spec: LabelSpec) -> int:
+        empty = len(encode_shard(_take(rows, slice(0)), spec, shard=0))
+        full = len(encode_shard(rows, spec, shard=0)) if len(rows) else empty
+        return round(empty * shards + (full - empty) / max(1, len(rows)) * windows)
+
+    dense = dataclasses.replace(prepared.spec, layout="dense", min_probability=0.0)
+    sparse = dataclasses.replace(prepared.spec, layout="sparse", min_probability=SPARSE_AT)
+    likely = np.argsort(-rows.probabilities.sum(axis=0), kind="stable")[:SUBSET_CLASSES]
+    subset = dataclasses.replace(rows, probabilities=rows.probabilities[:, likely])
+    return Forecast(
+        clips=len({clip.clip_id for clip in todo}),
+        unusable_clips=len({clip.clip_id for clip in todo if clip.reason}),
+        windows=windows,
+        shards=shards,
+        seconds=pace.seconds(usable) / workers,
+        dense_bytes=size(rows, dense),
+        sparse_bytes=size(rows, sparse),
+        subset_bytes=size(subset, dense),
+    )
+
+
+def _still_to_do(prepared: Preparation) -> list[PlannedClip]:
+    store = prepared.store
+    committed = store.planned(store.missing_shards()) if store is not None else {}
+    return [clip for clips in committed.values() for clip in clips] + prepared.new
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds of one worker: a_clip for its first window and all that comes with a file, a_window for each further."""
+
+    a_clip: float
+    a_window: float
+
+    def seconds(self, clips: list[PlannedClip]) -> float:
+        return self.a_clip * len(clips) + self.a_window * sum(clip.windows - 1 for clip in clips)
+
+
+def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[Pace, ShardRows]:
+    """How long a clip takes, decoding and encoding included, and rows to see how well they compress.
+
+    One window of some clips is timed, then some windows of each: what a file costs once must not be taken for what
+    every window costs.
+    """
+    chosen = usable[:: max(1, len(usable) // TIMED_CLIPS)][:TIMED_CLIPS]
+    short, long = ([dataclasses.replace(c, windows=min(c.windows, n)) for c in chosen] for n in (1, TIMED_WINDOWS))
+    _timed(short[:1], prepared, workers)  # warms up
+    of_short, rows = _timed(short, prepared, workers)
+    further = sum(clip.windows for clip in long) - len(long)
+    a_clip, a_window = of_short / max(1, len(short)), 0.0
+    if further:
+        of_long, rows = _timed(long, prepared, workers)
+        a_window = max(0.0, of_long - of_short) / further
+    if prepared.spec.keeps_some:
+        rows = keep_classes(rows, np.array([prepared.teacher.classes.index(name) for name in prepared.classes]))
+    return Pace(a_clip=a_clip, a_window=a_window), rows
+
+
+def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[float, ShardRows]:
+    """Seconds that a worker takes for some stretches where every core has a worker, and their rows."""
+    spec = prepared.spec
+    forget_known()  # every file has to be digested once
+    began, cpu_began = time.perf_counter(), time.process_time()
+    rows, _ = label_shard(clips, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
+    encode_shard(rows, dataclasses.replace(spec, layout="dense", min_probability=0.0), shard=0)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+    return max(wall, cpu * min(1.0, workers / (os.cpu_count() or 1))), rows  # here its thread had another core
+
+
+def _take(rows: ShardRows, which: slice) -> ShardRows:
+    return dataclasses.replace(rows, probabilities=rows.probabilities[which], **_taken(rows.keys(), which))
+
+
+def _taken(columns: dict[str, np.ndarray], which: slice) -> dict[str, np.ndarray]:
+    return {name: values[which] for name, values in columns.items()}

@@ -1,0 +1,250 @@
+"""run(): the whole job. Manifest and teacher in, a finished store out; only what is missing is done."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import joblib
+
+import softlabels
+from pipeline.labelling.claims import Claims
+from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher
+from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
+from pipeline.running.closing import RunSummary, sum_up, write_endings
+from pipeline.running.engines import BackendName, Engine, connected
+from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
+from pipeline.running.rounds import Rounds, put_off
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
+from softlabels.corpus.manifest import Clip
+from softlabels.errors import EnvironmentTrouble, StorageFullError
+from softlabels.storage.opening import open_storage
+from softlabels.store.plan_file import same_clip
+from softlabels.store.reader import StoreReader
+from softlabels.windows import WindowSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the user may choose that never changes a byte.
+
+    jobs: worker processes; -1 is one a core.
+    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived; "dask", "ray" and
+      "spark" in the workers of a cluster.
+    address: of the cluster, see `pipeline.running.engines.connected`.
+    task: this run is one of many that share the work.
+    on_error: "skip" quarantines and goes on, "fail" stops before a shard with a quarantined window is committed.
+    retry_quarantined: try permanent faults again too, not only transient ones.
+    strict: refuse to add to a store that another numerics class made.
+    timeout_s: time limit of a shard; None is far beyond what any teacher needs.
+    budget: how much an audio file may ask for; one that asks for more is quarantined.
+    """
+
+    jobs: int = -1
+    backend: BackendName = "loky"
+    address: str | None = None
+    task: ArrayTask | None = None
+    on_error: Literal["skip", "fail"] = "skip"
+    retry_quarantined: bool = False
+    strict: bool = False
+    timeout_s: float | None = None
+    budget: AudioBudget = DEFAULT_BUDGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvents:
+    """Calls by which a caller shows progress; each may be left out."""
+
+    on_probe: Callable[[int, int], None] = lambda files, total: None
+    on_plan: Callable[[int, int, WindowSpec, Teacher], None] = lambda windows, shards, window, teacher: None
+    on_shard: Callable[[ShardStatus], None] = lambda status: None
+
+
+def run(
+    manifest: str | Path | list[Clip],
+    store: str | Path,
+    *,
+    teacher: str | TeacherChoice = "birdnet",
+    jobs: int = -1,
+    root: str | Path | None = None,
+    labelling: LabelOptions | None = None,
+    options: RunOptions | None = None,
+    events: RunEvents | None = None,
+) -> RunSummary:
+    """Label every clip of a manifest into a store; finished shards are left alone.
+
+    Args:
+      manifest: the CSV, whose rows are checked before anything is written; or clips, and then a root.
+      store: the directory, or s3://, gs:// or az://bucket/prefix; made where there is none, extended where the
+        manifest has grown.
+      teacher: "birdnet", "module:factory", or a `TeacherChoice`.
+      jobs: worker processes; -1 is one a core.
+      root: what the manifest's paths are relative to, a folder or a bucket; None is the manifest's folder.
+      labelling: what changes bytes; fixed once the store is made.
+      options: what does not; its `jobs` gives way to the argument.
+      events: calls that show progress.
+    Raises: ManifestError, TeacherError, StoreError, EnvironmentTrouble: before anything is labelled, with what to do.
+    """
+    events, options = events or RunEvents(), options or RunOptions()
+    clips, audio_root = read_clips(manifest, root)
+    with _claiming(store, options) as claims, connected(options.backend, options.address, jobs) as engine:
+        prepared = prepare(
+            clips,
+            audio_root,
+            store,
+            TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
+            labelling or LabelOptions(),
+            jobs=jobs,
+            budget=options.budget,
+            on_probed=events.on_probe,
+            probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
+        )
+        opened = write_plan(store, prepared)
+        check_teacher(prepared.teacher, opened.spec)
+        shift = _Shift(opened, prepared, options, events)
+        shift.work(jobs, engine, claims)
+    opened = softlabels.open(store) if shift.tasks else opened
+    if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
+        write_endings(opened)
+    return _summary(opened, prepared, shift)
+
+
+@contextlib.contextmanager
+def _claiming(store: str | Path, options: RunOptions) -> Iterator[Claims | None]:
+    """The claims of one task of a job array; None for a run that shares the work with nobody."""
+    if options.task is None:
+        yield None
+        return
+    if options.backend not in ("loky", "sequential"):
+        raise ValueError(f"--task: each task works on its own machine, got --backend {options.backend}: leave it out")
+    storage = open_storage(store)
+    storage.check()
+    with Claims(storage) as claims:
+        yield claims
+
+
+class _Stop(Exception):
+    """--on-error fail: a window was quarantined; the message is which."""
+
+
+class _Shift:
+    """The labelling of one run, and what came of it."""
+
+    def __init__(self, store: StoreReader, prepared: Preparation, options: RunOptions, events: RunEvents) -> None:
+        self.store, self.options, self.events = store, options, events
+        self.tasks = _tasks(store, prepared, options)
+        self.teacher = prepared.teacher
+        self.statuses: list[ShardStatus] = []
+        self.stopped, self.resumable = "", False
+        self._shared: SharedWork | None = None
+
+    def work(self, jobs: int, engine: Engine | None = None, claims: Claims | None = None) -> None:
+        """Label what is to be labelled, as far as the machine lets us."""
+        windows = sum(clip.windows for task in self.tasks for clip in task.clips)
+        self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
+        workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
+        rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
+        try:
+            if claims is None:
+                rounds.run(self.tasks)
+            else:
+                self._share(rounds, claims)
+        except _Stop as e:
+            self.stopped = str(e)
+        except (StorageFullError, EnvironmentTrouble) as e:
+            self.stopped, self.resumable = str(e), True
+
+    def _share(self, rounds: Rounds, claims: Claims) -> None:
+        """Work through the own slice, then through what nobody else is doing."""
+        planned = sorted({shard for plan in self.store.plans for shard in plan["shard"].unique().to_pylist()})
+        self._shared = SharedWork(claims, self.options.task, self.tasks, planned, self._on_elsewhere)
+        while tasks := self._shared.next_tasks():
+            rounds.run(tasks)
+
+    def _on_elsewhere(self, task: ShardTask) -> None:
+        self.events.on_shard(dataclasses.replace(put_off(task, ""), outcome="claimed"))
+
+    def _on_status(self, status: ShardStatus) -> None:
+        if self._shared is not None:
+            self._shared.settle(status)
+        if status.outcome == "claimed":
+            return
+        self.statuses.append(status)
+        self.events.on_shard(status)
+        if status.outcome == "refused":
+            raise _Stop(f"--on-error fail: {status.message}")
+
+
+def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
+    """What is planned and not committed, and what is committed with faults that may be gone."""
+    missing = store.missing_shards()
+    retried = {shard: store.receipt(shard).identity for shard in _retriable(store, set(missing), options)}
+    return [
+        ShardTask(
+            shard=shard,
+            clips=tuple(clips),
+            spec=store.spec,
+            teacher=prepared.choice,
+            root=str(prepared.root),
+            store=str(store.storage),
+            keep_quarantined=options.on_error == "skip",
+            replacing=retried.get(shard, ""),
+            strict_class=_numerics_class(store) if options.strict else "",
+            restoring=shard in store.receipts and shard not in retried,
+        )
+        for shard, clips in store.planned([*missing, *retried]).items()
+    ]
+
+
+def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> list[int]:
+    """Committed shards with a fault that labelling them again may mend.
+
+    A clip that was planned as faulty is not among them: it is planned anew once its file can be used. Nor is one
+    that a later plan has in another shard.
+    """
+    faulty = {
+        shard: {e.clip_id for e in receipt.quarantined if e.is_transient or options.retry_quarantined}
+        for shard, receipt in store.receipts.items()
+        if shard not in missing
+    }
+    candidates = [shard for shard, clips in faulty.items() if clips]
+    if not candidates:
+        return []
+    last_planned = store.planned_by_clip()
+    return [
+        shard
+        for shard, clips in store.planned(candidates).items()
+        if any(
+            clip.clip_id in faulty[shard] and not clip.reason and same_clip(clip, last_planned[clip.clip_id])
+            for clip in clips
+        )
+    ]
+
+
+def _numerics_class(store: StoreReader) -> str:
+    """The numerics class of the store's first receipt, "" if it has none yet."""
+    return next((receipt.numerics_class for receipt in store.receipts.values()), "")
+
+
+def _summary(store: StoreReader, prepared: Preparation, shift: _Shift) -> RunSummary:
+    in_manifest = {clip.clip_id for clip in prepared.clips}
+    statuses = shift.statuses
+    retried = {task.shard for task in shift.tasks if task.replacing}
+    done = [
+        s
+        for s in statuses
+        if s.outcome == "committed" or (s.outcome in ("equal", "equivalent") and s.shard not in retried)
+    ]
+    return dataclasses.replace(
+        sum_up(store),
+        left=sum(clip_id not in in_manifest for clip_id in store.census.clips["clip_id"].to_pylist()),
+        new_windows=sum(status.rows for status in done),
+        shards_done=len(done),
+        different=tuple(sorted(status.shard for status in statuses if status.outcome == "different")),
+        deferred=(*prepared.waiting, *(status.message for status in statuses if status.outcome == "deferred")),
+        stopped=shift.stopped,
+        resumable=shift.resumable,
+    )

@@ -1,0 +1,101 @@
+"""Models derived from the user's own copy: made once, held against it, and kept in a cache. Never shipped.
+
+$XDG_CACHE_HOME/softlabels/models/<digest of the source>-fold<version>-<digest of the derived model>.tflite
+"""
+
+import hashlib
+import logging
+
+import numpy as np
+
+from pipeline.teachers.interpreter import answer, open_interpreter
+from softlabels.errors import StoreError, TeacherError
+from softlabels.storage.file_cache import user_folder
+from softlabels.storage.local import LocalStorage
+
+logger = logging.getLogger(__name__)
+FOLD_VERSION = "1"  # goes up whenever `fold` makes other bytes
+MOST_DIFFERENCE = 1e-3  # of a logit
+
+
+def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
+    """The folded model: from the cache, or derived now and checked.
+
+    Args:
+      model: what to call it in an error.
+      content: the bytes of its file.
+    Returns: the bytes of the folded model, and the digest of what it computes, the same on every machine.
+    Raises: TeacherError: there is nothing to fold in it, or it answers differently when folded.
+    """
+    storage = LocalStorage(user_folder())
+    prefix = f"{hashlib.sha256(content).hexdigest()}-fold{FOLD_VERSION}-"
+    kept = _find_kept(storage, prefix)
+    if kept is not None:
+        return kept
+    derived, digest = _derive(model, content)
+    key = f"models/{prefix}{digest}-{hashlib.sha256(derived).hexdigest()}.tflite"
+    try:
+        storage.put(key, derived)  # workers that start together write the same bytes
+    except (OSError, StoreError) as e:
+        logger.warning("the folded model cannot be kept and is made anew each time: %s", e)
+    return derived, digest
+
+
+def _find_kept(storage: LocalStorage, prefix: str) -> tuple[bytes, str] | None:
+    """The file made from this source whose bytes are still those in its name, and its digest."""
+    try:
+        for key in storage.list("models"):
+            name = key.removeprefix("models/").removesuffix(".tflite")
+            if name.startswith(prefix):
+                content, (digest, _, sha256) = storage.get(key), name.removeprefix(prefix).partition("-")
+                if hashlib.sha256(content).hexdigest() == sha256:
+                    return content, digest
+    except OSError as e:
+        logger.warning("the cache of folded models cannot be read: %s", e)
+    return None
+
+
+def _derive(model: str, content: bytes) -> tuple[bytes, str]:
+    from pipeline.teachers.folding.fold import (
+        fold,  # here, because the schema takes long to import and is seldom needed
+    )
+    from pipeline.teachers.folding.graph import Graph
+
+    try:
+        derived = fold(content)
+    except TeacherError as e:
+        raise TeacherError(f"model '{model}': {e}; --no-fold takes the file as it is") from e
+    hold_against(model, content, derived)
+    return derived, Graph(derived).digest()
+
+
+def hold_against(model: str, original: bytes, derived: bytes) -> None:
+    """Let both models score the windows of `fixed_windows`.
+
+    Raises: TeacherError: a logit is further off than `MOST_DIFFERENCE`, or another class is the highest.
+    """
+    ours, theirs = (open_interpreter(model, content) for content in (derived, original))
+    samples = int(theirs.get_input_details()[0]["shape"][-1])
+    for number, window in enumerate(fixed_windows(samples)):
+        folded, expected = answer(ours, window[None]), answer(theirs, window[None])  # (1, classes)
+        difference = float(np.abs(folded - expected).max())
+        same_top = folded.argmax() == expected.argmax()
+        if not (difference <= MOST_DIFFERENCE and same_top):  # NaN is no agreement
+            top = "the same highest class" if same_top else "another highest class"
+            raise TeacherError(
+                f"model '{model}': expected the folded model to answer within {MOST_DIFFERENCE:g} of the file on "
+                f"fixed window {number}, got a logit {difference:.2g} off and {top}; --no-fold takes the file as it is"
+            )
+
+
+def fixed_windows(samples: int) -> np.ndarray:
+    """(12, samples) float32 in [-1, 1): 8 of quiet noise, loud noise, a click, a rising and a pulsed tone in noise."""
+    random = np.random.Generator(np.random.PCG64(2024))
+    quiet = random.integers(-8192, 8192, (8, samples)) / 32768  # as those of the numerics class
+    loud = random.integers(-32768, 32768, samples) / 32768
+    floor = random.integers(-64, 64, samples) / 32768
+    phase = np.arange(samples) / samples  # 0 to 1
+    click = np.where(np.arange(samples) == samples // 3, 0.99, floor)
+    rising = 0.5 * np.sin(2 * np.pi * samples * phase * (0.02 + 0.05 * phase)) + floor
+    pulsed = 0.3 * np.sin(2 * np.pi * samples * phase * 0.08) * (phase * 12 % 1 < 0.3) + floor
+    return np.stack([*quiet, loud, click, rising, pulsed]).astype(np.float32)

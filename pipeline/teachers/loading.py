@@ -1,0 +1,97 @@
+"""Choosing a teacher by name, and loading it: once a process, whatever it costs."""
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.errors import SoftLabelsError, StoreError, TeacherError
+from softlabels.store.spec import LabelSpec
+
+
+def load_teacher(choice: TeacherChoice) -> Teacher:
+    """Load the teacher that was chosen.
+
+    Raises: TeacherError: unknown kind, files or settings missing, or a model that is not what it should be.
+    """
+    if choice.kind == "birdnet":
+        from pipeline.teachers.birdnet import load_birdnet
+
+        _refuse_settings(choice, "rate_hz", "activation", "outputs", *BATCH_SETTINGS)
+        return load_birdnet(choice)
+    _refuse_fold(choice)
+    if choice.kind == "litert":
+        from pipeline.teachers.litert import load_litert
+
+        _refuse_settings(choice, *BATCH_SETTINGS)
+        return load_litert(choice)
+    if choice.kind == "keras":
+        from pipeline.teachers.keras_model import keras_teacher
+
+        return keras_teacher(choice)
+    if choice.kind == "onnx":
+        from pipeline.teachers.onnx_model import onnx_teacher
+
+        return onnx_teacher(choice)
+    if ":" in choice.kind:
+        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable", *BATCH_SETTINGS)
+        return _load_factory(choice)
+    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert, keras, onnx or module:factory")
+
+
+def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
+    """The choice, with the fold and the batch size of a store's teacher, unless it says itself which.
+
+    Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
+    """
+    from pipeline.teachers.folding.derived import FOLD_VERSION
+
+    if choice.kind in ("keras", "onnx"):
+        return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
+    if choice.kind != "birdnet" or choice.fold is not None:
+        return choice
+    if spec.fold not in ("", FOLD_VERSION):
+        raise StoreError(
+            f"the store's teacher has fold {spec.fold}, this softlabels makes fold {FOLD_VERSION}: install the version "
+            "of softlabels named in the store's requirements.txt, or label into another store"
+        )
+    return dataclasses.replace(choice, fold=bool(spec.fold))
+
+
+def _refuse_fold(choice: TeacherChoice) -> None:
+    if choice.fold is not None:
+        raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
+
+
+def _refuse_settings(choice: TeacherChoice, *names: str) -> None:
+    for name in names:
+        if getattr(choice, name):
+            flag = "--" + name.removesuffix("_hz").replace("_", "-")
+            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag}")
+
+
+def _load_factory(choice: TeacherChoice) -> Teacher:
+    module_name, _, factory_name = choice.kind.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a console script does not look beside the user's own files
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise TeacherError(
+            f"teacher {choice.kind!r}: expected a function {factory_name!r} in an importable module "
+            f"{module_name!r}: {e}"
+        ) from e
+    try:
+        teacher = factory(choice.model) if choice.model else factory()
+    except (SoftLabelsError, MemoryError):
+        raise
+    except Exception as e:
+        raise TeacherError(f"teacher {choice.kind!r}: {factory_name}() raised {type(e).__name__}: {e}") from e
+    if not isinstance(teacher, Teacher):
+        lacking = [name for name in (*Teacher.__annotations__, "score") if not hasattr(teacher, name)]
+        raise TeacherError(f"teacher {choice.kind!r}: {type(teacher).__name__} lacks {', '.join(lacking)}")
+    return teacher
+
+
+BATCH_SETTINGS = ("model_sha256", "batch_size", "device")  # of the teachers that work in batches

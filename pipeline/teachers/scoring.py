@@ -1,0 +1,50 @@
+"""Scoring windows: the teacher's answer held against its promise, as probabilities, and told from other machines'."""
+
+import hashlib
+
+import numpy as np
+
+from pipeline.teachers.teacher import Teacher
+from softlabels.classes.class_list import Activation
+from softlabels.errors import TeacherError
+
+
+def score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
+    scores = teacher.score(batch)
+    expected = (teacher.batch_size, len(teacher.classes))
+    if not isinstance(scores, np.ndarray) or scores.shape != expected or scores.dtype != np.float32:
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected {expected} float32 scores for {batch.shape} samples, got "
+            f"{getattr(scores, 'shape', type(scores).__name__)} {getattr(scores, 'dtype', '')}"
+        )
+    if teacher.outputs == "probabilities" and ((scores < 0) | (scores > 1)).any():
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected probabilities from 0 to 1, got {scores.min():g} to {scores.max():g}; "
+            "does it give logits?"
+        )
+    return scores
+
+
+def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
+    return wide_probabilities(logits, activation).astype(np.float32)
+
+
+def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """(rows, classes) float32 logits -> float64 probabilities, to be rounded once by whoever keeps them."""
+    wide = logits.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # exp(800) = inf gives the right 0
+        if activation == "sigmoid":
+            return 1.0 / (1.0 + np.exp(-wide))
+        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+def numerics_class(teacher: Teacher) -> str:
+    """Digest of the answer to 8 fixed synthetic windows: tells CPU class, runtime and a wrong model apart."""
+    integers = np.random.Generator(np.random.PCG64(2024)).integers(-8192, 8192, (8, teacher.window_samples))
+    windows = (integers / 32768).astype(np.float32)  # exact, so the same everywhere
+    padding = np.zeros((-8 % teacher.batch_size, teacher.window_samples), np.float32)
+    batches = np.concatenate([windows, padding]).reshape(-1, teacher.batch_size, teacher.window_samples)
+    answer = np.concatenate([score(teacher, batch).copy() for batch in batches])[:8]
+    return hashlib.sha256(np.ascontiguousarray(answer)).hexdigest()

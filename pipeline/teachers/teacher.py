@@ -1,0 +1,70 @@
+"""Teachers: models that score windows of audio. What they all promise, and how one is chosen.
+
+A teacher of your own is any object with the attributes of `Teacher`; a function that makes it is named as
+`--teacher module:factory` and is called with the path from `--model`, or without an argument.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from softlabels.classes.class_list import Activation, ClassList
+
+Outputs = Literal["logits", "probabilities"]
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What the pipeline needs to know of a model, and the one thing it has to do.
+
+    name: shown to people and kept in the spec; digest: sha256 of what it computes with.
+    rate_hz, window_samples: the audio it wants, mono float32 in [-1, 1].
+    activation: "sigmoid" or "softmax"; outputs: whether `score` gives logits (before it) or probabilities.
+    batch_size: windows per call of `score`, always exactly so many.
+    notice: a licence or warning that people have to see once; may be empty.
+    """
+
+    name: str
+    digest: str
+    classes: ClassList
+    rate_hz: int
+    window_samples: int
+    activation: Activation
+    outputs: Outputs
+    batch_size: int
+    notice: str
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        """(batch_size, window_samples) float32 -> (batch_size, classes) float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherChoice:
+    """Which teacher, as the command line says it; small and picklable, so workers load their own.
+
+    kind: "birdnet", "litert", "keras", "onnx" or "module:factory". The rest is None where the kind does not need it.
+    fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
+    model_sha256: of a model file that may run code, by which its user says that it is the one they trust.
+    batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
+    device: "cpu" or "gpu".
+    """
+
+    kind: str = "birdnet"
+    model: str | None = None
+    labels: str | None = None
+    rate_hz: int | None = None
+    activation: Activation | None = None
+    outputs: Outputs | None = None
+    portable: bool = False
+    fold: bool | None = None
+    model_sha256: str | None = None
+    batch_size: int | None = None
+    batch_fixed: bool = False
+    device: str | None = None
+
+
+def derivation(teacher: Teacher) -> dict[str, str]:
+    """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
+    return {name: getattr(teacher, name, "") for name in ("fold", "source_digest")}

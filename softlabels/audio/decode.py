@@ -1,0 +1,363 @@
+"""From an audio file to mono samples at the rate somebody needs: the one decoder path of the whole project.
+
+Labelling and training read audio through here, so the student hears what the teacher heard. The file is
+streamed in blocks of a fixed size: decode -> mean of the channels -> soxr HQ -> the samples asked for. Where
+a stretch begins never changes its samples: a file is entered in the middle only where no resampling is
+needed and the container seeks to the exact sample; otherwise it is streamed from its start.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+
+from softlabels.audio.containers import check_whole
+from softlabels.audio.tape import Tape, TapeDeck
+from softlabels.digests import known_sha256, sha256_of_file
+from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
+from softlabels.windows import rescale_samples
+
+BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
+ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
+    {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
+    | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
+)
+FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
+
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
+SYSTEM_ERROR = 2  # libsndfile's code for "the operating system said no"
+
+Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
+_MAGIC: tuple[tuple[bytes, Container], ...] = (
+    (rb"(RIFF|RF64)....WAVE", "wav"),
+    (rb"fLaC", "flac"),
+    (rb"OggS", "ogg"),
+    (rb"ID3|\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", "mp3"),
+    (rb"....ftyp|\xff[\xf0\xf1\xf8\xf9]", "m4a"),  # the second is bare AAC
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioInfo:
+    """What a file is before anybody needs its samples."""
+
+    container: Container
+    frames: int
+    rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioBudget:
+    """How much a file may ask for: a 1 Hz header blows up 48,000 times, an hour of silence is half a megabyte."""
+
+    max_hours: float = 25
+    max_channels: int = 16
+    min_rate_hz: int = 8_000
+    max_rate_hz: int = 384_000
+    max_bytes: int = 16 * 10**9
+
+    def check(self, rate_hz: int, channels: int, frames: int) -> None:
+        """Raises: AudioError: bad-rate, too-many-channels, too-long."""
+        if not self.min_rate_hz <= rate_hz <= self.max_rate_hz:
+            raise AudioError(f"bad-rate: {rate_hz} Hz, expected {self.min_rate_hz} to {self.max_rate_hz} Hz")
+        if not 1 <= channels <= self.max_channels:
+            raise AudioError(f"too-many-channels: {channels}, expected 1 to {self.max_channels}")
+        if frames > self.max_hours * 3600 * rate_hz:
+            raise AudioError(f"too-long: {frames / rate_hz / 3600:.1f} h, the budget is {self.max_hours:g} h")
+
+
+DEFAULT_BUDGET = AudioBudget()
+
+
+def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> AudioInfo:
+    """Read what a file is, before anything large is allocated.
+
+    Raises: AudioError: missing, unreadable, empty, unsupported-container, bad-rate, too-many-channels,
+      too-long.
+    """
+    container, size = _container(path)
+    if size > budget.max_bytes:
+        raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
+    if container == "m4a":
+        rate_hz, channels = _m4a_format(path)
+        frames = None
+    else:
+        with _open_soundfile(path) as file:
+            rate_hz, channels = file.samplerate, file.channels
+            frames = file.frames
+        if frames == UNKNOWN_FRAMES:
+            _read_through(path)  # a read that failed looks the same
+            raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
+    budget.check(rate_hz, channels, frames or 0)
+    if frames is None or container == "mp3":  # their headers do not know; only decoding tells
+        frames = _count_frames(path, container, rate_hz, budget)
+    if frames <= 0:
+        raise AudioError("empty: the file has no audio samples")
+    check_whole(path, container)
+    return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
+
+
+def stream_audio(
+    path: str | Path,
+    *,
+    rate_hz: int,
+    start: int = 0,
+    stop: int | None = None,
+    expected: AudioInfo | None = None,
+    deck: TapeDeck | None = None,
+) -> Iterator[np.ndarray]:
+    """Stream a stretch of a file as mono float32 blocks at `rate_hz`.
+
+    Args:
+      path: the file.
+      rate_hz: the rate of the samples that come out.
+      start, stop: the stretch, in samples at `rate_hz` from the start of the file; None is to its end.
+      expected: what the file was when it was probed; None probes it now.
+      deck: lets a later stretch go on where this one ends, if the file must be streamed from its start.
+    Yields: (samples,) float32; together exactly stop - start samples.
+    Raises: AudioError: as `probe_audio`; truncated where the file ends early; changed-since-probe.
+    """
+    info = probe_audio(path) if expected is None else expected
+    length = rescale_samples(info.frames, from_hz=info.rate_hz, to_hz=rate_hz)
+    stop = length if stop is None else stop
+    if not 0 <= start <= stop <= length:
+        raise ValueError(f"samples {start} to {stop} of '{path}': expected them within its {length} samples")
+    if _seeks_exactly(path, info, rate_hz):
+        blocks = _mono_blocks(path, info, rate_hz, first_frame=start)
+        yield from Tape(blocks).play(0, stop - start)
+        return
+    file = (str(path), _state(path), info, rate_hz)
+    tape = deck.take(file, start) if deck else None
+    tape = tape or Tape(_mono_blocks(path, info, rate_hz))
+    yield from tape.play(start, stop)
+    if deck and stop < length:
+        deck.put(file, tape)  # a tape that failed is not kept
+
+
+def _mono_blocks(path: str | Path, info: AudioInfo, rate_hz: int, *, first_frame: int = 0) -> Iterator[np.ndarray]:
+    """(samples,) float32 each, to the end of the file."""
+    blocks = (_mono(block) for block in _checked_blocks(path, info, first_frame=first_frame))
+    if info.rate_hz == rate_hz:
+        return blocks
+    length = rescale_samples(info.frames, from_hz=info.rate_hz, to_hz=rate_hz)
+    return _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
+
+
+def _state(path: str | Path) -> tuple[int, int, int]:
+    """Another one once the file is another. Raises: AudioError, EnvironmentTrouble."""
+    try:
+        found = os.stat(path)
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """The stretch that `stream_audio` streams, in one piece: (samples,) float32."""
+    blocks = list(stream_audio(path, rate_hz=rate_hz, start=start, stop=stop))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _container(path: str | Path) -> tuple[Container, int]:
+    """What the first bytes say, and the size in bytes."""
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+            raise AudioError("unreadable: expected a file, found a pipe, socket or device")
+        with open(path, "rb") as file:
+            head = file.read(12)
+            size = file.seek(0, 2)
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+    if not head:
+        raise AudioError("empty: the file has 0 bytes")
+    for pattern, container in _MAGIC:
+        if re.match(pattern, head, re.DOTALL):
+            return container, size
+    raise AudioError(
+        f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
+    )
+
+
+def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
+    """What an operating system's error about an audio file means: content, or the environment."""
+    if isinstance(e, FileNotFoundError):
+        return AudioError("missing: no such file")
+    if e.errno in ENVIRONMENT:
+        return EnvironmentTrouble(f"'{path}': {e.strerror}")
+    return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
+
+
+def audio_sha256(path: str | Path, *, known: bool = False) -> str:
+    """sha256 of a file's bytes; known: read once for as long as the file is not written to.
+
+    Raises: AudioError: missing, unreadable; EnvironmentTrouble.
+    """
+    try:
+        return (known_sha256 if known else sha256_of_file)(path)
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+
+
+def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: AudioBudget) -> int:
+    frames = 0
+    for block in _decode(path, container, first_frame=0):
+        frames += len(block)
+        budget.check(rate_hz, block.shape[1], frames)
+    return frames
+
+
+def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
+    if info.rate_hz != rate_hz:
+        return False
+    if info.container == "ogg":
+        with _open_soundfile(path) as file:
+            return file.subtype == "VORBIS"  # Opus needs a run-up
+    return info.container in ("wav", "flac")
+
+
+def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:
+    """Blocks of (frames, channels), held against what the probe promised."""
+    frames = first_frame
+    for block in _decode(path, info.container, first_frame=first_frame):
+        if block.shape[1] != info.channels:
+            raise AudioError(f"changed-since-probe: {block.shape[1]} channels, the probe saw {info.channels}")
+        frames += len(block)
+        if frames > info.frames:
+            raise AudioError(f"changed-since-probe: {frames} frames or more, the probe saw {info.frames}")
+        yield block
+    if frames < info.frames:
+        raise AudioError(f"truncated: the header promises {info.frames} frames, {frames} could be decoded")
+
+
+def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iterator[np.ndarray]:
+    """Blocks of (frames, channels) float32, each but the last BLOCK_FRAMES long (any length for m4a)."""
+    if container == "m4a":
+        yield from _decode_m4a(path)
+        return
+    with _open_soundfile(path) as file:
+        try:
+            if first_frame:
+                file.seek(first_frame)
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                yield block
+        except soundfile.LibsndfileError as e:
+            raise _decoder_error(path, e, "decoding stopped: ") from e
+
+
+def _open_soundfile(path: str | Path) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as e:
+        raise _decoder_error(path, e) from e
+
+
+def _decoder_error(path: str | Path, e: soundfile.LibsndfileError, doing: str = "") -> SoftLabelsError:
+    """Content or environment: libsndfile takes a failed read for the end of the file, so read it to see."""
+    _read_through(path)
+    if e.code == SYSTEM_ERROR:
+        return EnvironmentTrouble(f"'{path}': {doing}{e.error_string}")
+    return AudioError(f"unreadable: {doing}{e.error_string}")
+
+
+def _read_through(path: str | Path) -> None:
+    """Raises: AudioError, EnvironmentTrouble: the bytes cannot be read, whatever they mean."""
+    try:
+        with open(path, "rb") as file:
+            while file.read(1 << 20):
+                continue
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+
+
+def _open_m4a(path: str | Path):  # -> av.container.InputContainer
+    try:
+        import av
+    except ImportError as e:
+        raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as e:
+        raise AudioError(f"unreadable: {e.strerror}") from e
+    if not container.streams.audio:
+        container.close()
+        raise AudioError("unsupported-container: the file has no audio track")
+    return container
+
+
+def _m4a_format(path: str | Path) -> tuple[int, int]:
+    with _open_m4a(path) as container:
+        stream = container.streams.audio[0]
+        return stream.rate, stream.channels
+
+
+def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
+    with _open_m4a(path) as container:
+        import av
+
+        to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
+        try:
+            for frame in container.decode(audio=0):
+                for converted in to_float.resample(frame):
+                    yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
+        except av.error.FFmpegError as e:
+            raise AudioError(f"unreadable: decoding stopped: {e}") from e
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """(frames, channels) -> (frames,): the mean, summed channel by channel so that no CPU sums differently."""
+    total = block[:, 0].astype(np.float64)
+    for channel in range(1, block.shape[1]):
+        total += block[:, channel]
+    return (total / block.shape[1]).astype(np.float32)
+
+
+def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
+    """Resample a stream. A NaN or infinite sample stays one, and spoils nothing around it.
+
+    The filter would smear it over everything that follows, so it goes in as silence and comes out as NaN.
+    """
+    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    spoiled = _Spoiled(from_hz, to_hz)
+    for block in blocks:
+        resampled = spoiled.restore(resampler.resample_chunk(spoiled.take_out(block)))
+        length -= len(resampled)
+        yield resampled
+    rest = spoiled.restore(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    # A length that ends on half a sample is rounded down by soxr for some rates: the half sample is silence.
+    yield np.pad(rest, (0, 1)) if length - len(rest) == 1 else rest
+
+
+class _Spoiled:
+    """Remembers where samples that are not finite went in, until the same moment comes out at the other rate."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._from_hz, self._to_hz = from_hz, to_hz
+        self._in = self._out = 0  # samples seen so far
+        self._runs: list[tuple[int, int]] = []  # first output sample, and the one behind the last
+
+    def take_out(self, block: np.ndarray) -> np.ndarray:
+        bad = ~np.isfinite(block)
+        if bad.any():
+            edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
+            for first, behind in edges.reshape(-1, 2).tolist():
+                self._runs.append((first * self._to_hz // self._from_hz, -(-behind * self._to_hz // self._from_hz)))
+            block = np.where(bad, np.float32(0), block)
+        self._in += len(block)
+        return block
+
+    def restore(self, block: np.ndarray) -> np.ndarray:
+        start, self._out = self._out, self._out + len(block)
+        for first, behind in self._runs:
+            block[max(0, first - start) : max(0, behind - start)] = np.nan
+        self._runs = [run for run in self._runs if run[1] > self._out]
+        return block

@@ -1,0 +1,125 @@
+"""The audio root: the folder, or the prefix in a bucket, below which all recordings are.
+
+A recording in a bucket is fetched whole into the user's cache and read from there. Whoever labels or trains digests
+every byte of it first, and decoders seek back and forth, so ranged reads would save nothing.
+"""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from softlabels.audio.decode import DEFAULT_BUDGET, audio_os_error
+from softlabels.errors import AudioError, EnvironmentTrouble, StoreError
+from softlabels.storage.bucket import ObjectStorage
+from softlabels.storage.file_cache import user_cache
+from softlabels.storage.location import Location
+from softlabels.threads import in_threads
+
+FileState = tuple[int, int, str]  # (bytes, modified in ns, entity tag): another one once the content is
+LISTINGS = 16  # folders of a bucket asked for at once
+FETCHES = 3  # how often a recording is fetched that comes differently from its MD5
+
+
+def is_there(root: Location) -> bool:
+    """Whether there is an audio root. Raises: EnvironmentTrouble: the bucket does not say; StoreError: no bucket."""
+    return root.is_dir() if isinstance(root, Path) else bucket(root).is_there()
+
+
+@contextmanager
+def local_file(
+    root: Location, path: str, *, sha256: str = "", max_bytes: int = DEFAULT_BUDGET.max_bytes
+) -> Iterator[Path]:
+    """A recording as a local file, for as long as the block lasts.
+
+    Args:
+      root: the audio root.
+      path: relative to it.
+      sha256: of the content, if known: then the cache may have it without a question to the bucket.
+      max_bytes: a larger object is not fetched at all.
+    Raises: AudioError: missing, too-long. EnvironmentTrouble: the bucket or the cache is at fault.
+    """
+    if isinstance(root, Path):
+        yield root / path
+        return
+    before = None
+    for _ in range(FETCHES):
+        tag: list[str] = []
+        with user_cache().borrow(sha256, lambda: _download(root, path, max_bytes, tag)) as file:  # noqa: B023
+            if sha256 or not tag or file.name == before or _fits(file, tag[0]):
+                yield file
+                return
+            before = file.name
+    raise EnvironmentTrouble(f"'{root}': {path} came differently each of {FETCHES} times")
+
+
+def file_state(root: Location, path: str) -> FileState:
+    """What a recording is now, without reading it. Raises: AudioError: missing; EnvironmentTrouble."""
+    if isinstance(root, Path):
+        try:
+            state = os.stat(root / path)
+        except OSError as e:
+            raise audio_os_error(root / path, e) from e
+        return state.st_size, state.st_mtime_ns, ""
+    size, tag = _state(root, path)
+    return size, 0, tag
+
+
+def file_states(root: Location, paths: Iterable[str]) -> dict[str, FileState]:
+    """path -> what the recording is now, for those that are there; a bucket is asked once a folder, not once a file."""
+    states: dict[str, FileState] = {}
+    if isinstance(root, Path):
+        for path in paths:
+            try:
+                states[path] = file_state(root, path)
+            except (AudioError, EnvironmentTrouble):
+                continue
+        return states
+    by_key = {_key(path): path for path in paths}
+    folders = sorted({str(PurePosixPath(key).parent) for key in by_key})
+    calls = (("" if folder == "." else folder,) for folder in folders)
+    for found in in_threads(bucket(root).states, calls, threads=LISTINGS):
+        states |= {by_key[key]: (size, 0, tag) for key, (size, tag) in found.items() if key in by_key}
+    return states
+
+
+@functools.lru_cache(maxsize=4)
+def bucket(root: str) -> ObjectStorage:
+    """The bucket of an audio root; one a process, so that its connections are kept."""
+    return ObjectStorage(root)
+
+
+def _key(path: str) -> str:
+    """`a//b/./c` is `a/b/c`, as it is in a folder."""
+    return str(PurePosixPath(path))
+
+
+def _state(root: str, path: str) -> tuple[int, str]:
+    try:
+        return bucket(root).state(_key(path))
+    except FileNotFoundError as e:
+        raise AudioError("missing: no such file") from e
+    except StoreError as e:
+        raise EnvironmentTrouble(str(e)) from e
+
+
+def _download(root: str, path: str, max_bytes: int, tag: list[str]) -> Iterator[bytes]:
+    size, etag = _state(root, path)
+    if size > max_bytes:
+        raise AudioError(f"too-long: {size:,} bytes, the budget is {max_bytes:,}")
+    tag.append(etag.strip('"'))
+    try:
+        yield from bucket(root).pieces(_key(path), size, etag)
+    except FileNotFoundError as e:
+        raise AudioError("missing: no such file") from e
+
+
+def _fits(file: Path, tag: str) -> bool:
+    """Whether the content is what the tag says, where the tag looks like an MD5: it need not be one."""
+    if not re.fullmatch("[0-9a-f]{32}", tag):
+        return True
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag

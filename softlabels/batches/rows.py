@@ -1,0 +1,89 @@
+"""What batches ask of labels: rows with a label each, and where the sound of each row is. Joined labels have both.
+
+Nothing here knows a join, so a report can read windows of a store in the very same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from softlabels.audio.decode import AudioInfo
+from softlabels.classes.class_list import ClassList
+from softlabels.storage.location import Location
+from softlabels.windows import WindowSpec
+
+CropRule = Literal["linear", "nearest", "overlap"]  # how windows become the label of a crop
+Pooling = Literal["each", "max", "mean"]  # how the windows of a clip became rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSound:
+    """Where the sound of one window is.
+
+    path: below the audio root; sha256, audio: of the file when it was probed. reason: why the clip was never scored, "".
+    start: the window's first sample in the file, at the teacher's rate; clip_end: the one after the clip's last, at
+    the file's own rate.
+    """
+
+    clip_id: str
+    path: str
+    sha256: str
+    audio: AudioInfo
+    reason: str
+    start: int
+    clip_end: int
+
+    @classmethod
+    def of_clip(cls, clip: dict[str, Any], window_index: int, window: WindowSpec) -> "WindowSound":
+        """clip: a row of a table of clips, as planned."""
+        names = ("container", "frames", "rate_hz", "channels")
+        return cls(
+            clip_id=clip["clip_id"],
+            path=clip["path"],
+            sha256=clip["sha256"],
+            audio=AudioInfo(**{name: clip[name] for name in names}),
+            reason=clip["reason"],
+            start=int(window.starts(clip["start"], clip["rate_hz"], window_index)),
+            clip_end=clip["end"],
+        )
+
+
+class SoundRows(Protocol):
+    """Rows that can be heard. window: the grid on which the teacher scored; root: below which the files are."""
+
+    @property
+    def window(self) -> WindowSpec: ...
+
+    @property
+    def root(self) -> Location: ...
+
+    def sound_of(self, row: int) -> WindowSound:
+        """Where the sound of a row is."""
+
+
+class LabelRows(SoundRows, Protocol):
+    """Rows that can be trained on; see `JoinedLabels`, which is one."""
+
+    @property
+    def classes(self) -> ClassList: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def windows(self) -> Pooling: ...
+
+    def __len__(self) -> int: ...
+
+    def y_true(self, rows: Sequence[int] | np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """(n,) rows -> (n, 2 * classes) float32 `[hard | soft]`."""
+
+    def y_true_at(
+        self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
+    ) -> np.ndarray:
+        """(n,) crops -> (n, 2 * classes) float32 `[hard | soft]`."""
+
+    def pooled_clips(self) -> list[str]:
+        """The clips of which several windows became one row, by id."""

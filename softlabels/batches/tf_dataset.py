@@ -1,0 +1,153 @@
+"""Joined labels in tf.data: whole batches of audio and targets, or targets attached to a user's own pipeline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from softlabels.batches.rows import CropRule, LabelRows
+from softlabels.batches.stream import Batches, Features
+
+
+def make_dataset(
+    labels: LabelRows,
+    batch_size: int = 64,
+    features: Features | None = None,
+    rate_hz: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    *,
+    sampling_weights: np.ndarray | None = None,
+    workers: int = 2,
+) -> "LabelDataset":
+    """Batches of `(x, y_true)` for `model.fit`.
+
+    Args:
+      labels: the joined labels, one window a row.
+      batch_size: rows a batch; the last batch of an epoch may be smaller.
+      features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
+      rate_hz: the sample rate of the audio; None is the teacher's.
+      shuffle: a new order every epoch, fixed by (seed, epoch).
+      seed: of the order.
+      sampling_weights: (rows,) how often to draw each row, as `labels.sampling_weights()` gives; None takes every row
+        once an epoch.
+      workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
+    Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
+      pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
+    Raises: ValueError: no rows, pooled windows, or features that change the first axis.
+    """
+    if workers < 0:
+        raise ValueError(f"workers: expected 0 or more, got {workers}")
+    batches = Batches(labels, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+    return LabelDataset(batches, workers=workers)
+
+
+class LabelDataset(tf.data.Dataset):
+    """A `tf.data.Dataset` of batches that knows which of them were taken.
+
+    Its state is the number of batches taken so far. After `set_state` the next pass goes on there: it has as many
+    batches as any, so that a pass may then end in the middle of an epoch's order, and repeats and skips none.
+    """
+
+    def __init__(self, batches: Batches, *, workers: int) -> None:
+        self._batches = batches
+        self._next = 0  # where in the stream of batches the next pass begins
+        with tf.device("CPU"):
+            self._taken = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._dataset = self._pipeline(workers)
+        super().__init__(self._dataset._variant_tensor)
+
+    def get_state(self) -> dict[str, Any]:
+        """How far the stream was taken, as a small JSON object."""
+        return self._batches.state(int(self._taken.numpy()))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Let the next pass begin where a state says. Raises: ValueError: it is one of other batches."""
+        self._next = self._batches.position_of(state)
+        self._taken.assign(self._next)
+
+    @property
+    def element_spec(self) -> Any:
+        return self._dataset.element_spec
+
+    def _inputs(self) -> list[tf.data.Dataset]:
+        return [self._dataset]
+
+    def _pipeline(self, workers: int) -> tf.data.Dataset:
+        parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
+        dataset = (
+            tf.data.Dataset.from_tensors(0)
+            .flat_map(lambda _: self._numbers(tf.numpy_function(self._begin, [], tf.int64)))
+            .map(self._load, **parallel)  # one Python call a batch, never one a row
+            .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
+        )
+        if workers:
+            dataset = dataset.prefetch(workers)
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False  # the count has to stand behind all prefetching
+        return dataset.map(self._count).with_options(options)
+
+    def _begin(self) -> np.int64:
+        first, self._next = self._next, self._next + len(self._batches)
+        return np.int64(first)
+
+    def _numbers(self, first: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.range(first, first + len(self._batches))
+
+    def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        example, labels = self._batches.example, self._batches.labels
+        types = [example.dtype, tf.float32]
+        x, y_true = tf.numpy_function(self._batches.load, [number], types, stateful=False)
+        x.set_shape([None, *example.shape[1:]])
+        y_true.set_shape([None, 2 * len(labels.classes)])
+        return number, x, y_true
+
+    def _count(self, number: tf.Tensor, x: tf.Tensor, y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.control_dependencies([self._taken.assign(number + 1)]):
+            return tf.identity(x), tf.identity(y_true)
+
+
+def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str, tf.Tensor]], tuple[Any, tf.Tensor]]:
+    """Put the labels of any crop beside it, in a tf.data pipeline of your own; for `dataset.map`, after `batch`.
+
+        ds.batch(64).map(softlabels.attach(labels))
+
+    Elements are dictionaries with `clip_id` (batch,) strings and `start_s` (batch,), where each crop starts in its
+    file, and perhaps `duration_s` (batch,), where it is not the teacher's window; or with `row` (batch,), row numbers
+    of the join. What else they hold is x, alone or as a dictionary.
+
+    Args:
+      labels: the joined labels, one window a row.
+      how: as in `JoinedLabels.soft_at`.
+    Returns: a function of an element that gives `(x, y_true)`, y_true (batch, 2 * classes) float32.
+    Raises: ValueError: (from the function) an element without these names, without anything else, or not batched.
+    """
+
+    def attached(element: dict[str, tf.Tensor]) -> tuple[Any, tf.Tensor]:
+        rest = _checked_element(element)
+        if "row" in element:
+            arguments, function = [element["row"]], labels.y_true
+        else:
+            duration = element.get("duration_s", tf.constant(labels.window.window_s, tf.float64))
+            arguments = [element["clip_id"], element["start_s"], duration]
+            function = lambda *crop: labels.y_true_at(*crop, how=how)  # noqa: E731
+        y_true = tf.numpy_function(function, arguments, tf.float32, stateful=False)
+        y_true.set_shape([arguments[0].shape[0], 2 * len(labels.classes)])
+        return (next(iter(rest.values())) if len(rest) == 1 else rest), y_true
+
+    return attached
+
+
+def _checked_element(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What an element holds besides the key."""
+    if not isinstance(element, dict) or not ("row" in element or {"clip_id", "start_s"} <= set(element)):
+        got = sorted(element) if isinstance(element, dict) else type(element).__name__
+        raise ValueError(f"attach: expected a dictionary with 'clip_id' and 'start_s', or with 'row', got {got}")
+    key = element["row"] if "row" in element else element["clip_id"]
+    if key.shape.rank != 1:
+        raise ValueError(f"attach: expected batches, (batch,) keys, got shape {key.shape}; call batch() before")
+    rest = {name: x for name, x in element.items() if name not in ("clip_id", "start_s", "duration_s", "row")}
+    if not rest:
+        raise ValueError("attach: expected something to train on beside the key, got the key alone")
+    return rest

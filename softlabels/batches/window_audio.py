@@ -1,0 +1,93 @@
+"""The sound of rows: what the student hears, cut on the teacher's grid at the student's own rate."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.audio.decode import audio_sha256, stream_audio
+from softlabels.audio.root import local_file
+from softlabels.batches.rows import SoundRows, WindowSound
+from softlabels.errors import AudioError, SoftLabelsError
+from softlabels.windows import rescale_samples
+
+
+class WindowAudio:
+    """Reads the sound of rows.
+
+    Args:
+      rows: whose windows they are.
+      rate_hz: the student's sample rate; None is the teacher's.
+    """
+
+    def __init__(self, rows: SoundRows, *, rate_hz: int | None = None) -> None:
+        self._rows, grid = rows, rows.window
+        self._teacher_hz = grid.rate_hz
+        self.rate_hz = rate_hz or grid.rate_hz
+        self.window_samples = rescale_samples(grid.window_samples, from_hz=grid.rate_hz, to_hz=self.rate_hz)
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(rows, window_samples) float32, zero-padded after the end of a clip.
+
+        Raises: AudioError: a file is not what it was when the teacher heard it.
+        """
+        return np.stack(list(self._pool().map(self._read_row, rows)))
+
+    def __reduce__(self) -> tuple:
+        return _reopen, (self._rows, self.rate_hz)  # threads do not travel
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads of this process: a forked one inherits the object without its threads, and would wait for ever."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = (os.getpid(), ThreadPoolExecutor(os.cpu_count()))
+        return self._threads[1]
+
+    def _read_row(self, row: int) -> np.ndarray:
+        sound = self._rows.sound_of(row)
+        if sound.reason:
+            raise AudioError(
+                f"missing: clip {sound.clip_id!r} was never heard by the teacher; join with missing='drop'"
+            )
+        start, stop = self._span(sound)
+        samples = np.zeros(self.window_samples, np.float32)
+        position = 0
+        try:
+            with local_file(self._rows.root, sound.path, sha256=sound.sha256) as path:
+                _check_bytes(path, sound.sha256)
+                for block in stream_audio(path, rate_hz=self.rate_hz, start=start, stop=stop, expected=sound.audio):
+                    samples[position : position + len(block)] = block
+                    position += len(block)
+        except AudioError as e:
+            raise _of_clip(e, sound.clip_id) from e
+        return samples
+
+    def _span(self, sound: WindowSound) -> tuple[int, int]:
+        """The window in the file, in samples at the student's rate; after the clip's end there is nothing."""
+        start = rescale_samples(sound.start, from_hz=self._teacher_hz, to_hz=self.rate_hz)
+        clip_end = rescale_samples(sound.clip_end, from_hz=sound.audio.rate_hz, to_hz=self.rate_hz)
+        return min(start, clip_end), min(start + self.window_samples, clip_end)
+
+
+def _check_bytes(path: Path, sha256: str) -> None:
+    """Hold a file against the digest of the one the teacher heard; again whenever it was written to.
+
+    Raises: AudioError: other bytes, be they of the same length.
+    """
+    digest = audio_sha256(path, known=True)
+    if digest != sha256:
+        raise AudioError(f"changed-since-probe: the file is sha256:{digest}, the teacher heard sha256:{sha256}")
+
+
+def _of_clip(e: SoftLabelsError, clip_id: str) -> SoftLabelsError:
+    """The same error, with the clip named; trouble of the machine stays what it is."""
+    if not isinstance(e, AudioError):
+        return e
+    return AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}; `softlabels run` checks the corpus")
+
+
+def _reopen(rows: SoundRows, rate_hz: int) -> WindowAudio:
+    """Unpickle."""
+    return WindowAudio(rows, rate_hz=rate_hz)

@@ -1,0 +1,121 @@
+"""How probabilities are mapped: a few monotone maps, linear in their parameters, applied when rows are read.
+
+activation  method       the mapped log-odds (sigmoid) or logits (softmax)        parameters, with their identity
+sigmoid     platt        slope * logit(p) + shift                                 slope 1, shift 0
+sigmoid     temperature  slope * logit(p)                                         slope 1
+sigmoid     beta         on * log(p) - off * log(1 - p) + shift                   on 1, off 1, shift 0
+softmax     platt        slope * log(p) + shift ("vector scaling")                slope 1, shift 0
+softmax     temperature  slope * log(p), one slope for all classes                slope 1
+
+Sources: Platt 1999; Guo et al. 2017, arXiv:1706.04599; Kull et al. 2017, "Beta calibration". Fitting is in
+calibration_fit.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from softlabels.classes.class_list import Activation, ClassList
+
+Method = Literal["platt", "temperature", "beta", "none"]
+EDGE = 2.0**-24  # sigmoid: probabilities are held in [EDGE, 1 - EDGE], log-odds of +-16.6; float32 has both ends
+LOW = 2.0**-40  # softmax: of 6,522 classes with 0, all together stay below 1e-8
+_PARAMETERS = {"platt": ("slope", "shift"), "temperature": ("slope",), "beta": ("on", "off", "shift")}
+_BLOCK = 1 << 15  # values mapped at once: they stay in cache
+
+
+def parameter_names(method: Method, activation: Activation) -> tuple[str, ...]:
+    """The parameters of a map; all but "shift" are slopes, which are never negative, so that maps are monotone.
+
+    Raises: ValueError: an unknown method, or "beta" for classes that exclude each other.
+    """
+    if method not in _PARAMETERS:
+        raise ValueError(f"method: expected 'platt', 'temperature', 'beta' or 'none', got {method!r}")
+    if method == "beta" and activation == "softmax":
+        raise ValueError(
+            "method: 'beta' is a map of one probability and its complement; these labels are distributions (activation "
+            "'softmax'): use 'platt' or 'temperature', or calibrate before exclusive()"
+        )
+    return _PARAMETERS[method]
+
+
+def terms(p: np.ndarray, method: Method, activation: Activation) -> list[np.ndarray]:
+    """What each slope multiplies: (n, classes) arrays of the type of `p`; NaN where p is.
+
+    p = 0 and p = 1 count as EDGE and 1 - EDGE (softmax: 0 as LOW), so every value is finite; what lies beyond
+    is merged with them, which keeps the order.
+    """
+    if activation == "softmax":
+        return [np.log(np.maximum(p, LOW))]
+    p = np.clip(p, EDGE, 1 - EDGE)
+    if method == "beta":
+        return [np.log(p), -np.log(1 - p)]
+    return [np.log(p / (1 - p))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calibrated:
+    """The read step that maps the soft half; see `JoinedLabels.calibrate`.
+
+    parameters: (classes, k) float64, or (1, k) where all classes share them.
+    """
+
+    method: Method
+    activation: Activation
+    parameters: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", np.asarray(self.parameters, np.float64))  # lists come from JSON
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "step": "calibrated",
+            "method": self.method,
+            "activation": self.activation,
+            "parameters": self.parameters.tolist(),
+        }
+
+    def classes(self, classes: ClassList) -> ClassList:
+        return classes
+
+    def trust(self, class_trust: np.ndarray | None) -> np.ndarray | None:
+        return class_trust
+
+    def apply(self, hard: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map `soft` in place, in float32: within 1e-6 of float64. NaN stays NaN."""
+        names = parameter_names(self.method, self.activation)
+        parameters = self.parameters.astype(np.float32).T  # (k, classes or 1)
+        for rows in _blocks(soft):
+            logits = terms(rows, self.method, self.activation)
+            total = logits[0] * parameters[0]  # (rows, classes)
+            for term, slope in zip(logits[1:], parameters[1:], strict=False):
+                total += term * slope
+            if names[-1] == "shift":
+                total += parameters[-1]
+            rows[...] = _sigmoid(total) if self.activation == "sigmoid" else _softmax(total, rows)
+        return hard, soft
+
+
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(1, _BLOCK // max(1, values.shape[1]))
+    return (values[first : first + step] for first in range(0, len(values), step))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), which overwrites its argument; exp may overflow to infinity, which gives the right 0."""
+    np.negative(logits, out=logits)
+    with np.errstate(over="ignore"):
+        np.exp(logits, out=logits)
+    logits += 1
+    return np.divide(1, logits, out=logits)
+
+
+def _softmax(logits: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """(rows, classes): the known classes share what they had before, so a row keeps its sum."""
+    known = before == before
+    top = np.max(logits, axis=1, where=known, initial=-np.inf, keepdims=True)  # (rows, 1)
+    shares = np.exp(logits - np.where(np.isfinite(top), top, 0))
+    mass = before.sum(axis=1, where=known, keepdims=True)
+    return shares * (mass / np.maximum(shares.sum(axis=1, where=known, keepdims=True), 1))  # the top one has 1

@@ -1,0 +1,297 @@
+"""match_classes(): what each class of a student's list is made of in the teacher's list, and how that was found.
+
+A mapping file says it by hand: UTF-8 CSV, one row a pair; `softlabels classes LIST` drafts one.
+
+column            meaning
+student_class     a name of the student's list, as it stands there
+teacher_class     a name of the teacher's list, as it stands there; empty = the teacher lacks this class
+any other         for people, ignored; drafts carry `how` and `look`
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from softlabels.classes.class_list import Activation, ClassList
+from softlabels.classes.finder import ClassFinder, normalised
+from softlabels.errors import ClassListError, JoinError
+
+How = Literal["exact", "scientific name", "common name", "mapping", ""]
+COLUMNS = ("student_class", "teacher_class")
+MIN_COVERAGE = 0.5  # a student's list of which the teacher has less than half is most likely the wrong list
+ROUNDING = 0.01  # stored probabilities are rounded: a softmax row may sum to a little more than 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMatch:
+    """What each student class is made of.
+
+    teacher_classes: (pairs,) int64 positions in the teacher's list, grouped by student class.
+    offsets: (classes + 1,) int64: student class c is made of teacher_classes[offsets[c] : offsets[c + 1]]; nothing
+      where the teacher lacks it.
+    teacher_count: the length of the teacher's list.
+    how: one per student class, how it was found; "" where the teacher lacks it.
+    unmatched: the names that the teacher lacks; notes: what a person should know of the two lists, in sentences.
+    """
+
+    teacher_classes: np.ndarray
+    offsets: np.ndarray
+    teacher_count: int
+    how: tuple[How, ...]
+    unmatched: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.how)
+
+    @property
+    def covered(self) -> np.ndarray:
+        """(classes,) bool: the student classes that the teacher has."""
+        return np.diff(self.offsets) > 0
+
+    def counts(self) -> dict[str, int]:
+        """how -> number of student classes found that way."""
+        return dict(Counter(how for how in self.how if how))
+
+    def pool(self, probabilities: np.ndarray, activation: Activation) -> np.ndarray:
+        """The teacher's probabilities in the student's classes.
+
+        A class made of several is their sum under softmax, where they exclude each other, and their maximum
+        under sigmoid.
+
+        Args:
+          probabilities: (rows, teacher classes).
+          activation: "sigmoid" or "softmax".
+        Returns: (rows, classes) float32; NaN for a class that the teacher lacks.
+        Raises: ValueError: an unknown activation, or another number of classes than the teacher's; JoinError:
+          probabilities to be summed that come to more than 1.
+        """
+        if activation not in ("sigmoid", "softmax"):
+            raise ValueError(f"activation: expected 'sigmoid' or 'softmax', got {activation!r}")
+        if probabilities.ndim != 2 or probabilities.shape[1] != self.teacher_count:
+            raise ValueError(
+                f"probabilities: expected shape (rows, {self.teacher_count}), the teacher's classes, "
+                f"got {probabilities.shape}"
+            )
+        made_of = np.diff(self.offsets)  # (classes,)
+        lacking = made_of == 0
+        if made_of.max(initial=0) <= 1:  # the usual case, one gather
+            columns = np.zeros(len(made_of), np.int64)
+            columns[~lacking] = self.teacher_classes
+            pooled = np.take(probabilities, columns, axis=1).astype(np.float32, copy=False)
+        else:
+            pooled = np.empty((len(probabilities), len(made_of)), np.float32)
+            parts = np.take(probabilities, self.teacher_classes, axis=1)  # (rows, pairs)
+            pooled[:, ~lacking] = _pool_parts(parts, self.offsets[:-1][~lacking], activation)
+        pooled[:, lacking] = np.nan
+        return pooled
+
+
+def _pool_parts(parts: np.ndarray, starts: np.ndarray, activation: Activation) -> np.ndarray:
+    """(rows, pairs), the pairs of each class side by side from its start on -> (rows, classes with a pair)."""
+    if activation == "sigmoid":
+        return np.maximum.reduceat(parts, starts, axis=1)
+    sums = np.add.reduceat(parts, starts, axis=1, dtype=np.float64)
+    if (sums > 1 + ROUNDING).any():
+        raise JoinError(
+            f"teacher classes that the mapping joins have probabilities that sum to {np.nanmax(sums):.3g}, expected at "
+            "most 1 of a softmax teacher; is the store's activation right?"
+        )
+    return np.minimum(sums, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """Student class `student` is made of teacher class `teacher` (None: of nothing), as `where` says."""
+
+    student: int
+    teacher: int | None
+    how: How
+    where: str
+
+
+def match_classes(
+    student: ClassList,
+    teacher: ClassList,
+    *,
+    mapping: str | Path | None = None,
+    min_coverage: float = MIN_COVERAGE,
+) -> ClassMatch:
+    """Find each class of the student's list in the teacher's.
+
+    A class that the mapping file names is what the file says: it is the user's explicit word. All others are found
+    by exact name, else by scientific name, else by a common name that only one teacher class has.
+
+    Args:
+      student, teacher: the two lists.
+      mapping: the mapping file (see the module); None is none.
+      min_coverage: the share of the student's classes that the teacher must have, in [0, 1]. Classes that the
+        mapping file leaves empty count as lacking.
+    Raises: ValueError: min_coverage outside [0, 1]; ClassListError: a faulty mapping file, or a teacher class found
+      for two student classes, all faults together; JoinError: too few classes are found.
+    """
+    if not 0 <= min_coverage <= 1:
+        raise ValueError(f"min_coverage: expected a share from 0 to 1, got {min_coverage!r}")
+    links, faults = ([], []) if mapping is None else _read_links(mapping, student, teacher)
+    links = sorted([*links, *_found_links(links, student, teacher)], key=lambda link: link.student)
+    faults += _shared_faults(links, student, teacher)
+    if faults:
+        raise ClassListError(_fault_report(mapping, faults))
+    match = _match_of(links, student, teacher)
+    _check_coverage(match, student, min_coverage)
+    return match
+
+
+def _match_of(links: list[_Link], student: ClassList, teacher: ClassList) -> ClassMatch:
+    pairs = [link for link in links if link.teacher is not None]
+    how: dict[int, How] = {link.student: link.how for link in pairs}
+    made_of = np.bincount([link.student for link in pairs], minlength=len(student))
+    return ClassMatch(
+        teacher_classes=np.array([link.teacher for link in pairs], np.int64),
+        offsets=np.concatenate([[0], np.cumsum(made_of)]).astype(np.int64),
+        teacher_count=len(teacher),
+        how=tuple(how.get(c, "") for c in range(len(student))),
+        unmatched=tuple(name for c, name in enumerate(student) if c not in how),
+        notes=tuple(_notes(links, student, teacher)),
+    )
+
+
+def _found_links(said: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[_Link]:
+    finder, mapped = ClassFinder(teacher), {link.student for link in said}
+    for c, name in enumerate(student):
+        hit = None if c in mapped else finder.find(name)
+        if hit is not None:
+            position, how = hit
+            yield _Link(c, position, how, "found by exact name" if how == "exact" else f"found by {how}")
+
+
+def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tuple[list[_Link], list[str]]:
+    """What a mapping file says, and what is wrong with it."""
+    links: list[_Link] = []
+    faults: list[str] = []
+    seen: dict[tuple[str, str], int] = {}  # pair -> line
+    for line, ours, theirs in _read_pairs(path):
+        where = f"line {line}"
+        before = [at for pair, at in seen.items() if pair[0] == ours and "" in (pair[1], theirs)]
+        if (ours, theirs) in seen:
+            faults.append(f"{where}: same pair as line {seen[ours, theirs]}: {ours!r}, {theirs!r}")
+            continue
+        if before:
+            faults.append(f"{where}: {ours!r} is made of a teacher class and of none, see line {before[0]}")
+        seen[ours, theirs] = line
+        if ours not in student:
+            faults.append(f"{where}: student_class {ours!r} is not in the student's list of {len(student)}")
+        if theirs and theirs not in teacher:
+            faults.append(f"{where}: teacher_class {theirs!r} is not in the teacher's list of {len(teacher)}")
+        if ours in student and (not theirs or theirs in teacher):
+            links.append(_Link(student.index(ours), teacher.index(theirs) if theirs else None, "mapping", where))
+    return links, faults
+
+
+def _read_pairs(path: str | Path) -> list[tuple[int, str, str]]:
+    """(line, student_class, teacher_class) of every row. Raises: ClassListError: not such a file."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(rows, [])]
+            if any(header.count(name) != 1 for name in COLUMNS):
+                raise ClassListError(
+                    f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, "
+                    f"separated by commas, got {', '.join(header) or 'an empty file'}; `softlabels classes LIST` "
+                    "drafts one"
+                )
+            first, second = map(header.index, COLUMNS)
+            lines = [(rows.line_num, row) for row in rows if any(field.strip() for field in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise ClassListError(f"class mapping '{path}': expected a UTF-8 CSV file: {e}") from e
+    wrong = [f"line {n}: expected {len(header)} fields, got {len(row)}" for n, row in lines if len(row) != len(header)]
+    if wrong:
+        raise ClassListError(_fault_report(path, wrong))
+    return [(n, row[first].strip(), row[second].strip()) for n, row in lines]
+
+
+def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
+    """Teacher classes that two student classes claim: one of them would be trained on the other's sound."""
+    claimed: dict[int, _Link] = {}
+    for link in links:
+        if link.teacher is None:
+            continue
+        first = claimed.setdefault(link.teacher, link)
+        if first.student != link.student:
+            yield (
+                f"{student[first.student]!r} ({first.where}) and {student[link.student]!r} ({link.where}) are both "
+                f"{teacher[link.teacher]!r} for the teacher; keep one, or leave the teacher_class of one empty in a "
+                "mapping file"
+            )
+
+
+def _fault_report(mapping: str | Path | None, faults: list[str]) -> str:
+    source = "class lists" if mapping is None else f"class mapping '{mapping}'"
+    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
+    listed = "".join(f"\n  {fault}" for fault in faults[:10])
+    return f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}; correct and join again:{listed}{more}"
+
+
+def _check_coverage(match: ClassMatch, student: ClassList, min_coverage: float) -> None:
+    found = len(student) - len(match.unmatched)
+    if found < min_coverage * len(student):
+        notes = "".join(f"; {note}" for note in match.notes)
+        raise JoinError(
+            f"the teacher has only {found} of the {len(student)} classes, expected at least {min_coverage:.0%} "
+            f"(min_coverage); it lacks {', '.join(map(repr, match.unmatched[:10]))}; is this the right class list? If "
+            f"its names are only written otherwise, `softlabels classes LIST` drafts a mapping file{notes}"
+        )
+
+
+def _notes(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
+    """What is odd about the two lists, each with an example."""
+    pairs = [(link.how, link.teacher, student[link.student]) for link in links if link.teacher is not None]
+    positions = [position for how, position, _ in pairs if how != "mapping"]
+    if positions != sorted(positions):
+        yield "the list has the teacher's classes in another order; they meet by name, never by position"
+    finder = ClassFinder(teacher)
+    torn, renamed, moved = [], [], []
+    for how, position, name in pairs:
+        theirs = teacher[position]
+        if how == "scientific name" and finder.contradicts(name, theirs):
+            torn.append((name, theirs))
+        elif how == "scientific name" and _other_half_differs(name, theirs):
+            renamed.append((name, theirs))
+        elif how == "common name" and _other_half_differs(name, theirs):
+            moved.append((name, theirs))
+    yield from _note(renamed, "by scientific name only: the other half of the name differs (renamed or translated)")
+    yield from _note(moved, "by common name only: the scientific name differs (a genus that moved, or a code)")
+    yield from _note(torn, "by scientific name though the common name is another class's (halves mixed up?)")
+    yield from _mapping_notes(links)
+    found = {link.student for link in links}
+    underscored = [name for c, name in enumerate(student) if c not in found and name.count("_") > 1 and " " not in name]
+    if underscored:
+        yield f"not found and written with underscores for spaces: {len(underscored)}, such as {underscored[0]!r}"
+
+
+def _note(examples: list[tuple[str, str]], what: str) -> Iterator[str]:
+    if examples:
+        name, theirs = examples[0]
+        found = "1 class was found" if len(examples) == 1 else f"{len(examples)} classes were found"
+        yield f"{found} {what}, such as {name!r} for {theirs!r}"
+
+
+def _mapping_notes(links: list[_Link]) -> Iterator[str]:
+    mapped = Counter(link.student for link in links if link.how == "mapping" and link.teacher is not None)
+    several = sum(count > 1 for count in mapped.values())
+    left = sum(link.how == "mapping" and link.teacher is None for link in links)
+    if several:
+        yield f"classes that the mapping file makes of several of the teacher's: {several} of {len(mapped)}"
+    if left:
+        yield f"classes that the mapping file says the teacher lacks: {left}"
+
+
+def _other_half_differs(name: str, theirs: str) -> bool:
+    """Whether a name has two halves and they are not those of the teacher's name."""
+    scientific, _, common = theirs.partition("_")
+    return normalised(name) not in (normalised(scientific), normalised(common), normalised(theirs))

@@ -1,0 +1,291 @@
+"""Tables of annotations in time, read and checked against the clips of a manifest.
+
+source                   what it says
+CSV                      header `clip_id,start_s,end_s,label`; labels joined by `;`
+Raven selection tables   tab-separated, with `Begin Time (s)` and `End Time (s)`; one file or one a recording
+extents (CSV)            header `clip_id,start_s,end_s`: stretches in which everything was annotated
+
+All times are seconds in the file, not in the clip. A box labelled `noise` is an extent: nothing of the classes there.
+"""
+
+import csv
+import logging
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from softlabels.corpus.annotations import EDGE_S, FLOAT_S, REACH_S, Annotations, raise_faults
+from softlabels.corpus.manifest import NOISE, Clip
+from softlabels.errors import ManifestError
+
+LABEL_COLUMNS = ("Species", "Species Code", "Annotation", "Label", "Tags", "Call Type")  # Raven's, the first counts
+_TABLE_SUFFIX = re.compile(r"(\.table\.\d+)?(\.selections)?\.txt$", re.IGNORECASE)
+_RAVEN = ("begin time (s)", "end time (s)")
+logger = logging.getLogger(__name__)
+
+
+def read_annotations(
+    source: str | Path | Sequence[str | Path],
+    clips: Sequence[Clip],
+    *,
+    extents: str | Path | None = None,
+    label_column: str | None = None,
+) -> Annotations:
+    """Read and check annotations against the clips of a manifest (all of them: an unknown clip is a fault).
+
+    A Raven table names its recording by `Begin File`, `Begin Path`, or its own name, found among the clips by file
+    name, then by file stem. A box goes to each clip of that file in which it has 0.5 s, or to the one it overlaps most.
+
+    Args:
+      source: a CSV or a Raven table, a pattern such as "tables/*.txt", or several of these.
+      clips: the manifest's clips; positions in the result count these.
+      extents: a CSV of stretches in which everything was annotated; "clips": all clips that are named in the
+        annotations or have a Raven table, from start to end; None: nowhere, so that no label is 0.
+      label_column: the column of the labels; None is `label` in a CSV, the first of `LABEL_COLUMNS` in a Raven table.
+    Raises: ManifestError: nothing to read, or faulty rows, of which the first ten are shown and the rest counted.
+    """
+    found = _Found(clips=clips, label_column=label_column)
+    for path in annotation_files(source):
+        found.read(path)
+    if extents == "clips":
+        found.extents += [(clip, 0.0, math.inf) for clip in sorted(found.named)]
+    elif extents is not None:
+        found.read(Path(extents), only_extents=True)
+    if not found.faults and not found.boxes and not found.extents:
+        found.faults.append(f"'{source}': expected at least one row, got none")
+    raise_faults("annotations", found.faults)
+    if found.outside:
+        logger.warning("annotations: left out %d rows that no clip of the manifest reaches", found.outside)
+    return found.annotations()
+
+
+class _Fault(ValueError):
+    """What is wrong with one row; collected, never seen by a caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """One text table: (line, name in lower case -> text) of every row."""
+
+    path: Path
+    columns: list[str]
+    rows: list[tuple[int, dict[str, str]]]
+
+    @property
+    def raven(self) -> bool:
+        return set(_RAVEN) <= set(self.columns)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What the tables said so far: boxes as (clip, start, end, label, row), extents as (clip, start, end)."""
+
+    clips: Sequence[Clip]
+    label_column: str | None
+    boxes: list[tuple[int, float, float, str, str]] = field(default_factory=list)
+    extents: list[tuple[int, float, float]] = field(default_factory=list)
+    named: set[int] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    outside: int = 0
+    by_id: dict[str, int] = field(init=False)
+    by_name: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # file name or stem -> path -> clips
+
+    def __post_init__(self) -> None:
+        self.by_id = {clip.clip_id: i for i, clip in enumerate(self.clips)}
+        for i, clip in enumerate(self.clips):
+            path = PurePosixPath(unicodedata.normalize("NFC", clip.path))
+            for name in {path.name, f"{path.stem}/"}:  # a slash is in no file name: it marks the stems
+                self.by_name.setdefault(name, {}).setdefault(str(path), []).append(i)
+
+    def read(self, path: Path, *, only_extents: bool = False) -> None:
+        try:
+            table = _read_table(path, self.faults)
+            label = None if only_extents else self._label_column(table)
+            missing = sorted({"clip_id", "start_s", "end_s"} - set(table.columns))
+            if missing and (only_extents or not table.raven):
+                raise _Fault(f"column {missing[0]!r} is missing, got {', '.join(table.columns) or 'an empty file'}")
+            if table.raven and not only_extents and not table.rows:
+                self.named.update(self._clips_of_file(_TABLE_SUFFIX.sub("", path.name), exact=True))
+        except _Fault as e:
+            self.faults.append(f"'{path}': {e}")
+            return
+        for line, row in _one_a_selection(table.rows):
+            try:
+                if table.raven and not only_extents:
+                    self._add_raven_row(row, label, path, f"'{path}' line {line}")
+                else:
+                    self._add_csv_row(row, label, f"'{path}' line {line}")
+            except _Fault as e:
+                self.faults.append(f"'{path}' line {line}: {e}")
+
+    def _label_column(self, table: _Table) -> str:
+        choices = LABEL_COLUMNS if table.raven else ("label",)
+        wanted = (self.label_column,) if self.label_column else choices
+        for name in wanted:
+            if name.casefold() in table.columns:
+                return name.casefold()
+        raise _Fault(
+            f"expected a column of labels named {' or '.join(map(repr, wanted))}, or a Raven table, got "
+            f"{', '.join(table.columns) or 'an empty file'}; name it by `label_column`"
+        )
+
+    def _add_csv_row(self, row: dict[str, str], label: str | None, where: str) -> None:
+        """A box, or an extent where there is no label column."""
+        clip = self.by_id.get(unicodedata.normalize("NFC", row["clip_id"]))
+        if clip is None:
+            raise _Fault(f"clip_id {row['clip_id']!r} is not in the manifest")
+        start_s, end_s = _stretch(row["start_s"], row["end_s"])
+        if self._overlap(clip, start_s, end_s) <= 0:
+            whole = self.clips[clip]
+            raise _Fault(
+                f"{start_s:g} to {end_s:g} s lies outside clip {whole.clip_id!r}, {whole.start_s:g} to "
+                f"{'the end' if whole.end_s is None else f'{whole.end_s:g} s'} of its file; times count in the file"
+            )
+        if label is None:
+            self.extents.append((clip, start_s, end_s))
+        else:
+            self._add_box([clip], start_s, end_s, row[label], where)
+            self.named.add(clip)
+
+    def _add_raven_row(self, row: dict[str, str], label: str, path: Path, where: str) -> None:
+        recording = PureWindowsPath(row.get("begin file") or row.get("begin path") or "").name
+        clips = self._clips_of_file(recording or _TABLE_SUFFIX.sub("", path.name), exact=not recording)
+        start_s, end_s = _stretch(*(row[name] for name in _RAVEN))
+        if row.get("file offset (s)"):  # the other times then count over all files of a sequence
+            offset_s = _seconds(row["file offset (s)"])
+            start_s, end_s = offset_s, offset_s + end_s - start_s
+        overlaps = {clip: self._overlap(clip, start_s, end_s) for clip in clips}
+        best = max(overlaps, key=overlaps.__getitem__)
+        within = [clip for clip in clips if overlaps[clip] >= REACH_S - FLOAT_S] or [best]
+        if overlaps[best] <= 0:
+            self.outside += 1
+            within = []
+        self._add_box(within, start_s, end_s, row[label], where)
+        self.named.update(clips)
+
+    def _add_box(self, clips: list[int], start_s: float, end_s: float, label: str, where: str) -> None:
+        names = [name.strip() for name in label.split(";")]
+        if names == [NOISE]:
+            self.extents += [(clip, start_s, end_s) for clip in clips]
+            return
+        if "" in names or NOISE in names or len(set(names)) < len(names):
+            raise _Fault(f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {label!r}")
+        self.boxes += [(clip, start_s, end_s, name, where) for clip in clips for name in names]
+
+    def _clips_of_file(self, name: str, *, exact: bool) -> list[int]:
+        """The clips of a recording. exact: no file extension to leave away, the name stands in none."""
+        name = unicodedata.normalize("NFC", name)
+        stem = name if exact else PurePosixPath(name).stem
+        paths = next((self.by_name[k] for k in (name, f"{name}/", f"{stem}/") if k in self.by_name), {})
+        if len(paths) != 1:
+            got = f"several: {', '.join(sorted(paths)[:10])}" if paths else "none"
+            raise _Fault(f"expected one file of the manifest for the recording {name!r}, got {got}")
+        return next(iter(paths.values()))
+
+    def _overlap(self, clip: int, start_s: float, end_s: float) -> float:
+        whole = self.clips[clip]
+        return min(end_s, math.inf if whole.end_s is None else whole.end_s) - max(start_s, whole.start_s)
+
+    def annotations(self) -> Annotations:
+        names = tuple(sorted({name for *_, name, _ in self.boxes}))
+        position = {name: i for i, name in enumerate(names)}
+        extents = list(_merged(sorted(self.extents)))
+        return Annotations(
+            listed_clips=np.array(sorted({each[0] for each in (*self.boxes, *extents)}), np.int64),
+            names=names,
+            box_name=np.array([position[box[3]] for box in self.boxes], np.int64),
+            box_clip=np.array([box[0] for box in self.boxes], np.int64),
+            box_start_s=np.array([box[1] for box in self.boxes], float),
+            box_end_s=np.array([box[2] for box in self.boxes], float),
+            box_row=np.array([box[4] for box in self.boxes], object),
+            extent_clip=np.array([extent[0] for extent in extents], np.int64),
+            extent_start_s=np.array([extent[1] for extent in extents], float),
+            extent_end_s=np.array([extent[2] for extent in extents], float),
+            outside=self.outside,
+        )
+
+
+def annotation_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of a path, a pattern or several, in order.
+
+    Raises: ManifestError: nothing there.
+    """
+    files = []
+    for each in [source] if isinstance(source, (str, Path)) else source:
+        matched = (
+            [Path(each)] if Path(each).exists() else [Path(name) for name in sorted(glob(str(each), recursive=True))]
+        )
+        if not matched:
+            raise ManifestError(f"annotations '{each}': no such file, and no file matches it as a pattern")
+        files += matched
+    if not files:
+        raise ValueError("annotations: expected a file, a pattern or several, got an empty list")
+    return files
+
+
+def _read_table(path: Path, faults: list[str]) -> _Table:
+    """Tab-separated if the header has a tab, else a CSV; rows with too few or too many fields become faults."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            tabs = "\t" in file.readline()
+            file.seek(0)
+            raven = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # it quotes nothing
+            lines = csv.reader(file, strict=True, **(raven if tabs else {}))
+            columns = [name.strip().casefold() for name in next(lines, [])]
+            numbered = [(lines.line_num, fields) for fields in lines if any(fields)]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise _Fault(f"expected a UTF-8 table, got: {e}") from e
+    rows = []
+    for line, fields in numbered:
+        if len(fields) == len(columns):
+            rows.append((line, dict(zip(columns, fields, strict=True))))
+        else:
+            faults.append(f"'{path}' line {line}: expected {len(columns)} fields, got {len(fields)}")
+    return _Table(path=path, columns=columns, rows=rows)
+
+
+def _one_a_selection(rows: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Leave out the rows of a selection's further views: same number, times and file (glued tables repeat numbers)."""
+    seen = set()
+    for line, row in rows:
+        key = tuple(row.get(name) for name in ("selection", *_RAVEN, "begin file", "begin path", "file offset (s)"))
+        if not row.get("selection") or key not in seen:
+            yield line, row
+        seen.add(key)
+
+
+def _stretch(start: str, end: str) -> tuple[float, float]:
+    start_s, end_s = _seconds(start), _seconds(end)
+    if end_s <= start_s:
+        raise _Fault(f"expected a start before the end, got {start_s:g} and {end_s:g} s")
+    return start_s, end_s
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise _Fault(f"expected seconds from 0 up, got {text!r}")
+    return seconds
+
+
+def _merged(extents: list[tuple[int, float, float]]) -> Iterator[tuple[int, float, float]]:
+    """Sorted stretches -> the same without overlaps and without gaps too short to matter."""
+    held: tuple[int, float, float] | None = None
+    for extent in extents:
+        if held and held[0] == extent[0] and extent[1] <= held[2] + EDGE_S:
+            held = (held[0], held[1], max(held[2], extent[2]))
+            continue
+        if held:
+            yield held
+        held = extent
+    if held:
+        yield held

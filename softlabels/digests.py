@@ -1,0 +1,48 @@
+"""sha256 of files and of values: the one way a file is digested, and the one way a value is written to be digested."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal digits. Raises: OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: str | Path) -> str:
+    """The same, read once for as long as the file is not written to. Raises: OSError."""
+    found = os.stat(path)
+    return _sha256_of_state(str(path), found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256_of_state(path: str, _inode: int, _size: int, _mtime_ns: int) -> str:
+    return sha256_of_file(path)
+
+
+def forget_known() -> None:
+    """Let every file be read again."""
+    _sha256_of_state.cache_clear()
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is 64 hexadecimal digits in lower case."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one way a value is written: keys sorted, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_of(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()

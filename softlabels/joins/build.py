@@ -1,0 +1,92 @@
+"""join(): manifest x store -> JoinedLabels. Rows meet by (clip_id, window_index), never by position.
+
+One row of the result is one window of one manifest clip, in the order of the manifest. Nothing is lost
+silently: every window is a row, or it is counted in the report. What is built is kept under the digest of all
+that went in, so the same join is found again without reading manifest, receipts or shards.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from softlabels.classes.class_list import ClassList, as_class_list
+from softlabels.classes.matching import match_classes
+from softlabels.joins.check import check_join
+from softlabels.joins.clips import read_clips
+from softlabels.joins.hard import hard_half
+from softlabels.joins.options import JoinInputs, JoinOptions
+from softlabels.joins.rows import find_rows
+from softlabels.joins.soft_array import soft_array
+from softlabels.labels.arrays import JoinArrays
+from softlabels.labels.joined_labels import JoinedLabels
+from softlabels.labels.saved import write_join
+from softlabels.storage.built_once import cache_folder, open_or_build
+from softlabels.storage.location import Location, location
+from softlabels.store.reader import StoreReader
+
+logger = logging.getLogger(__name__)
+
+
+def join(
+    store: StoreReader,
+    manifest: str | Path,
+    *,
+    classes: ClassList | Sequence[str] | str | Path | None = None,
+    options: JoinOptions | None = None,
+    root: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> JoinedLabels:
+    """Join hard labels from a manifest with soft labels from a store; arguments as in `SoftLabelStore.join`."""
+    inputs = JoinInputs(
+        store=store,
+        manifest=manifest,
+        classes=store.classes if classes is None else as_class_list(classes),
+        options=options or JoinOptions(),
+        root=_audio_root(store, manifest, root),
+    )
+    folder, fingerprint = cache_folder(store.storage, cache_dir), inputs.fingerprint()
+    path = folder / f"join-{fingerprint}"
+    labels = open_or_build(
+        path,
+        lambda: JoinedLabels.open(path, root=inputs.root),
+        lambda temporary: _build(temporary, inputs, folder, fingerprint),
+    )
+    for note in labels.report.notes:
+        logger.warning("join: %s", note)
+    return labels
+
+
+def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> None:
+    """Read everything, match it, check it, and write the join.
+
+    Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
+    """
+    store, options = StoreReader(inputs.store.storage), inputs.options  # the store as it is now: it grows
+    inputs = dataclasses.replace(inputs, store=store)
+    clips = read_clips(inputs)
+    match = match_classes(inputs.classes, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
+    rows = find_rows(clips, inputs)
+    soft_path, soft = soft_array(store, rows, match, options.windows, folder)
+    hard, hard_group = hard_half(clips, rows, soft, inputs)
+    arrays = JoinArrays(
+        clips=clips.table,
+        clip_row=rows.clip_row,
+        window_index=rows.window_index,
+        start_s=rows.start / store.spec.window.rate_hz,  # seconds, for people, are made here and nowhere else
+        hard=hard,
+        hard_group=hard_group,
+        soft=soft,
+    )
+    report = check_join(arrays, clips, rows, match, inputs)
+    header = {"fingerprint": fingerprint, "report": report.to_json(), **inputs.header()}
+    write_join(path, arrays, header, soft=soft_path)
+
+
+def _audio_root(store: StoreReader, manifest: str | Path, root: str | Path | None) -> Location:
+    if root is not None:
+        return location(root)
+    hinted = store.hints().get("audio_root")
+    if hinted and (isinstance(location(hinted), str) or Path(hinted).is_dir()):
+        return location(hinted)
+    return Path(manifest).resolve().parent

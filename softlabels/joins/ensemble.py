@@ -1,0 +1,333 @@
+"""join() of several stores: teachers averaged at the join, each after its own calibration on the annotated clips.
+
+Rows, hard labels and window grid are the first store's. A row meets the window of another store whose centre is
+nearest in the same clip, if they share at least half of the shorter one; pooled rows meet by clip.
+
+What is averaged is the probability: sum(weight * p) / sum(weight) over the teachers that say something of the row and
+the class. A class that some teachers lack is the mean of the others; only what nobody spoke of is NaN.
+
+Not the log-odds, in which one teacher that is wrong and sure of it decides alone. The mean is less sure than it might
+be; `.calibrate()` of the joined labels puts that right.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from softlabels.calibration.maps import Method, parameter_names
+from softlabels.classes.class_list import ClassList, as_class_list
+from softlabels.classes.matching import MIN_COVERAGE
+from softlabels.digests import sha256_of
+from softlabels.errors import ClassListError, JoinError
+from softlabels.joins.build import join as join_store
+from softlabels.joins.check import figures
+from softlabels.joins.options import JoinOptions
+from softlabels.labels.arrays import JoinArrays
+from softlabels.labels.joined_labels import JoinedLabels
+from softlabels.labels.report import JoinReport
+from softlabels.labels.saved import SavedJoin, open_join, write_join
+from softlabels.labels.soft_file import open_soft, write_soft
+from softlabels.storage.built_once import cache_folder, open_or_build
+from softlabels.store.plan_file import ClipIdentity, same_clip
+from softlabels.store.reader import StoreReader
+from softlabels.tables import some
+from softlabels.threads import in_threads
+from softlabels.windows import WindowSpec, meet, places
+
+ENSEMBLE_VERSION = 1
+BLOCK = 1 << 20  # values averaged at once
+logger = logging.getLogger(__name__)
+
+
+def join(
+    stores: Sequence[StoreReader],
+    manifest: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    calibrate: Method = "platt",
+    classes: ClassList | Sequence[str] | str | Path | None = None,
+    split: str | None = None,
+    missing: Literal["error", "drop", "hard"] = "error",
+    windows: Literal["each", "max", "mean"] = "each",
+    mapping: Sequence[str | Path | None] | None = None,
+    min_coverage: float = MIN_COVERAGE,
+    annotations: str | Path | Sequence[str | Path] | None = None,
+    annotated_extents: str | Path | None = None,
+    annotation_column: str | None = None,
+    weak_labels: Literal["spread", "best"] = "spread",
+    canary: bool = True,
+    root: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> JoinedLabels:
+    """Join a manifest's hard labels with the mean of what several teachers said, on the first one's windows.
+
+    Args:
+      stores: two or more, of one activation. Rows are those of the first, of which `missing` speaks.
+      weights: one a store, 0 or more; None is equal ones. Where not all of them speak, the others' share grows.
+      calibrate: how each is calibrated by itself before, as in `JoinedLabels.calibrate`; "none" leaves them as they
+        are. `store.join(...).calibrate().calibration` is the report of one of them in full.
+      classes: the student's class list; None is the first store's.
+      mapping: one mapping file a store, or None for it.
+      min_coverage: share of the student's classes that every teacher must have.
+      split ... cache_dir: as in `SoftLabelStore.join`.
+    Returns: labels that are kept beside the first store's other joins; `report.notes` has a line on each teacher.
+    Raises: ValueError: arguments that do not fit together; JoinError: stores that do not, or no window in common; and
+      what `SoftLabelStore.join` raises.
+    """
+    shares = _shares(stores, weights)
+    _check_activation(stores, calibrate)
+    student = stores[0].classes if classes is None else as_class_list(classes)
+    options = JoinOptions(
+        split=split,
+        missing=missing,
+        windows=windows,
+        min_coverage=min_coverage,
+        annotations=annotations,
+        annotated_extents=annotated_extents,
+        annotation_column=annotation_column,
+        weak_labels=weak_labels,
+        canary=canary,
+    )
+    choices = [
+        dataclasses.replace(options, mapping=file, missing="drop" if i else missing)  # what is no row says nothing
+        for i, file in enumerate(_mappings(mapping, len(stores)))
+    ]
+    joined = [
+        _join_alone(store, manifest, student, each, root, cache_dir)
+        for store, each in zip(stores, choices, strict=True)
+    ]
+    return _mean_of(stores, joined, shares, calibrate, cache_folder(stores[0].storage, cache_dir))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Teacher:
+    """One voice: its name, its labels as they are averaged, its weight, and (rows,) which of its rows meets each row.
+
+    met is -1 where it has none.
+    """
+
+    name: str
+    labels: JoinedLabels
+    weight: float
+    met: np.ndarray
+
+    def note(self) -> str:
+        """What a person should know of it."""
+        reached = np.count_nonzero(self.met >= 0)
+        lacks = self.labels.report.unmatched
+        parts = [
+            f"{self.name}: weight {self.weight:.3g}, speaks of {reached:,} of {len(self.met):,} rows",
+            f"lacks {len(lacks)} of {len(self.labels.classes)} classes, such as {lacks[0]!r}" if lacks else "",
+            _calibration(self.labels),
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+def _mean_of(
+    stores: Sequence[StoreReader],
+    joined: list[JoinedLabels],
+    shares: list[float],
+    calibrate: Method,
+    folder: Path,
+) -> JoinedLabels:
+    """The mean of joins, kept under the digest of theirs and of what is done to them."""
+    fingerprint = sha256_of([ENSEMBLE_VERSION, [labels.fingerprint for labels in joined], shares, calibrate])
+    path = folder / f"join-{fingerprint}"
+
+    def build(temporary: Path) -> None:
+        saved = [open_join(labels.path) for labels in joined]
+        _check_fit(stores, joined, saved)
+        teachers = [
+            _Teacher(
+                name=f"teacher {i + 1}, {store.spec.teacher}",
+                labels=labels if calibrate == "none" else labels.calibrate(calibrate),
+                weight=share,
+                met=_met(saved[0].arrays, joined[0], each.arrays, labels),
+            )
+            for i, (store, labels, share, each) in enumerate(zip(stores, joined, shares, saved, strict=True))
+        ]
+        _check_met(stores, teachers)
+        made = {"fingerprint": fingerprint, "spec": [store.spec.fingerprint() for store in stores]}
+        _write(temporary, folder, saved[0], teachers, made)
+
+    labels = open_or_build(path, lambda: JoinedLabels.open(path, root=joined[0].root), build)
+    for note in labels.report.notes[len(joined[0].report.notes) :]:
+        logger.info("join: %s", note)
+    return labels
+
+
+def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: dict[str, object]) -> None:
+    """The first teacher's join with the mean as its soft half; made: what join.json says anew."""
+    soft_path, shape = folder / f"soft-{made['fingerprint']}.npy", first.arrays.soft.shape
+    soft = open_or_build(
+        soft_path,
+        lambda: open_soft(soft_path, shape),
+        lambda temporary: write_soft(temporary, shape, _means(teachers, shape)),
+    )
+    arrays = dataclasses.replace(first.arrays, soft=soft)
+    header = {**first.header, **made, "report": _report(teachers, arrays).to_json()}
+    write_join(path, arrays, header, soft=soft_path)
+
+
+def _means(teachers: list[_Teacher], shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The soft half in blocks of rows, in order; (n, classes) float32 each."""
+    step = max(1, BLOCK // max(1, shape[1]))
+    blocks = (slice(first, first + step) for first in range(0, shape[0], step))
+    return in_threads(partial(_mean, teachers, shape[1]), ((block,) for block in blocks))
+
+
+def _mean(teachers: list[_Teacher], classes: int, block: slice) -> np.ndarray:
+    """(n, classes) float32: the weighted mean over those who spoke; NaN where nobody did."""
+    total, weight = np.zeros((2, len(teachers[0].met[block]), classes))
+    for teacher in teachers:
+        met = teacher.met[block]
+        here = np.flatnonzero(met >= 0)
+        soft = teacher.labels.soft(met[here]).astype(np.float64)  # (len(here), classes)
+        known = soft == soft
+        total[here] += teacher.weight * np.where(known, soft, 0)
+        weight[here] += teacher.weight * known
+    return np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0).astype(np.float32)
+
+
+def _met(a: JoinArrays, labels_a: JoinedLabels, b: JoinArrays, labels_b: JoinedLabels) -> np.ndarray:
+    """(rows of a,) int64: the row of b that each meets, see the module; -1 where there is none."""
+    if labels_a.windows != "each":
+        return meet(places(a.clip_row, 0), places(b.clip_row, 0), window_a_s=0, window_b_s=0)
+    grid_a, grid_b = labels_a.window, labels_b.window
+    return meet(_centres(a, grid_a), _centres(b, grid_b), window_a_s=grid_a.window_s, window_b_s=grid_b.window_s)
+
+
+def _centres(arrays: JoinArrays, window: WindowSpec) -> np.ndarray:
+    """(rows,) int64: clip and centre of each window as one number."""
+    starts = arrays.clip_starts(np.arange(arrays.clips.num_rows), window)[arrays.clip_row]
+    return places(arrays.clip_row, window.centre_us(starts + arrays.window_index.astype(np.int64) * window.hop_samples))
+
+
+def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
+    """The first teacher's, with what hangs on the soft half counted again, and a note on each teacher."""
+    reports = [teacher.labels.report for teacher in teachers]
+    of_classes = [report.per_class for report, teacher in zip(reports, teachers, strict=True) if teacher.weight]
+    how = [next((each.how for each in of_class if each.how), "") for of_class in zip(*of_classes, strict=True)]
+    spoke = np.zeros(len(arrays), bool)
+    for block in range(0, len(spoke), step := max(1, BLOCK // arrays.soft.shape[1])):
+        values = arrays.soft[block : block + step]
+        spoke[block : block + step] = (values == values).any(axis=1)
+    further = [
+        f"{teacher.name}: {note}"
+        for teacher, report in zip(teachers[1:], reports[1:], strict=True)
+        for note in report.notes
+        if note not in reports[0].notes
+    ]
+    return dataclasses.replace(
+        reports[0],
+        **figures(arrays, spoke, teachers[0].labels.classes, how),
+        canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
+        notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
+    )
+
+
+def _calibration(labels: JoinedLabels) -> str:
+    """What became of a teacher's calibration."""
+    found = labels.calibration
+    if found is None:
+        return "not calibrated"
+    if found.before is None or found.after is None or found.used == "none":
+        return found.note or "its probabilities fit as they are"
+    losses = f"{found.before.log_loss:.4f} -> {found.after.log_loss:.4f} on {found.examples:,} examples held out"
+    return f"calibrated, {found.used}: log-loss {losses}"
+
+
+def _shares(stores: Sequence[StoreReader], weights: Sequence[float] | None) -> list[float]:
+    """The weights, so that they sum to 1. Raises: ValueError: no two stores, or other weights than one for each."""
+    strange = [type(store).__name__ for store in stores if not isinstance(store, StoreReader)]
+    if strange or len(stores) < 2:
+        got = f"a {strange[0]} among them" if strange else f"{len(stores)}"
+        raise ValueError(
+            f"stores: expected two or more, as `softlabels.open` gives them, got {got}; one alone is joined by "
+            "`store.join(manifest)`"
+        )
+    given = np.ones(len(stores)) if weights is None else np.asarray(weights, np.float64)
+    if given.shape != (len(stores),) or not (np.isfinite(given) & (given >= 0)).all() or not given.any():
+        raise ValueError(
+            f"weights: expected {len(stores)} numbers, one a store, none below 0 and not all 0, got {weights!r}"
+        )
+    return (given / given.sum()).tolist()
+
+
+def _check_activation(stores: Sequence[StoreReader], calibrate: Method) -> None:
+    activations = [store.activation for store in stores]
+    if len(set(activations)) > 1:
+        listed = ", ".join(f"{store.activation} in '{store.storage}'" for store in stores)
+        raise ValueError(
+            f"stores: expected one activation in all of them, got {listed}; probabilities of independent classes and "
+            "of exclusive ones have no mean: join each kind by itself"
+        )
+    if calibrate != "none":
+        parameter_names(calibrate, activations[0])  # refuses what is no method
+
+
+def _mappings(mapping: Sequence[str | Path | None] | None, stores: int) -> list[str | Path | None]:
+    if mapping is None:
+        return [None] * stores
+    if isinstance(mapping, str | Path) or len(mapping) != stores:
+        raise ValueError(
+            f"mapping: expected {stores} files, one a store (None where it needs none), for each names the classes of "
+            f"its own teacher, got {mapping!r}"
+        )
+    return list(mapping)
+
+
+def _join_alone(
+    store: StoreReader,
+    manifest: str | Path,
+    student: ClassList,
+    options: JoinOptions,
+    root: str | Path | None,
+    cache_dir: str | Path | None,
+) -> JoinedLabels:
+    try:
+        return join_store(store, manifest, classes=student, options=options, root=root, cache_dir=cache_dir)
+    except (ClassListError, JoinError) as e:
+        if str(store.storage) in str(e):
+            raise
+        raise type(e)(f"store '{store.storage}': {e}") from e
+
+
+def _check_fit(stores: Sequence[StoreReader], joined: list[JoinedLabels], saved: list[SavedJoin]) -> None:
+    """Hold what the joins say of clips and classes against the first one's."""
+    ours = saved[0].arrays.clips
+    for store, labels, each in zip(stores[1:], joined[1:], saved[1:], strict=True):
+        names, theirs = f"'{stores[0].storage}' and '{store.storage}'", each.arrays.clips
+        if not theirs["clip_id"].equals(ours["clip_id"]):
+            raise JoinError(f"{names}: the manifest was changed while they were joined with it; join again")
+        known = (ours["reason"].to_numpy() == "") & (theirs["reason"].to_numpy() == "")
+        other = np.flatnonzero(known & ~same_clip(ClipIdentity.of_table(ours), ClipIdentity.of_table(theirs)))
+        if len(other):
+            raise JoinError(
+                f"{names}: expected the same audio under the same clip_id, got {len(other)} clips with another sha256: "
+                f"{some(ours['clip_id'].take(other).to_pylist())}; label one manifest with both teachers, and give "
+                "what is new a new clip_id"
+            )
+        lacks = set(labels.report.unmatched) ^ set(joined[0].report.unmatched)
+        if labels.activation == "softmax" and lacks:
+            raise JoinError(
+                f"{names}: expected teachers of exclusive classes to have the same ones of the student's list, got "
+                f"{len(lacks)} that only one of them has, such as {min(lacks)!r}: their shares have no mean; leave "
+                "these classes out of classes=, or find them with mapping="
+            )
+
+
+def _check_met(stores: Sequence[StoreReader], teachers: list[_Teacher]) -> None:
+    for store, teacher in zip(stores[1:], teachers[1:], strict=True):
+        if not (teacher.met >= 0).any():
+            raise JoinError(
+                f"'{stores[0].storage}' and '{store.storage}': expected windows that share half of the shorter one, "
+                f"got none among {len(teacher.met):,} rows and {len(teacher.labels):,}; label this manifest with both "
+                "teachers (`softlabels run`)"
+            )

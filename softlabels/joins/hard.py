@@ -1,0 +1,112 @@
+"""The hard half of a join: whose label each row has. A clip's own, laid on its windows, or annotations in time."""
+
+import numpy as np
+
+from softlabels.corpus.annotation_tables import read_annotations
+from softlabels.corpus.annotations import Annotations
+from softlabels.corpus.hard_labels import HardLabels, label_positions
+from softlabels.joins.clips import JoinClips
+from softlabels.joins.options import JoinInputs, JoinOptions
+from softlabels.joins.rows import JoinedRows
+from softlabels.ragged import offsets_of, owners, ranges
+from softlabels.windows import WindowSpec
+
+PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
+
+
+def hard_half(
+    clips: JoinClips, rows: JoinedRows, soft: np.ndarray, inputs: JoinInputs
+) -> tuple[HardLabels, np.ndarray]:
+    """The labels of people, each different one once, and (rows,) int32 which of them each row has.
+
+    Args:
+      soft: (rows, classes) teacher probabilities, which say where in a clip a weak label holds.
+    Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
+    """
+    options, window = inputs.options, inputs.store.spec.window
+    annotated = _annotations(options, clips)
+    names = {name for clip in clips.chosen for name in clip.labels or ()} | (annotated.labels if annotated else set())
+    unsure = {name for clip in clips.chosen for name in clip.unsure}
+    positions = label_positions(names, inputs.classes, inputs.manifest, unsure=unsure)
+    hard, group = HardLabels.of_clips(clips.chosen, positions), rows.clip_row
+    if options.weak_labels == "best":
+        alone = clips.windows <= 1  # a clip of several windows stays one if some of them have no row
+        hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
+    if annotated is not None:
+        hard, group = _labels_in_time(hard, group, annotated, clips, rows, window, positions)
+    distinct, which = hard.without_doubles()
+    return distinct, which[group]
+
+
+def _annotations(options: JoinOptions, clips: JoinClips) -> Annotations | None:
+    if options.annotations is None:
+        return None
+    return read_annotations(
+        options.annotations, clips.listed, extents=options.annotated_extents, label_column=options.annotation_column
+    )
+
+
+def _labels_in_time(
+    hard: HardLabels,
+    group: np.ndarray,
+    annotated: Annotations,
+    clips: JoinClips,
+    rows: JoinedRows,
+    window: WindowSpec,
+    positions: dict[str, int],
+) -> tuple[HardLabels, np.ndarray]:
+    """Let annotations replace the manifest's labels of their clips.
+
+    All windows of a clip are laid out, with or without a row here, so that a box of a quarantined window is not given
+    to its neighbour.
+    """
+    has_rows = np.isin(np.arange(len(clips.chosen)), rows.clip_row)
+    here = np.flatnonzero(np.isin(clips.listed_clip, annotated.listed_clips) & has_rows)  # (n,) clip rows
+    windows = np.maximum(clips.windows[here], 1)
+    first_row = np.searchsorted(rows.clip_row, here.astype(rows.clip_row.dtype))
+    origin = rows.start[first_row] - rows.window_index[first_row].astype(np.int64) * window.hop_samples
+    within = ranges(np.zeros_like(windows), windows)  # (laid out,) which window of its clip
+    start = origin[owners(windows)] + within * window.hop_samples
+    labels = annotated.label_windows(
+        np.repeat(clips.listed_clip[here], windows),
+        start / window.rate_hz,
+        window_s=window.window_s,
+        positions=positions,
+        clip_ends=_clip_ends(clips),
+    )
+    in_time = np.flatnonzero(np.isin(rows.clip_row, here))
+    laid_out = offsets_of(windows)[np.searchsorted(here, rows.clip_row[in_time])] + rows.window_index[in_time]
+    group = group.astype(np.int64)
+    group[in_time] = len(hard) + laid_out
+    return hard.followed_by(labels), group
+
+
+def _clip_ends(clips: JoinClips) -> np.ndarray:
+    """(listed,) float64: where each clip of the manifest ends in its file, in seconds; infinity where nobody knows."""
+    rate = clips.table["rate_hz"].to_numpy()
+    ends = np.full(len(clips.listed), np.inf)
+    ends[clips.listed_clip] = np.where(rate > 0, clips.table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
+    return ends
+
+
+def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:
+    """Clip labels laid on the windows that the teacher scores highest for the class; NaN for that class elsewhere.
+
+    A window has a class at half the clip's highest probability of it or more. A clip of one window keeps its label;
+    of several, a class that the teacher lacks, or never gives anything, is unknown in all of them.
+
+    Args:
+      clip_row: (rows,) int32 ascending, the group of `spread` that each row has.
+      soft: (rows, classes) teacher probabilities.
+      alone: (clips,) bool, clips of one window.
+    Returns: one group a row.
+    """
+    counts = np.diff(spread.offsets)[clip_row]  # entries of each row
+    row, entry = owners(counts), ranges(spread.offsets[clip_row], counts)
+    index, value = spread.index[entry], spread.value[entry].copy()
+    scored = np.nan_to_num(soft[row, index])  # (entries,)
+    highest = np.zeros(len(spread.index), np.float32)
+    np.maximum.at(highest, entry, scored)
+    there = alone[clip_row[row]] | ((scored > 0) & (scored >= PRESENT * highest[entry]))
+    value[~there] = np.nan
+    return HardLabels(base=spread.base[clip_row], offsets=offsets_of(counts), index=index, value=value)

@@ -1,0 +1,98 @@
+"""What goes into a join: JoinOptions, the choices; JoinInputs, everything, and the digest it is kept under."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from softlabels.batches.rows import Pooling
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import MIN_COVERAGE
+from softlabels.corpus.annotation_tables import annotation_files
+from softlabels.digests import sha256_of, sha256_of_file
+from softlabels.labels.saved import JOIN_VERSION
+from softlabels.storage.location import Location
+from softlabels.store.reader import StoreReader
+
+Missing = Literal["error", "drop", "hard"]
+WeakLabels = Literal["spread", "best"]
+_FILES = ("mapping", "annotations", "annotated_extents")  # of JoinOptions; they count by content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """What a join depends on besides store, manifest and class list; see `SoftLabelStore.join`."""
+
+    split: str | None = None
+    missing: Missing = "error"
+    windows: Pooling = "each"
+    mapping: str | Path | None = None
+    min_coverage: float = MIN_COVERAGE
+    annotations: str | Path | Sequence[str | Path] | None = None
+    annotated_extents: str | Path | None = None
+    annotation_column: str | None = None
+    weak_labels: WeakLabels = "spread"
+    canary: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choice("missing", self.missing, get_args(Missing))
+        _check_choice("windows", self.windows, get_args(Pooling))
+        _check_choice("weak_labels", self.weak_labels, get_args(WeakLabels))
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(f"min_coverage: expected a number from 0 to 1, got {self.min_coverage}")
+        if self.windows != "each" and (self.annotations is not None or self.weak_labels == "best"):
+            raise ValueError(
+                f"windows={self.windows!r}: annotations in time and weak_labels='best' are about single windows; join "
+                "with windows='each'"
+            )
+        if self.annotated_extents is not None and self.annotations is None:
+            raise ValueError("annotated_extents: expected `annotations` beside them, got None")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JoinInputs:
+    """All that a join is made from. classes: the student's; root: below which the audio is."""
+
+    store: StoreReader
+    manifest: str | Path
+    classes: ClassList
+    options: JoinOptions
+    root: Location
+
+    def fingerprint(self) -> str:
+        """sha256 of all that a join depends on: files by content, the store by its spec and its listing."""
+        options = self.options
+        choices = {name: value for name, value in dataclasses.asdict(options).items() if name not in _FILES}
+        annotations = [] if options.annotations is None else annotation_files(options.annotations)
+        sources = [self.manifest, options.mapping, options.annotated_extents, *annotations]  # each in its place
+        files = [file and (Path(file).name, _digest(file)) for file in sources]  # Raven tables name recordings
+        spec, state = self.store.spec.fingerprint(), self.store.state()
+        return sha256_of([JOIN_VERSION, spec, state, self.classes.digest, choices, files])
+
+    def header(self) -> dict[str, Any]:
+        """What join.json says besides fingerprint, report and files."""
+        return {
+            "root": str(self.root),
+            "classes": list(self.classes),
+            "activation": self.store.activation,
+            "window": dataclasses.asdict(self.store.spec.window),
+            "windows": self.options.windows,
+            "spec": self.store.spec.fingerprint(),
+            "steps": [],
+            "class_trust": None,
+            "calibration": None,
+        }
+
+
+def _digest(file: str | Path) -> str:
+    """sha256 of a file; "" where there is none, which its reader will say better."""
+    try:
+        return sha256_of_file(file)
+    except OSError:
+        return ""
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -1,0 +1,120 @@
+"""The soft half of a join as one array on disk: built once from the shards, then memory-mapped.
+
+Training reads this, never Parquet. The file is named by everything its bytes depend on, so a relabelled manifest
+finds the same array again, and a changed store, class list or pooling makes another one.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.batches.rows import Pooling
+from softlabels.classes.matching import ClassMatch
+from softlabels.digests import canonical_json
+from softlabels.errors import StoreError
+from softlabels.joins.rows import JoinedRows
+from softlabels.labels.soft_file import SoftFile, made_soft_file, open_soft
+from softlabels.ragged import places_by_value
+from softlabels.storage.built_once import open_or_build
+from softlabels.store.reader import StoreReader
+from softlabels.threads import in_threads
+
+ARRAY_VERSION = 3
+
+
+def soft_array(
+    store: StoreReader, rows: JoinedRows, match: ClassMatch, pooling: Pooling, folder: Path
+) -> tuple[Path, np.ndarray]:
+    """The soft labels of a join, memory-mapped and read-only.
+
+    Args:
+      match: the student's classes in the store's list.
+      pooling: how the windows that belong to one row become its label.
+      folder: where the array is kept.
+    Returns: its path, and (rows, student classes) float32; NaN where the teacher has no answer.
+    Raises: StoreError: a damaged shard, or values that are no probabilities.
+    """
+    source = _Source(store=store, rows=rows, match=match, pooling=pooling)
+    path, shape = folder / f"soft-{source.fingerprint()}.npy", (len(rows), len(match))
+    return path, open_or_build(path, lambda: open_soft(path, shape), lambda temporary: source.write(temporary, shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Source:
+    """What a soft array is made from."""
+
+    store: StoreReader
+    rows: JoinedRows
+    match: ClassMatch
+    pooling: Pooling
+
+    def fingerprint(self) -> str:
+        """sha256 of what the array's bytes depend on: the shards by content, and which row goes where."""
+        rows, match = self.rows, self.match
+        shards = {str(shard): self.store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
+        parts = [ARRAY_VERSION, self.store.spec.fingerprint(), self.pooling, len(rows), shards]
+        total = hashlib.sha256(canonical_json(parts))
+        for array in (rows.target.astype(np.int64), rows.shard, rows.shard_row, match.teacher_classes, match.offsets):
+            total.update(np.ascontiguousarray(array))
+        return total.hexdigest()
+
+    def write(self, path: Path, shape: tuple[int, int]) -> None:
+        """Make the file."""
+        with made_soft_file(path, shape) as made:
+            if self.pooling == "each":
+                self._write_each(made)
+            else:
+                made.reserve()
+                self._pool(made.array)
+
+    def _write_each(self, made: SoftFile) -> None:
+        """Every window is a row. No two shards have a row in common, so they are written side by side."""
+        silent = np.flatnonzero(~self.rows.has_soft)
+        for some in np.array_split(silent, 1 + len(silent) // 4096):
+            _write_runs(made, some, np.full((len(some), made.array.shape[1]), np.nan, np.float32))
+        for _ in in_threads(lambda *shard: _write_runs(made, *self._read(*shard)), self._by_shard()):
+            continue
+
+    def _pool(self, array: np.memmap) -> None:
+        """Every clip is a row: the maximum or the mean of its windows."""
+        array[np.flatnonzero(~self.rows.has_soft)] = np.nan
+        windows = np.bincount(self.rows.target, minlength=len(self.rows)).astype(np.float64)
+        for target, values in in_threads(self._read, self._by_shard()):
+            if self.pooling == "max":
+                np.maximum.at(array, target, values)  # probabilities are at least 0, where the array starts
+            else:
+                np.add.at(array, target, (values / windows[target, None]).astype(np.float32))
+
+    def _by_shard(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Each shard with the labelled windows (places in `rows.shard`) that lie in it."""
+        shards, places = places_by_value(self.rows.shard)
+        return zip(shards.tolist(), places, strict=True)
+
+    def _read(self, shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Joined rows, and (n, student classes) what the teacher gave each. Raises: StoreError."""
+        taken = _taken(self.store.read_shard(shard).probabilities, self.rows.shard_row[here])
+        values = self.match.pool(taken, self.store.activation)
+        known = values[:, self.match.covered] if self.match.unmatched else values
+        if known.size and not (known.min() >= 0 and known.max() <= 1):  # False for NaN too
+            raise StoreError(
+                f"shard {shard} of '{self.store.storage}': expected probabilities from 0 to 1, got {known.min()} to "
+                f"{known.max()}; the teacher's outputs and activation do not fit; label again with the right ones"
+            )
+        return self.rows.target[here], values
+
+
+def _write_runs(made: SoftFile, target: np.ndarray, values: np.ndarray) -> None:
+    """Put values at ascending rows, those that follow each other together."""
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(target) != 1) + 1, [len(target)]])
+    for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        if first < end:
+            made.write(int(target[first]), values[first:end])
+
+
+def _taken(probabilities: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """probabilities[row], without a copy where that is all of them."""
+    everything = len(row) == len(probabilities) and np.array_equal(row, np.arange(len(row)))
+    return probabilities if everything else probabilities[row]

@@ -1,0 +1,132 @@
+"""JoinArrays: a join as flat arrays, a row a window; which row numbers are right, and the one copy a batch costs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from softlabels.calibration.examples import MAX_VALUES, TAUGHT, Annotated, annotated_examples
+from softlabels.classes.class_list import Activation, ClassList
+from softlabels.corpus.hard_labels import HardLabels
+from softlabels.windows import WindowSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JoinArrays:
+    """The parts of a join; memory-mapped once they come from disk.
+
+    clips: one row a clip. clip_row: (rows,) int32 the clip of each, ascending; window_index: (rows,) int32; start_s:
+    (rows,) float64 in the file, for people. hard, hard_group: the hard labels, and (rows,) int32 which of their groups
+    each row has. soft: (rows, classes) float32; NaN where the teacher has no answer.
+    """
+
+    clips: pa.Table
+    clip_row: np.ndarray
+    window_index: np.ndarray
+    start_s: np.ndarray
+    hard: HardLabels
+    hard_group: np.ndarray
+    soft: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.clip_row)
+
+    def rows_of(self, clip_row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) clips -> (n,) first row of each, and (n,) the one after its last."""
+        clip_row = clip_row.astype(self.clip_row.dtype)  # of another type, every row would be converted for the search
+        return np.searchsorted(self.clip_row, clip_row), np.searchsorted(self.clip_row, clip_row, side="right")
+
+    def clip_starts(self, clip_row: np.ndarray, window: WindowSpec) -> np.ndarray:
+        """(n,) clips -> (n,) int64: the sample at which window 0 of each begins in its file, at the teacher's rate."""
+        some = self.clips.select(["start", "rate_hz"]).take(clip_row)
+        starts = window.starts(some["start"].to_numpy(), some["rate_hz"].to_numpy(), 0)
+        unplanned = np.flatnonzero(some["rate_hz"].to_numpy() == 0)  # only their rows say where they begin
+        if len(unplanned) and len(self):
+            first = np.minimum(self.rows_of(clip_row[unplanned])[0], len(self) - 1)
+            starts[unplanned] = np.rint(self.start_s[first] * window.rate_hz)
+        return starts
+
+    def annotated(self) -> np.ndarray:
+        """(rows,) bool: whether anybody annotated a row, be it for one class."""
+        return self.hard.says_anything()[self.hard_group]
+
+    def y_true(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are."""
+        return np.concatenate([self.hard.rows(self.hard_group[rows], self.soft.shape[1]), self.soft[rows]], axis=1)
+
+
+def annotated_clips(
+    arrays: JoinArrays,
+    y_true: Callable[[np.ndarray], np.ndarray],
+    classes: ClassList,
+    activation: Activation,
+    *,
+    max_values: int = MAX_VALUES,
+) -> Annotated:
+    """The annotated examples of a join, but for clips of the split "teacher"; see `annotated_examples`.
+
+    Args:
+      y_true: rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are to be looked at.
+    """
+    taught = pc.equal(arrays.clips["split"], TAUGHT).to_numpy(zero_copy_only=False)  # (clips,) bool
+    return annotated_examples(
+        arrays.clip_row,
+        arrays.annotated() & ~taught[arrays.clip_row],
+        y_true,
+        classes,
+        activation,
+        group_of=lambda clips: _groups(arrays.clips, clips),
+        max_values=max_values,
+    )
+
+
+def _groups(table: pa.Table, clips: np.ndarray) -> np.ndarray:
+    """(n,) clips -> (n,) int64: their folds where the manifest names at least two, else their recordings."""
+    fold, path = (table[name].take(clips).to_pylist() for name in ("fold", "path"))
+    named = len(set(fold) - {""}) >= 2
+    names = [(f, "" if f else p) for f, p in zip(fold, path, strict=True)] if named else path
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], np.int64)
+
+
+def checked_rows(rows: Any, count: int) -> np.ndarray:
+    """(n,) row numbers of a join of `count` rows; None is all. Raises: ValueError: others than 0 to count - 1."""
+    if rows is None:
+        return np.arange(count)
+    rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
+    whole = rows.dtype.kind in "iu" and rows.ndim == 1
+    # As unsigned numbers negative ones are huge: one pass over the rows checks both ends.
+    if not whole or (len(rows) and rows.astype(np.int64, copy=False).view(np.uint64).max() >= count):
+        raise ValueError(f"rows: expected row numbers from 0 to {count - 1}, got {rows!r}")
+    return rows
+
+
+def fill(arrays: JoinArrays, table: np.ndarray | None, rows: np.ndarray, hard: np.ndarray, soft: np.ndarray) -> None:
+    """Write both halves of some rows, each (n, classes) and perhaps strided.
+
+    Args:
+      table: the hard label of every group, where that is small; else None.
+      rows: (n,) checked row numbers.
+    """
+    groups = arrays.hard_group.take(rows)
+    if table is None:
+        arrays.hard.rows(groups, hard.shape[1], out=hard)
+    else:
+        _gather(table, groups, hard)
+    _gather(arrays.soft, rows, soft)
+
+
+def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """out[...] = source[rows]; `out` may be strided.
+
+    Long rows are copied one by one, straight to where they belong; short ones through a block that stays in cache.
+    Row numbers are checked before, so "clip" never clips: it only spares NumPy a second buffer.
+    """
+    if source.shape[1] >= 2048:
+        for i, row in enumerate(rows.tolist()):
+            out[i] = source[row]
+    else:
+        out[...] = source.take(rows, axis=0, mode="clip")

@@ -1,0 +1,131 @@
+"""Labels for any crop: which windows of its clip a crop is made of, and with what weights.
+
+Time is counted in whole samples at the teacher's rate, so a crop that starts where a window starts is that window.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from softlabels.batches.rows import CropRule
+from softlabels.labels.arrays import JoinArrays
+from softlabels.windows import WindowSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropRows:
+    """What n crops are made of: row: (n, k) int64, -1 where the join has no such row; weight: (n, k) float64.
+
+    Rows of weight 0 play no part. covered: (n,) bool, whether the crop lies within its clip's windows.
+    """
+
+    row: np.ndarray
+    weight: np.ndarray
+    covered: np.ndarray
+
+
+def crop_rows(
+    arrays: JoinArrays, clip_row: np.ndarray, start_s: Any, duration_s: Any, window: WindowSpec, how: CropRule
+) -> CropRows:
+    """Find the windows of crops; arguments as in `JoinedLabels.soft_at`, clip_row: (n,)."""
+    if how not in get_args(CropRule):
+        raise ValueError(f"how: expected one of {', '.join(map(repr, get_args(CropRule)))}, got {how!r}")
+    start = _samples("start_s", start_s, len(clip_row), window.rate_hz)
+    length = _samples(
+        "duration_s", window.window_s if duration_s is None else duration_s, len(clip_row), window.rate_hz
+    )
+    if (length < 1).any():
+        raise ValueError(f"duration_s: expected crops of a sample or more, got {duration_s!r}")
+    if how != "overlap" and (length != window.window_samples).any():
+        raise ValueError(
+            f"duration_s: expected crops of {window.window_s:g} s, the teacher's window, got "
+            f"{length.min() / window.rate_hz:g} to {length.max() / window.rate_hz:g} s; how='overlap' takes any length"
+        )
+    first, end = arrays.rows_of(clip_row)
+    windows = arrays.window_index[np.maximum(end - 1, 0)].astype(np.int64) + 1  # (n,) up to the last row
+    offset = start - arrays.clip_starts(clip_row, window)  # (n,) samples from the clip's first window
+    reach = (windows - 1) * window.hop_samples  # where its last window starts
+    if how == "overlap":
+        index, weight = _overlaps(offset, length, windows, window)
+        covered = (offset >= 0) & (offset + length <= reach + window.window_samples)
+    else:
+        index, weight = _neighbours(offset, window, nearest=how == "nearest")
+        covered = (offset >= 0) & (offset <= reach)
+    row = _find(arrays, first[:, None], end[:, None], index)
+    return CropRows(row=row, weight=weight, covered=covered & (end > first))
+
+
+def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], np.ndarray], width: int) -> np.ndarray:
+    """Packed labels of crops, (n, width): soft halves averaged by weight, hard halves kept where the windows agree.
+
+    Args:
+      y_true: writes the packed labels of (n,) rows to an (n, width) float32 array.
+    """
+    half = width // 2
+    labels = np.zeros((len(crops.row), width), np.float32)
+    gone = ~crops.covered  # (n,) a window that has a part in the crop has no label
+    begun = np.zeros(len(labels), bool)
+    values = np.empty_like(labels)
+    for row, weight in zip(crops.row.T, crops.weight.T, strict=True):
+        takes_part = weight > 0
+        gone |= takes_part & (row < 0)
+        y_true(np.maximum(row, 0), values)
+        hard, soft = values[:, :half], values[:, half:]
+        differs = begun[:, None] & ~_same(labels[:, :half], hard)
+        labels[:, :half] = np.where(takes_part[:, None], np.where(differs, np.nan, hard), labels[:, :half])
+        labels[:, half:] += np.where(takes_part[:, None], (weight[:, None] * soft).astype(np.float32), 0)
+        begun |= takes_part
+    labels[gone] = np.nan
+    return labels
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Equal, or both NaN."""
+    return (a == b) | ((a != a) & (b != b))
+
+
+def _samples(name: str, seconds: Any, n: int, rate_hz: int) -> np.ndarray:
+    values = np.asarray(seconds, np.float64)
+    if values.shape not in ((), (n,)) or not np.isfinite(values).all():
+        raise ValueError(f"{name}: expected {n} finite numbers of seconds, got shape {values.shape}: {values!r}")
+    return np.broadcast_to(np.rint(values * rate_hz).astype(np.int64), (n,))
+
+
+def _neighbours(offset: np.ndarray, window: WindowSpec, *, nearest: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) windows before and after each crop, and their weights."""
+    before = offset // window.hop_samples
+    share = (offset - before * window.hop_samples) / window.hop_samples  # of the window after
+    if nearest:
+        share = (share > 0.5).astype(np.float64)
+    return np.stack([before, before + 1], axis=1), np.stack([1 - share, share], axis=1)
+
+
+def _overlaps(
+    offset: np.ndarray, length: np.ndarray, windows: np.ndarray, window: WindowSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) windows that share samples with each crop, weighted by how many."""
+    lowest = -((window.window_samples - 1 - offset) // window.hop_samples)  # the first that ends after the start
+    lowest = np.maximum(lowest, 0)
+    most = (int(length.max(initial=0)) + window.window_samples) // window.hop_samples + 2
+    index = lowest[:, None] + np.arange(min(most, int(windows.max(initial=0))))
+    starts = index * window.hop_samples
+    shared = np.minimum(starts + window.window_samples, (offset + length)[:, None]) - np.maximum(
+        starts, offset[:, None]
+    )
+    there = index < windows[:, None]  # the grid ends with the first window that reaches the clip's end
+    shared = np.where(there, np.maximum(shared, 0), 0).astype(np.float64)
+    return index, shared / np.maximum(shared.sum(axis=1, keepdims=True), 1)
+
+
+def _find(arrays: JoinArrays, first: np.ndarray, end: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """(n, k) rows of the windows `index` of clips whose rows are first to end - 1; -1 where there is none."""
+    low, high = np.broadcast_to(first, index.shape), np.broadcast_to(end, index.shape)
+    last = max(len(arrays) - 1, 0)
+    while (high - low > 1).any():  # the last row whose window is not after the one looked for
+        middle = (low + high) // 2
+        reached = arrays.window_index[np.minimum(middle, last)] <= index
+        low, high = np.where(reached, middle, low), np.where(reached, high, middle)
+    found = (low < end) & (arrays.window_index[np.minimum(low, last)] == index)
+    return np.where(found, low, -1)

@@ -1,0 +1,347 @@
+"""The distillation loss: a pure function, one value per row, and the `keras.losses.Loss` over it.
+
+    L = (1 / C) sum_c [ hard_weight_c * student_loss_c + soft_weight_c * T^2 * KL_c ]           (sigmoid)
+
+A half that is missing (NaN) hands its weight to the other one. Not here: the divergence itself (divergence.py), how a
+student loss is found and called (student_loss.py), packing and checking in NumPy (targets.py).
+"""
+
+import math
+from typing import Any, Literal, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from softlabels.loss.divergence import TINY, sigmoid_divergence, softmax_divergence
+from softlabels.loss.student_loss import check_student_loss, hard_loss_per_class, resolve_student_loss
+from softlabels.loss.targets import check_halves
+
+Activation = Literal["sigmoid", "softmax"]
+MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
+ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
+
+
+def distillation_loss(
+    hard: Any,
+    soft: Any | None,
+    student: Any,
+    *,
+    activation: Activation,
+    temperature: float,
+    alpha: Any,
+    trust: Any | None = None,
+    min_mass: float = MIN_MASS,
+    student_loss: keras.losses.Loss | None = None,
+    from_logits: bool = True,
+) -> Any:
+    """Mix the teacher's opinion with the human label, one value per example.
+
+    Args:
+      hard: (batch, classes) float in [0, 1]; NaN where nobody annotated.
+      soft: (batch, classes) teacher probabilities; NaN where the teacher said nothing; None for no teacher at all.
+      student: (batch, classes) the student's log-odds (sigmoid) or logits (softmax).
+      activation: "sigmoid" or "softmax", read from the store.
+      temperature: T > 0, no unit; 1 leaves the teacher as it is.
+      alpha: weight of the teacher, in [0, 1]; a number or a scalar tensor.
+      trust: (classes,) in [0, 1], how far the teacher is believed on each class; None is fully.
+      min_mass: softmax only, the least sum of a soft row that counts.
+      student_loss: what compares with the human label; None is binary or categorical cross-entropy.
+      from_logits: False where `student` is probabilities.
+    Returns: (batch,) float32.
+    Raises: ValueError: temperature <= 0, alpha outside [0, 1], unknown activation, trust or min_mass out of range.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    check_arguments("distillation_loss", activation, temperature, alpha, min_mass)
+    student_loss = student_loss or resolve_student_loss(None, activation, from_logits)
+    trust = None if trust is None else ops.convert_to_tensor(check_trust("distillation_loss", trust), "float32")
+    hard = ops.stop_gradient(ops.cast(hard, "float32"))
+    soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
+    student = ops.cast(student, "float32")
+    if activation == "sigmoid":
+        return _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits)
+    return _softmax_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits, min_mass)
+
+
+def _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits):
+    """(batch,): the mean over all classes, each weighted by what is known of it."""
+    known = ops.equal(hard, hard)  # (batch, classes), False for NaN
+    hard_term = hard_loss_per_class(student_loss, ops.where(known, hard, 0.0), student)
+    if soft is None:
+        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
+    told = ops.equal(soft, soft)  # (batch, classes), False for NaN
+    hard_weight, soft_weight = _weights(known, told, alpha, 1.0 if trust is None else trust)
+    soft_term = sigmoid_divergence(
+        ops.where(told, soft, 0.5), student, temperature=temperature, from_logits=from_logits
+    )
+    return ops.mean(hard_weight * hard_term + (soft_weight * temperature**2) * soft_term, axis=-1)
+
+
+def _softmax_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits, min_mass):
+    """(batch,): one hard and one soft term a row."""
+    row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
+    known = row_sum > 0.0  # False for NaN and for noise
+    divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
+    hard_term = student_loss.call(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
+    known = ops.squeeze(known, -1)  # (batch,)
+    if soft is None:
+        return ops.where(known, hard_term, 0.0)
+    covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
+    soft = ops.where(covered, soft, 0.0)
+    mass = ops.sum(soft, axis=-1)  # (batch,)
+    told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(min_mass, TINY))
+    belief = 1.0 if trust is None else ops.sum(soft * trust, axis=-1) / ops.where(told, mass, 1.0)  # (batch,)
+    hard_weight, soft_weight = _weights(known, told, alpha, belief)
+    soft_term = softmax_divergence(soft, covered, student, temperature=temperature, from_logits=from_logits)
+    return hard_weight * hard_term + (soft_weight * temperature**2) * soft_term
+
+
+def _weights(known, told, alpha, trust):
+    """Weights of the hard and the soft term: a missing half hands its weight to the other."""
+    teacher = alpha * trust
+    hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
+    soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
+    return hard_weight, soft_weight
+
+
+@keras.saving.register_keras_serializable(package="softlabels")
+class DistillationLoss(keras.losses.Loss):
+    """Distillation over packed targets `[hard | soft]`, weightable, serialisable, on every Keras backend.
+
+    `y_true` is (batch, 2 * classes); a plain (batch, classes) is taken as hard labels without a teacher, so that
+    `validation_data` can stay hard. `alpha` can be changed while training: `loss.alpha = 0.3`, or `AlphaSchedule`.
+
+        model.compile("adam", loss=softlabels.DistillationLoss(0.5, 3.0, from_logits=True))
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        temperature: float = 3.0,
+        student_loss: keras.losses.Loss | str | dict | None = None,
+        activation: Activation = "softmax",
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "distillation_loss",
+        *,
+        trust: Any | None = None,
+        min_mass: float = MIN_MASS,
+    ):
+        """Check every argument now, so that nothing fails in the middle of a training.
+
+        Args:
+          alpha: weight of the **soft** term in [0, 1], as published (others weight the hard one).
+          temperature: T > 0; the soft term is scaled by T².
+          student_loss: a Keras loss, a name or a config, whatever its reduction; None is binary (sigmoid) or
+            categorical (softmax) cross-entropy. A name inherits `from_logits`, an object must agree with it. Label
+            smoothing acts on the hard half only.
+          activation: "sigmoid" for independent classes, "softmax" for exclusive ones: what the teacher has.
+          from_logits: whether the student's outputs are logits.
+          reduction: Keras's own.
+          name: Keras's own.
+          trust: one number per class in [0, 1]; None believes the teacher fully.
+          min_mass: softmax only; a soft row that sums to less counts as missing.
+        Raises: ValueError: an argument is out of range, or the student loss does not fit.
+        """
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        check_arguments("DistillationLoss", activation, temperature, alpha, min_mass)
+        self.temperature = float(temperature)
+        self.activation = activation
+        self.from_logits = bool(from_logits)
+        self.min_mass = float(min_mass)
+        self.trust = None if trust is None else check_trust("DistillationLoss", trust)
+        self._student_loss_given = student_loss
+        self.student_loss = resolve_student_loss(student_loss, activation, self.from_logits)
+        check_student_loss(self.student_loss, activation, self.from_logits)
+        self._alpha = float(alpha)
+        self.alpha_variable = keras.Variable(self._alpha, dtype="float32", trainable=False, name="alpha")
+
+    @classmethod
+    def for_labels(
+        cls,
+        labels: Any,
+        alpha: float | None = None,
+        temperature: float | None = None,
+        *,
+        student_loss: keras.losses.Loss | str | dict | None = None,
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "distillation_loss",
+        min_mass: float = MIN_MASS,
+    ) -> Self:
+        """Take activation and trust from joined labels, with defaults that fit them: alpha 0.3 and T = 1.
+
+        With 2 to 100 % of the clips annotated, alpha 0.2 to 0.3 was best or within half a point of it, so soft labels
+        need not be weighed anew as annotations come in. T = 1 also for softmax, where it beat 2 and 3; for sigmoid
+        T > 1 lifts every absent class to 0.5.
+
+        Args:
+          labels: `JoinedLabels`; its `activation`, `classes` and `class_trust` are read.
+          alpha, temperature: as in the constructor; None takes the default named above.
+          student_loss, from_logits, reduction, name, min_mass: as in the constructor.
+        Raises: ValueError: as the constructor, or trust and class list differ in length.
+        """
+        trust = labels.class_trust
+        if trust is not None and len(trust) != len(labels.classes):
+            raise ValueError(
+                f"DistillationLoss.for_labels: expected one trust per class, {len(labels.classes)}; "
+                f"got {len(trust)}; join the labels again"
+            )
+        return cls(
+            0.3 if alpha is None else alpha,
+            1.0 if temperature is None else temperature,
+            student_loss,
+            labels.activation,
+            from_logits,
+            reduction,
+            name,
+            trust=trust,
+            min_mass=min_mass,
+        )
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the soft term now; setting it takes effect in an already traced training step.
+
+        On JAX a compiled step holds it as a constant, so `AlphaSchedule` compiles the step again there.
+        """
+        now = float(ops.convert_to_numpy(self.alpha_variable.value))
+        return self._alpha if np.float32(self._alpha) == np.float32(now) else now
+
+    @alpha.setter
+    def alpha(self, value: float) -> None:
+        check_arguments("DistillationLoss", self.activation, self.temperature, value, self.min_mass)
+        self._alpha = float(value)
+        self.alpha_variable.assign(self._alpha)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
+        """Keras's own call, after the targets have been checked against the outputs."""
+        y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
+        y_pred = y_pred if hasattr(y_pred, "shape") else np.asarray(y_pred)
+        check_shapes(y_true, y_pred)
+        self._check_values(y_true, y_pred.shape[-1])
+        return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """(batch, 2 * classes) or (batch, classes), (batch, classes) -> (batch,)."""
+        classes = y_pred.shape[-1]
+        if self.trust is not None and len(self.trust) != classes:
+            raise ValueError(
+                f"DistillationLoss: expected trust for the student's {classes} classes; got {len(self.trust)} "
+                "values; make the loss with for_labels(labels)"
+            )
+        hard, soft = split_halves(y_true, classes)
+        return distillation_loss(
+            hard,
+            soft,
+            y_pred,
+            activation=self.activation,
+            temperature=self.temperature,
+            alpha=self.alpha_variable.value,
+            trust=self.trust,
+            min_mass=self.min_mass,
+            student_loss=self.student_loss,
+            from_logits=self.from_logits,
+        )
+
+    def _check_values(self, y_true, classes):
+        """Look at the values where they exist already, that is outside a traced step."""
+        values = _values_if_known(y_true)
+        if values is not None:
+            values = values.astype(np.float32, copy=False)
+            check_halves(values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss")
+
+    def get_config(self) -> dict[str, Any]:
+        """Every argument as plain values; alpha as it is now."""
+        student_loss = self._student_loss_given
+        if student_loss is not None and not isinstance(student_loss, str | dict):
+            student_loss = keras.saving.serialize_keras_object(student_loss)
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "student_loss": student_loss,
+            "activation": self.activation,
+            "from_logits": self.from_logits,
+            "trust": None if self.trust is None else self.trust.tolist(),
+            "min_mass": self.min_mass,
+        }
+
+
+def check_arguments(who: str, activation: Any, temperature: Any, alpha: Any, min_mass: Any) -> None:
+    """Raise ValueError for what no loss can be built from; an alpha that is a tensor is not looked at."""
+    if activation not in ("sigmoid", "softmax"):
+        raise ValueError(
+            f"{who}: expected activation 'sigmoid' or 'softmax'; got {activation!r}; use the store's activation"
+        )
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"{who}: expected a finite temperature > 0; got {temperature}; 1 changes nothing")
+    if isinstance(alpha, int | float | np.number) and not 0.0 <= alpha <= 1.0:  # False for NaN too
+        raise ValueError(f"{who}: expected alpha in [0, 1]; got {alpha}; it is the weight of the teacher")
+    if not 0.0 <= min_mass <= 1.0:
+        raise ValueError(f"{who}: expected min_mass in [0, 1]; got {min_mass}; {MIN_MASS} is the default")
+
+
+def check_trust(who: str, trust: Any) -> np.ndarray:
+    """-> (classes,) float64; raise ValueError unless it is one number in [0, 1] per class."""
+    values = np.asarray(trust, np.float64)
+    if values.ndim != 1 or not ((values >= 0.0) & (values <= 1.0)).all():  # False for NaN too
+        raise ValueError(
+            f"{who}: expected trust as one number in [0, 1] per class; got shape {values.shape}, "
+            f"values {np.unique(values)[:10].tolist()}; use labels.class_trust"
+        )
+    return values
+
+
+def split_halves(y_true: Any, classes: int) -> tuple[Any, Any | None]:
+    """Take targets apart into hard and soft; soft is None where there is no teacher.
+
+    Args:
+      y_true: (batch, 2 * classes), (batch, classes), or of a width that TensorFlow no longer knows because the traced
+        function has seen both.
+      classes: the student's.
+    Returns: hard (batch, classes) and soft, the same or None.
+    """
+    width = y_true.shape[-1]
+    if width is not None:
+        return y_true[:, :classes], y_true[:, classes:] if width == 2 * classes else None
+    batch, width = ops.shape(y_true)
+    # This reshape fails, as it must, for every width but these two.
+    halves = ops.reshape(y_true, (batch, 1 + width // (2 * classes), classes))  # (batch, 1 or 2, classes)
+    silent = ops.full_like(halves[:, :1], float("nan"))  # (batch, 1, classes)
+    halves = ops.concatenate([halves, silent], axis=1)
+    return halves[:, 0], halves[:, 1]
+
+
+def check_shapes(y_true: Any, y_pred: Any) -> None:
+    """Raise ValueError unless the targets are C or 2C wide, one row for each row of the outputs, and real."""
+    true, pred = tuple(y_true.shape), tuple(y_pred.shape)
+    named = f"got y_true {true} {y_true.dtype} and y_pred {pred} {y_pred.dtype}"
+    for dtype in (str(y_true.dtype), str(y_pred.dtype)):
+        if not any(kind in dtype for kind in ("float", "int", "bool")):
+            raise ValueError(f"DistillationLoss: expected real numbers; {named}; cast them to float32")
+    if len(true) != 2 or len(pred) != 2:
+        raise ValueError(f"DistillationLoss: expected rank 2 on both sides; {named}; flatten to (batch, classes)")
+    if pred[1] is None or true[1] not in (None, pred[1], 2 * pred[1]):
+        raise ValueError(
+            "DistillationLoss: expected y_true as wide as y_pred (hard labels) or twice as wide ([hard | soft]); "
+            f"{named}; make it with pack_targets(hard, soft)"
+        )
+    if None not in (true[0], pred[0]) and true[0] != pred[0]:
+        raise ValueError(f"DistillationLoss: expected one target row per output row; {named}; check the batching")
+
+
+def _values_if_known(y: Any) -> np.ndarray | None:
+    """NumPy values of a concrete array; None while a backend traces or only infers shapes."""
+    if isinstance(y, np.ndarray):
+        return y
+    if keras.backend.backend() == "jax":
+        import jax  # installed, or the backend would not run
+
+        return None if isinstance(y, jax.core.Tracer) else np.asarray(y)
+    if keras.backend.backend() == "torch":
+        import torch  # as above
+
+        tracing = y.is_meta or torch.compiler.is_compiling()
+        return None if tracing else y.detach().float().cpu().numpy()
+    return y.numpy() if hasattr(y, "numpy") else None  # only eager TensorFlow tensors have it

@@ -1,0 +1,102 @@
+"""Where joins are kept between runs: found again, built once, built again if damaged; and how arrays are opened."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from softlabels.errors import JoinError
+from softlabels.storage.file_cache import user_folder
+from softlabels.storage.local import LocalStorage
+from softlabels.storage.protocol import TEMPORARY, Storage
+
+logger = logging.getLogger(__name__)
+Opened = TypeVar("Opened")
+SWEEP_AFTER_S = 86_400
+
+
+def cache_folder(storage: Storage, cache_dir: str | Path | None) -> Path:
+    """Where joins of a store are kept: `cache_dir`, else in the store, else (a bucket, read-only) the user's cache."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if isinstance(storage, LocalStorage) and os.access(storage.root, os.W_OK):
+        return storage.path("joins")
+    return user_folder() / "joins"
+
+
+def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path], None]) -> Opened:
+    """Open what is kept at `path`; where it is missing or damaged, let `build` make it at a temporary path first.
+
+    Several processes that start together wait for the one that builds; one that dies leaves only a temporary behind,
+    which is swept a day later, and the next one builds.
+
+    Args:
+      open_: raises JoinError while there is nothing whole at `path`.
+    Raises: JoinError: the folder cannot be written; and what `build` raises.
+    """
+    with contextlib.suppress(JoinError):
+        return open_()
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path.parent)
+            stack.enter_context(_locked(path))
+        except OSError as e:
+            raise JoinError(f"joins cannot be kept in '{path.parent}': {e.strerror}; name another cache_dir=") from e
+        try:
+            return open_()
+        except JoinError as e:
+            if path.exists():
+                logger.warning("%s: building it again", e)
+                _remove(path)
+        _build(path, build)
+        return open_()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a path; where the file system has none, go on without: built twice, with the same outcome."""
+    lock = path.parent / f"{TEMPORARY}{path.name}.lock"
+    with lock.open("wb") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _build(path: Path, build: Callable[[Path], None]) -> None:
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}"
+    try:
+        build(temporary)
+        os.replace(temporary, path)
+    except OSError:
+        if not path.is_dir():  # without locks another process may have made the folder meanwhile
+            raise
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or folder; a folder is moved away first, so that nobody opens a part of it."""
+    if path.is_dir():
+        aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+        os.replace(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed builds left behind."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - SWEEP_AFTER_S:
+                _remove(path)

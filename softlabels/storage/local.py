@@ -1,0 +1,142 @@
+"""A directory as a place for a store."""
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from softlabels.errors import StorageFullError, StoreError
+from softlabels.storage.protocol import TEMPORARY, WRITING_S
+
+
+class LocalStorage:
+    """A directory. Every write is a temporary file in the same folder, fsync, link or rename, fsync folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def check(self) -> None:
+        """Every file system links and renames atomically. Raises: StoreError: there is a file."""
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
+
+    def names(self) -> set[str]:
+        """What is at the top: names of files and folders, none where there is no directory."""
+        return set(os.listdir(self.root)) if self.root.is_dir() else set()
+
+    def get(self, key: str) -> bytes:
+        """The bytes under a key. Raises FileNotFoundError."""
+        with open(f"{self.root}/{key}", "rb", buffering=0) as file:  # a store may have a million receipts
+            return file.read()
+
+    def get_content(self, key: str, sha256: str) -> bytes:
+        """The bytes under a key, which no cache could give faster."""
+        return self.get(key)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The bytes under each key, in order. Raises: FileNotFoundError."""
+        return map(self.get, keys)
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def list(self, folder: str) -> dict[str, int]:
+        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
+        if not self.path(folder).is_dir():
+            return {}
+        sizes = {}
+        with os.scandir(self.path(folder)) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    if entry.is_file() and not entry.name.startswith(TEMPORARY):
+                        sizes[f"{folder}/{entry.name}"] = entry.stat().st_size
+        return dict(sorted(sizes.items()))
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace, atomically."""
+        with full_disk_named(self.root, key):
+            temporary = self._write_temporary(key, data)
+            try:
+                os.replace(temporary, self.path(key))
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _fsync_folder(self.path(key).parent)
+
+    def put_if_changed(self, key: str, data: bytes) -> None:
+        """Write or replace, unless these very bytes are there already."""
+        if not self.exists(key) or self.get(key) != data:
+            self.put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless something is there already; True if this call wrote it. Atomic between processes."""
+        with full_disk_named(self.root, key):
+            temporary = self._write_temporary(key, data)
+            try:
+                os.link(temporary, self.path(key))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            _fsync_folder(self.path(key).parent)
+        return True
+
+    def _write_temporary(self, key: str, data: bytes) -> Path:
+        target = self.path(key)
+        temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
+
+    def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
+        """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many.
+
+        An unfinished write is left alone for a minute whatever is asked: it may be somebody's who is at it.
+        """
+        if not self.path(folder).is_dir():
+            return 0
+        swept, now = 0, time.time()
+        for path in self.path(folder).iterdir():
+            age_s = max(older_than_s, WRITING_S) if path.name.startswith(TEMPORARY) else older_than_s
+            with contextlib.suppress(FileNotFoundError):  # another one is sweeping too
+                if path.is_file() and f"{folder}/{path.name}" not in keep and path.stat().st_mtime < now - age_s:
+                    path.unlink()
+                    swept += 1
+        return swept
+
+
+@contextlib.contextmanager
+def full_disk_named(root: str | Path, key: str) -> Iterator[None]:
+    """Turn the errors of a full disk or quota, at whatever step, into the one that stops a run resumably."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFullError(
+            f"store '{root}': {e.strerror} while writing {key}; make room, then run the same command again"
+        ) from e
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,49 @@
+"""Storage: what every place that keeps a store's bytes can do: get, list, put, and put-if-absent.
+
+Keys are relative POSIX paths such as `receipts/00017.g0.json`.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+
+class Storage(Protocol):
+    """A place that keeps bytes under keys: a directory, or a prefix in a bucket. `str(storage)` opens it again."""
+
+    def __str__(self) -> str: ...
+
+    def check(self) -> None:
+        """See whether a store can be written here. Raises: StoreError: before any work is done."""
+
+    def names(self) -> set[str]:
+        """What is at the top: names of files and folders."""
+
+    def get(self, key: str) -> bytes:
+        """The bytes under a key. Raises: FileNotFoundError."""
+
+    def get_content(self, key: str, sha256: str) -> bytes:
+        """The bytes under a key that is named by content, so that a cache may answer; check their sha256."""
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
+        """The bytes under each key, in order: a store may have a million receipts. Raises: FileNotFoundError."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, folder: str) -> dict[str, int]:
+        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace, atomically."""
+
+    def put_if_changed(self, key: str, data: bytes) -> None:
+        """Write or replace, unless these very bytes are there already."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless something is there already; True if this call wrote it. Atomic between writers."""
+
+    def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
+        """Delete what is unfinished or not in `keep`, unless it is young; how many."""
+
+
+TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
+WRITING_S = 60.0

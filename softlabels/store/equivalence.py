@@ -1,0 +1,47 @@
+"""Whether two labellings of the same windows are identical, equivalent (level D0), or different."""
+
+from typing import Literal
+
+import numpy as np
+
+from softlabels.store.shard import ShardRows
+
+Likeness = Literal["identical", "equivalent", "different"]
+ROUNDING_STEP = 2.0**-8  # of values with 8 stored significand bits, relative
+LOGIT_STEP = 1e-3  # above 0.5, where values are kept exact
+
+
+def compare_rows(stored: ShardRows, again: ShardRows) -> Likeness:
+    """Compare two labellings row by row.
+
+    Returns: "identical": every key and value is the same. "equivalent": the same keys, and each value at most one
+      rounding step away, or above 0.5 at most 1e-3 in logits: what another CPU class or runtime may do.
+      "different": anything else.
+    """
+    for name, values in stored.keys().items():
+        if name != "dropped_sum" and not np.array_equal(values, getattr(again, name)):
+            return "different"
+    likeness = compare_probabilities(stored.probabilities, again.probabilities)
+    if stored.dropped_sum is None or likeness == "different":
+        return likeness
+    if np.array_equal(stored.dropped_sum, again.dropped_sum):
+        return likeness
+    return "equivalent" if np.allclose(stored.dropped_sum, again.dropped_sum, rtol=ROUNDING_STEP) else "different"
+
+
+def compare_probabilities(stored: np.ndarray, again: np.ndarray) -> Likeness:
+    """The same for (rows, classes) float32 probabilities of the same windows."""
+    if stored.shape != again.shape:
+        return "different"
+    if np.array_equal(stored, again):
+        return "identical"
+    p, q = stored.astype(np.float64), again.astype(np.float64)
+    one_step = np.abs(p - q) <= ROUNDING_STEP * np.maximum(p, q)
+    return "equivalent" if np.where(np.maximum(p, q) > 0.5, _close_logits(p, q), one_step).all() else "different"
+
+
+def _close_logits(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """|logit p - logit q| <= LOGIT_STEP, where two ones are close and a one and a zero are not."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = np.abs((np.log(p) - np.log1p(-p)) - (np.log(q) - np.log1p(-q)))
+    return (p == q) | (away <= LOGIT_STEP)

@@ -1,0 +1,308 @@
+"""StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from softlabels.classes.class_list import Activation, ClassList
+from softlabels.digests import canonical_json
+from softlabels.errors import StoreError
+from softlabels.ragged import places_by_value
+from softlabels.storage.protocol import Storage
+from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
+from softlabels.store.plan_file import PlannedClip, decode_plan, planned_clips
+from softlabels.store.receipts import (
+    Receipt,
+    ReceiptHead,
+    latest_receipt_keys,
+    read_receipt,
+    read_receipt_heads,
+    success_bytes,
+)
+from softlabels.store.shard import ShardRows, decode_shard
+from softlabels.store.spec import FORMAT_VERSION, LabelSpec, newer_format
+from softlabels.threads import in_threads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class StoreReader:
+    """What a teacher said about a corpus. `len(store)` is the number of labelled windows.
+
+    A store is read as it was when opened; for shards committed later, open it again.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        header = self._read_header()
+        self.spec = LabelSpec.from_json(header["spec"])
+        if self.spec.fingerprint() != header.get("fingerprint"):
+            raise StoreError(
+                f"store '{storage}': store.json was edited: its spec has fingerprint {self.spec.fingerprint()}, "
+                f"recorded is {header.get('fingerprint')}; restore the file, or label into a new store"
+            )
+        self.classes = self._read_classes()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('{self.storage}', {len(self)} windows, {len(self.classes)} classes)"
+
+    def __len__(self) -> int:
+        return sum(receipt.rows for receipt in self.receipts.values())
+
+    @property
+    def activation(self) -> Activation:
+        return self.spec.activation
+
+    @cached_property
+    def plans(self) -> list[pa.Table]:
+        """The plan files, oldest first."""
+        keys = [key for key in self.storage.list("plan") if re.fullmatch(r"plan/\d{4,}\.parquet", key)]
+        return [self._read_plan(key) for key in keys]
+
+    @cached_property
+    def receipts(self) -> dict[int, ReceiptHead]:
+        """shard -> the head of its standing receipt, for every committed shard."""
+        keys = self.receipt_keys
+        return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
+
+    def receipt(self, shard: int) -> Receipt:
+        """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
+        try:
+            return read_receipt(self.storage, self.receipt_keys[shard])
+        except FileNotFoundError as e:
+            raise StoreError(f"'{self.storage}': {self.receipt_keys[shard]} is gone; open the store again") from e
+
+    @cached_property
+    def receipt_keys(self) -> dict[int, str]:
+        """shard -> the key of its standing receipt."""
+        return latest_receipt_keys(self.storage)
+
+    @cached_property
+    def census(self) -> Census:
+        """How many windows are planned, labelled, quarantined and missing."""
+        return take_census(self.plans, self.receipts)
+
+    @cached_property
+    def index(self) -> StoreIndex:
+        """Every planned window, and where its label is."""
+        return build_index(self.plans, self.receipts, self.spec.window)
+
+    def state(self) -> str:
+        """sha256 over the names and sizes of plans, receipts and shards: another once any of them comes or goes."""
+        listings = [self.storage.list(folder) for folder in ("plan", "receipts", "shards")]
+        return hashlib.sha256(canonical_json(listings)).hexdigest()
+
+    @property
+    def planned_shards(self) -> int:
+        return sum(len(plan["shard"].unique()) for plan in self.plans)
+
+    def is_closed(self) -> bool:
+        """Whether every plan has its `_SUCCESS`."""
+        return all(self.storage.exists(f"_SUCCESS-{number:04d}.json") for number in range(1, len(self.plans) + 1))
+
+    def success_bytes(self, number: int) -> bytes:
+        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing."""
+        shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
+        keys = [self.receipt_keys[shard] for shard in shards]
+        return success_bytes(number, [self.receipts[shard] for shard in shards], self.storage.get_many(keys))
+
+    def missing_shards(self) -> list[int]:
+        """Planned shards without a receipt, or whose file is not there in the size the receipt says."""
+        sizes = self.storage.list("shards")
+        planned = sorted({shard for plan in self.plans for shard in plan["shard"].unique().to_pylist()})
+        receipts = self.receipts
+        return [s for s in planned if s not in receipts or sizes.get(receipts[s].file) != receipts[s].size]
+
+    def planned(self, shards: Iterable[int]) -> dict[int, list[PlannedClip]]:
+        """shard -> its planned clips, for the shards asked for."""
+        wanted = pa.array(sorted(shards), pa.int64())
+        rows: dict[int, list[PlannedClip]] = {shard: [] for shard in wanted.to_pylist()}
+        for plan in self.plans:
+            for clip in planned_clips(plan.filter(pc.is_in(plan["shard"], wanted))):
+                rows[clip.shard].append(clip)
+        return rows
+
+    def planned_by_clip(self) -> dict[str, PlannedClip]:
+        """clip_id -> its first planned stretch, as last planned."""
+        return {
+            clip.clip_id: clip
+            for plan in self.plans
+            for clip in planned_clips(plan.filter(pc.equal(plan["first_window"], 0)))
+        }
+
+    def labelled_clips(self) -> set[str]:
+        """The clips of which at least one window has a label."""
+        positions = np.unique(self.index.stored_clip[self.index.state == LABELLED])
+        return set(self.index.clips["clip_id"].take(positions).to_pylist())
+
+    def hints(self) -> dict:
+        """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
+        try:
+            hints = json.loads(self.storage.get("run.json"))
+        except (OSError, ValueError, StoreError):
+            return {}
+        return hints if isinstance(hints, dict) else {}
+
+    def read_shard(self, shard: int, *, cached: bool = True) -> ShardRows:
+        """The rows of one committed shard; its digest and page checksums are verified.
+
+        Args:
+          cached: whether the copy of a bucket's shard in this user's cache will do.
+        Raises: StoreError: not committed, or damaged; the message says how to repair it.
+        """
+        data = self.shard_bytes(shard, cached=cached)
+        try:
+            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
+        except StoreError as e:
+            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {self._repair(shard)}") from e
+
+    def shard_bytes(self, shard: int, *, cached: bool = True) -> bytes:
+        """The Parquet file of one committed shard, held against its digest; arguments and errors as in `read_shard`."""
+        receipt = self.receipts.get(shard)
+        if receipt is None:
+            raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
+        get = self.storage.get_content if cached else lambda file, digest: self.storage.get(file)
+        try:
+            data = get(receipt.file, receipt.digest)
+        except FileNotFoundError as e:
+            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {self._repair(shard)}") from e
+        except StoreError as e:
+            raise StoreError(f"shard {shard} of {e}; {self._repair(shard)}") from e
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != receipt.digest:
+            raise StoreError(
+                f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "
+                f"file is sha256:{digest}; {self._repair(shard)}"
+            )
+        return data
+
+    def _repair(self, shard: int) -> str:
+        return f"run `softlabels regenerate {self.storage} --shard {shard}`"
+
+    def read(self) -> Iterator[ShardRows]:
+        """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
+        len(self.index)  # what every shard is held against: made once, before the threads need it
+        yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
+
+    def take(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
+        """The probabilities of some windows.
+
+        Args:
+          keys: (clip_id, window_index) pairs, in any order.
+        Returns: (keys, classes) float32, in the order of the keys.
+        Raises: ValueError: a window_index that is no whole number. StoreError: a key that is not labelled.
+        """
+        entries = self._entries(keys)
+        taken = np.empty((len(keys), len(self.classes)), np.float32)
+        for shard, here in zip(*places_by_value(self.index.shard[entries]), strict=True):
+            taken[here] = self.read_shard(int(shard)).probabilities[self.index.row[entries[here]]]
+        return taken
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """All labelled windows as a DataFrame, `probabilities` a column of (classes,) arrays.
+
+        It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
+        """
+        import pandas as pd
+
+        frames = [pd.DataFrame({**rows.keys(), "probabilities": list(rows.probabilities)}) for rows in self.read()]
+        columns = ["clip_id", "window_index", "start_s", "end_s", "pad_fraction", "probabilities"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+    def per_clip(self, pool: Literal["max", "mean"] = "max") -> "pd.DataFrame":
+        """One row a clip: its windows' probabilities pooled; index clip_id, one column a class, float32.
+
+        "max" answers whether the class was heard at all, "mean" for how much of the clip. Clips without any
+        labelled window are left out.
+        """
+        import pandas as pd
+
+        if pool not in ("max", "mean"):
+            raise ValueError(f"pool: expected 'max' or 'mean', got {pool!r}")
+        pooled: dict[str, np.ndarray] = {}
+        windows: dict[str, int] = {}
+        for rows in self.read():
+            for clip_id, row in zip(rows.clip_id, rows.probabilities, strict=True):
+                before = pooled.get(clip_id)
+                if before is None:
+                    pooled[clip_id] = row.astype(np.float64 if pool == "mean" else np.float32)
+                elif pool == "max":
+                    np.maximum(before, row, out=before)
+                else:
+                    before += row
+                windows[clip_id] = windows.get(clip_id, 0) + 1
+        if pool == "mean":
+            pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
+        values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
+        return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
+
+    def _read_plan(self, key: str) -> pa.Table:
+        try:
+            return decode_plan(self.storage.get(key))
+        except (pa.ArrowException, ValueError, OSError) as e:
+            raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
+
+    def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
+        """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
+        # int32 like the column, which would be converted as a whole otherwise
+        first, behind = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
+        here = first + np.flatnonzero(self.index.state[first:behind] == LABELLED)
+        return self.index.clips["clip_id"].take(self.index.stored_clip[here]), self.index.window_index[here]
+
+    def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
+        """The index entries of labelled keys."""
+        window_index = _whole_numbers([window_index for _, window_index in keys])
+        first, stop = self.index.spans_of([clip_id for clip_id, _ in keys]).T
+        entries = first + window_index
+        unknown = (window_index < 0) | (entries >= stop)
+        unknown[~unknown] = self.index.state[entries[~unknown]] != LABELLED
+        if unknown.any():
+            clip_id, window = keys[int(unknown.argmax())]
+            raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window}")
+        return entries
+
+    def _read_header(self) -> dict:
+        try:
+            header = json.loads(self.storage.get("store.json"))
+            if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
+                raise newer_format(header.get("format_version"))
+            if not isinstance(header["spec"], dict):
+                raise TypeError("spec is no object")
+            return header
+        except FileNotFoundError as e:
+            raise StoreError(
+                f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
+            ) from e
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
+
+    def _read_classes(self) -> ClassList:
+        try:
+            classes = ClassList.from_text(self.storage.get("classes.txt").decode())
+        except (OSError, UnicodeDecodeError) as e:
+            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
+        if classes.digest != self.spec.class_digest:
+            raise StoreError(
+                f"store '{self.storage}': classes.txt was changed: expected sha256 {self.spec.class_digest}, "
+                f"got {classes.digest}; restore it, for every class name would be wrong"
+            )
+        return classes
+
+
+def _whole_numbers(window_index: list[int]) -> np.ndarray:
+    """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
+    strange = [n for n in window_index if not isinstance(n, int | np.integer)]
+    if strange:
+        raise ValueError(
+            f"keys: expected (clip_id, window_index) with a whole number as window_index, got {strange[0]!r}; a time "
+            "is no key: floor(seconds / hop_s) is the window that starts at or before it"
+        )
+    return np.array(window_index, np.int64)

@@ -1,0 +1,117 @@
+"""LabelSpec: everything that changes the bytes of a shard, and nothing that does not."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from softlabels.classes.class_list import Activation
+from softlabels.digests import canonical_json
+from softlabels.errors import StoreError
+from softlabels.windows import WindowSpec
+
+FORMAT_VERSION = 1
+MAX_JITTERS = 64
+Layout = Literal["dense", "sparse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSpec:
+    """The settings of a store. Two stores with equal fingerprints and equal audio have equal shards.
+
+    teacher, teacher_digest: the teacher's name, and the sha256 of what it computes with (its model file).
+    fold, source_digest: how that was derived, and the sha256 of the file it was derived from; "" if it was not.
+    class_digest: of the class list in `classes.txt`.
+    activation: "sigmoid" (classes independent) or "softmax" (exclusive).
+    window: the grid on which clips are scored.
+    batch_size: windows per forward pass; partial batches are padded, because it can change bits.
+    jitters: how many fixed shifts within 50 ms the teacher's probabilities are the mean of; 1 is none.
+    teacher_class_digest: of the teacher's whole class list where the store keeps only some of its classes; else "".
+    portable: the teacher ran without CPU-specific kernels.
+    layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
+    shard_windows: at most so many windows a shard.
+    decode, resample, significand_bits: fixed in this version of the format, named so that they are on record.
+    """
+
+    teacher: str
+    teacher_digest: str
+    class_digest: str
+    activation: Activation
+    window: WindowSpec
+    shard_windows: int
+    batch_size: int = 1
+    portable: bool = False
+    layout: Layout = "dense"
+    min_probability: float = 0.0
+    decode: str = "float32, mean of channels"
+    resample: str = "soxr HQ, whole file"
+    significand_bits: int = 8
+    jitters: int = 1
+    teacher_class_digest: str = ""
+    fold: str = ""
+    source_digest: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _check("activation", self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax")
+        _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
+        _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
+        _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
+        _check("jitters", self.jitters, 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}")
+        _check("fold", self.fold, bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''")
+        in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
+        _check(
+            "min_probability",
+            self.min_probability,
+            in_range,
+            "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
+        )
+
+    @property
+    def keeps_some(self) -> bool:
+        """Whether the store keeps only some of the teacher's classes."""
+        return bool(self.teacher_class_digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
+        later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "LabelSpec":
+        """Raises: StoreError: written by a newer version, or not a spec."""
+        version = fields.get("format_version")
+        if version != FORMAT_VERSION:
+            raise newer_format(version)
+        try:
+            return cls(**{**fields, "window": WindowSpec(**fields["window"])})
+        except (TypeError, KeyError, ValueError) as e:
+            raise StoreError(f"store.json: expected the fields of a spec: {e}") from e
+
+    def fingerprint(self) -> str:
+        """sha256 of all fields in canonical JSON."""
+        return _fingerprint(self)
+
+    def differences(self, other: "LabelSpec") -> list[str]:
+        """`field: mine, not theirs` for every field that differs."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        pairs = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        return [f"{name}: {a if a != '' else 'none'}, not {b if b != '' else 'none'}" for name, (a, b) in pairs.items()]
+
+
+@lru_cache(maxsize=16)  # asked for once a shard
+def _fingerprint(spec: LabelSpec) -> str:
+    return hashlib.sha256(canonical_json(spec.to_json())).hexdigest()
+
+
+def newer_format(version: object) -> StoreError:
+    return StoreError(
+        f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
+        "`pip install --upgrade softlabels`"
+    )
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
