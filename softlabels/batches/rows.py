@@ -22,9 +22,9 @@ Pooling = Literal["each", "max", "mean"]  # how the windows of a clip became row
 class WindowSound:
     """Where the sound of one window is.
 
-    path: below the audio root; sha256, audio: of the file when it was probed. reason: why the clip was never scored, "".
-    start: the window's first sample in the file, at the teacher's rate; clip_end: the one after the clip's last, at
-    the file's own rate.
+    path: below the audio root; sha256, audio: of the file when it was probed. reason: why the clip was never scored,
+    or "". start: the first sample in the file, at the teacher's rate; clip_end: the one after the clip's last, at the
+    file's own rate.
     """
 
     clip_id: str
