@@ -68,7 +68,9 @@ def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterabl
         writer.writerows(rows)
 
 
-def raise_faults(source: str, faults: list[str], error: type[SoftLabelsError], *, do: str = "correct these rows and run again") -> None:
+def raise_faults(
+    source: str, faults: list[str], error: type[SoftLabelsError], *, do: str = "correct these rows and run again"
+) -> None:
     """Raise all faults together, the first ten shown; does nothing where there are none."""
     if faults:
         more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""

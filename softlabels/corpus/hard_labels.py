@@ -138,8 +138,23 @@ def _bytes_of_each(values: np.ndarray) -> Iterator[bytes]:
     return (data[i : i + 4] for i in range(0, len(data), 4))
 
 
+def clip_labels(
+    clips: Sequence[Clip], classes: ClassList, source: str | Path, *, further: Set[str] = frozenset()
+) -> tuple[HardLabels, dict[str, int]]:
+    """The labels of clips, one group a clip, and name -> class of every name in use.
+
+    Args:
+      source: where the labels stand, for errors; further: names in use elsewhere, such as in annotations.
+    Raises: JoinError: as `label_positions` and `HardLabels.of_clips`.
+    """
+    names = {name for clip in clips for name in clip.labels or ()} | further
+    unsure = {name for clip in clips for name in clip.unsure}
+    positions = label_positions(names, classes, source, unsure=unsure)
+    return HardLabels.of_clips(clips, positions), positions
+
+
 def label_positions(
-    names: set[str], classes: ClassList, source: str | Path, *, unsure: Set[str] = frozenset()
+    names: Set[str], classes: ClassList, source: str | Path, *, unsure: Set[str] = frozenset()
 ) -> dict[str, int]:
     """name -> position in the class list, found as `ClassFinder` finds them.
 

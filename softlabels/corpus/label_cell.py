@@ -19,7 +19,7 @@ class LabelFault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LabelCell:
-    """labels: the annotated class names; () = annotated as none of the classes; None = not annotated. unsure: others."""
+    """labels: the annotated class names; () = annotated as none of the classes; None = not annotated. unsure: maybe."""
 
     labels: tuple[str, ...] | None = None
     unsure: tuple[str, ...] = ()

@@ -226,7 +226,7 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     ]
     return dataclasses.replace(
         reports[0],
-        **figures(arrays, spoke, teachers[0].labels.classes, how),
+        **figures(arrays, spoke, teachers[0].labels.classes, how, arrays.annotated_sample(spoke)),
         canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
         notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
     )

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +54,13 @@ class SoftFile:
     def reserve(self) -> None:
         """Take the room before `array` is written to: a full disk would be a SIGBUS then."""
         os.posix_fallocate(self._descriptor, 0, self.array.offset + self.array.nbytes)
+
+    def write_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Put (n, classes) float32 values at (n,) ascending rows, those that follow each other together."""
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]])
+        for first, end in pairwise(starts.tolist()):
+            if first < end:
+                self.write(int(rows[first]), values[first:end])
 
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Put (n, classes) float32 rows where they belong, from any thread."""
