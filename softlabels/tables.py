@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from softlabels.errors import SoftLabelsError
 
@@ -53,7 +54,8 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
         with open(path, encoding="utf-8-sig", newline="") as file:
             raven = tabs and "\t" in file.readline()
             file.seek(0)
-            lines = csv.reader(file, strict=True, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if raven else {}))
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if raven else csv.QUOTE_MINIMAL
+            lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
             columns = [name.strip() for name in next(lines, [])]
             yield Table(columns, ((lines.line_num, fields) for fields in lines if any(fields)))
     except (OSError, UnicodeDecodeError, csv.Error) as e:

@@ -202,7 +202,7 @@ def _read_pairs(path: str | Path) -> list[tuple[int, str, str]]:
                 f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
                 f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
             )
-        pairs = [(line, *(row[name].strip() for name in COLUMNS)) for line, row in table]
+        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
     raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
     return pairs
 

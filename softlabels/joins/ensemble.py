@@ -12,11 +12,11 @@ be; `.calibrate()` of the joined labels puts that right.
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -162,7 +162,7 @@ def _mean_of(
     return labels
 
 
-def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: dict[str, object]) -> None:
+def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: Mapping[str, Any]) -> None:
     """The first teacher's join with the mean as its soft half; made: what join.json says anew."""
     soft_path, shape = folder / f"soft-{made['fingerprint']}.npy", first.arrays.soft.shape
     soft = open_or_build(

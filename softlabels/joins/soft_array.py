@@ -37,8 +37,13 @@ def soft_array(
     Returns: its path, and (rows, student classes) float32; NaN where the teacher has no answer.
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
+    shards = {str(shard): store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
+    parts = [ARRAY_VERSION, store.spec.fingerprint(), pooling, len(rows), shards]
+    total = hashlib.sha256(canonical_json(parts))  # what the bytes depend on: shards by content, which row goes where
+    for array in (rows.target.astype(np.int64), rows.shard, rows.shard_row, match.teacher_classes, match.offsets):
+        total.update(np.ascontiguousarray(array).data)
     source = _Source(store=store, rows=rows, match=match, pooling=pooling)
-    path, shape = folder / f"soft-{source.fingerprint()}.npy", (len(rows), len(match))
+    path, shape = folder / f"soft-{total.hexdigest()}.npy", (len(rows), len(match))
     return path, open_or_build(path, lambda: open_soft(path, shape), lambda temporary: source.write(temporary, shape))
 
 
@@ -50,16 +55,6 @@ class _Source:
     rows: JoinedRows
     match: ClassMatch
     pooling: Pooling
-
-    def fingerprint(self) -> str:
-        """sha256 of what the array's bytes depend on: the shards by content, and which row goes where."""
-        rows, match = self.rows, self.match
-        shards = {str(shard): self.store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
-        parts = [ARRAY_VERSION, self.store.spec.fingerprint(), self.pooling, len(rows), shards]
-        total = hashlib.sha256(canonical_json(parts))
-        for array in (rows.target.astype(np.int64), rows.shard, rows.shard_row, match.teacher_classes, match.offsets):
-            total.update(np.ascontiguousarray(array))
-        return total.hexdigest()
 
     def write(self, path: Path, shape: tuple[int, int]) -> None:
         """Make the file."""

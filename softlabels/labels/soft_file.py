@@ -34,8 +34,9 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> np
     array = open_array(path)
     length = path.stat().st_size - DIGEST_BYTES
     with path.open("rb") as file:
-        header = np.lib.format.read_magic(file) and np.lib.format.read_array_header_1_0(file)
-        intact = array.shape == shape and length == file.tell() + array.nbytes and header
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)  # the array begins after it
+        intact = array.shape == shape and length == file.tell() + array.nbytes
         if intact and verify:
             intact = _digest_of(file, length) == os.pread(file.fileno(), DIGEST_BYTES, length)
     if not intact:
@@ -64,7 +65,7 @@ class SoftFile:
 
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Put (n, classes) float32 rows where they belong, from any thread."""
-        data = memoryview(np.ascontiguousarray(values, np.float32)).cast("B")
+        data = np.ascontiguousarray(values, np.float32).data.cast("B")
         offset = self.array.offset + first_row * self.array.strides[0]
         while data:  # a call may write less than it is given
             written = os.pwrite(self._descriptor, data, offset)

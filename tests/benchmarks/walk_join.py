@@ -3,8 +3,8 @@
     python tests/benchmarks/walk_join.py [--list]
 
 A stay is one function that the code of the join itself calls, entered for the first time, in the order of entering.
-What such a function calls in turn is its own affair (how a manifest is read, how a shard is decoded), and so are the helpers
-at the bottom of the house, which know nothing of a join. Works on the tree before it had rooms too.
+What such a function calls in turn is its own affair (how a manifest is read, how a shard is decoded), and so are the
+helpers at the bottom of the house, which know nothing of a join. Works on the tree before it had rooms too.
 """
 
 import argparse
