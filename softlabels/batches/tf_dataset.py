@@ -36,6 +36,10 @@ def make_dataset(
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
     Raises: ValueError: no rows, pooled windows, or features that change the first axis.
+    Example:
+      >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))
+      >>> x.shape, y_true.shape
+      (TensorShape([4, 400]), TensorShape([4, 6]))
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
@@ -117,6 +121,11 @@ def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str
       how: as in `JoinedLabels.soft_at`.
     Returns: a function of an element that gives `(x, y_true)`, y_true (batch, 2 * classes) float32.
     Raises: ValueError: (from the function) an element without these names, without anything else, or not batched.
+    Example:
+      >>> import tensorflow as tf
+      >>> crops = tf.data.Dataset.from_tensors({"clip_id": ["c0"], "start_s": [0.05], "x": [[1.0]]})
+      >>> next(iter(crops.map(softlabels.attach(labels))))[1].shape
+      TensorShape([1, 6])
     """
 
     def attached(element: dict[str, tf.Tensor]) -> tuple[Any, tf.Tensor]:

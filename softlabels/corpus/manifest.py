@@ -54,6 +54,9 @@ def read_manifest(path: str | Path) -> list[Clip]:
     Returns: the clips in the order of the rows.
     Raises: ManifestError: no such file, not a CSV of text, a missing or unknown column, or faulty rows, of
       which the first ten are shown with their line numbers and the rest are counted.
+    Example:
+      >>> softlabels.read_manifest("data_manifest.csv")[1].labels
+      ('Bus bus_Beta', 'Cus cus_Gamma')
     """
     if not Path(path).exists():
         raise ManifestError(
@@ -69,7 +72,13 @@ def read_manifest(path: str | Path) -> list[Clip]:
 
 
 def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
-    """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written."""
+    """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written.
+
+    Example:
+      >>> softlabels.write_manifest([softlabels.Clip(clip_id="a", path="a.wav", labels=("Bus bus_Beta",))], "new.csv")
+      >>> len(softlabels.read_manifest("new.csv"))
+      1
+    """
     rows = [_row_of(clip) for clip in clips]
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
     write_table(path, columns, ([row[column] for column in columns] for row in rows))

@@ -79,6 +79,9 @@ def join(
     Returns: labels that are kept beside the first store's other joins; `report.notes` has a line on each teacher.
     Raises: ValueError: arguments that do not fit together; JoinError: stores that do not, or no window in common; and
       what `SoftLabelStore.join` raises.
+    Example:
+      >>> softlabels.join([store, other], "data_manifest.csv", weights=[2, 1], calibrate="none")
+      JoinedLabels(14 rows, 3 classes, sigmoid)
     """
     shares = _shares(stores, weights)
     _check_activation(stores, calibrate)
