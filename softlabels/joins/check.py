@@ -29,8 +29,9 @@ def check_join(
 ) -> JoinReport:
     """Report on a join. Raises: JoinError: the teacher's labels do not belong to these rows or classes."""
     sample = arrays.annotated_sample(rows.has_soft)
-    split = arrays.clips["split"].to_numpy()[arrays.clip_row]
-    splits = {str(name): int(count) for name, count in zip(*np.unique(split, return_counts=True), strict=True)}
+    splits = dict.fromkeys(sorted({clip.split for clip in clips.chosen}), 0)
+    for clip, count in zip(clips.chosen, np.bincount(arrays.clip_row, minlength=len(clips.chosen)), strict=True):
+        splits[clip.split] += int(count)
     planned = inputs.store.index.clips
     stored_clip = positions_of([clip.clip_id for clip in clips.listed], planned)
     sha256 = planned["sha256"].combine_chunks().take(pa.array(stored_clip, pa.int64(), mask=stored_clip < 0))

@@ -63,8 +63,8 @@ class _Source:
         silent = np.flatnonzero(~self.rows.has_soft)
         with made_soft_file(path, shape) as made:
             if self.pooling != "each":
-                made.reserve()
-                self._pool(made.array, silent, by_shard)
+                with made.mapped() as array:
+                    self._pool(array, silent, by_shard)
                 return
             for some in np.array_split(silent, 1 + len(silent) // 4096):
                 made.write_rows(some, np.full((len(some), shape[1]), np.nan, np.float32))

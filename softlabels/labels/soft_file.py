@@ -52,9 +52,12 @@ class SoftFile:
     def __init__(self, file: BinaryIO, array: np.memmap) -> None:
         self.array, self._descriptor = array, file.fileno()
 
-    def reserve(self) -> None:
-        """Take the room before `array` is written to: a full disk would be a SIGBUS then."""
+    @contextmanager
+    def mapped(self) -> Iterator[np.memmap]:
+        """The array to change in place. Room for it is taken before: a full disk would be a SIGBUS then."""
         os.posix_fallocate(self._descriptor, 0, self.array.offset + self.array.nbytes)
+        yield self.array
+        self.array.flush()
 
     def write_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Put (n, classes) float32 values at (n,) ascending rows, those that follow each other together."""
@@ -79,7 +82,6 @@ def made_soft_file(path: Path, shape: tuple[int, int]) -> Iterator[SoftFile]:
     end = array.offset + array.nbytes
     with path.open("r+b") as file:
         yield SoftFile(file, array)
-        array.flush()
         file.seek(0, os.SEEK_END)
         if file.tell() < end:  # nothing was written at the end: no rows
             file.truncate(end)
