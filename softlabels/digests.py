@@ -17,6 +17,11 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """sha256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def known_sha256(path: str | Path) -> str:
     """The same, read once for as long as the file is not written to. Raises: OSError."""
     found = os.stat(path)
@@ -45,4 +50,4 @@ def canonical_json(value: Any) -> bytes:
 
 def sha256_of(value: Any) -> str:
     """sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()
+    return sha256_of_bytes(canonical_json(value))

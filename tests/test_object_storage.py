@@ -122,15 +122,16 @@ def test_only_what_is_old_and_unknown_is_swept(storage) -> None:
 def test_a_connection_that_obstore_does_not_open_again_is_asked_again(storage, monkeypatch) -> None:
     """A server closes a kept connection just as it is used: obstore gives up at once, though nothing is wrong."""
     storage.put("k", b"1")
-    answered, asked = storage._request, []
+    client = type(storage._client)
+    answered, asked = client.get, []
 
-    def request(call):
-        asked.append(call)
+    def get(self, key):
+        asked.append(key)
         if len(asked) == 1:
             raise RuntimeError("Generic S3 error: HTTP error: error sending request")
-        return answered(call)
+        return answered(self, key)
 
-    monkeypatch.setattr(ObjectStorage, "_request", lambda self, call: request(call))
+    monkeypatch.setattr(client, "get", get)
     assert storage.get("k") == b"1"
     assert len(asked) == 2
 
@@ -255,6 +256,34 @@ def test_denied_access_says_where_credentials_come_from_and_quotes_none(storage,
         with pytest.raises(EnvironmentTrouble, match="access denied") as caught:
             call()
         assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("301", "the bucket is in another region; name it in AWS_REGION"),
+        ("401", r"access denied \(HTTP 401\)"),
+        ("403", r"access denied \(HTTP 403\)"),
+        ("409", r"other writers are in the way \(409\) for 0.3 s"),
+        ("412", "it was replaced meanwhile|: HTTP 412"),
+        ("418", "HTTP 418"),
+        ("500", "HTTP 500"),
+        ("drop", "no connection, or no answer"),
+    ],
+)
+def test_what_a_server_answers_is_told_alike_by_type_and_by_text(storage, proxy, fault: str, complaint: str) -> None:
+    """obstore has types for a request about one object; of a listing everything is a GenericError."""
+    proxy.spoil(fault)
+    for call in (lambda: storage.get("k"), lambda: storage.list("a")):
+        with pytest.raises(EnvironmentTrouble, match=complaint) as caught:
+            call()
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_endpoint_without_encryption_has_to_be_allowed(storage, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://buckets.invalid")
+    with pytest.raises(EnvironmentTrouble, match="the endpoint is http://, which needs AWS_ALLOW_HTTP=true"):
+        ObjectStorage(storage.url).get("k")
 
 
 def test_missing_credentials_are_a_clear_error(storage, monkeypatch) -> None:

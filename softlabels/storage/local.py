@@ -5,14 +5,14 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from softlabels.errors import StorageFullError, StoreError
-from softlabels.storage.protocol import TEMPORARY, WRITING_S
+from softlabels.storage.protocol import TEMPORARY, WRITING_S, Storage
 
 
-class LocalStorage:
+class LocalStorage(Storage):
     """A directory. Every write is a temporary file in the same folder, fsync, link or rename, fsync folder."""
 
     def __init__(self, root: str | Path) -> None:
@@ -30,27 +30,16 @@ class LocalStorage:
             raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
 
     def names(self) -> set[str]:
-        """What is at the top: names of files and folders, none where there is no directory."""
         return set(os.listdir(self.root)) if self.root.is_dir() else set()
 
     def get(self, key: str) -> bytes:
-        """The bytes under a key. Raises FileNotFoundError."""
         with open(f"{self.root}/{key}", "rb", buffering=0) as file:  # a store may have a million receipts
             return file.read()
-
-    def get_content(self, key: str, sha256: str) -> bytes:
-        """The bytes under a key, which no cache could give faster."""
-        return self.get(key)
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
-        """The bytes under each key, in order. Raises: FileNotFoundError."""
-        return map(self.get, keys)
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
     def list(self, folder: str) -> dict[str, int]:
-        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
         if not self.path(folder).is_dir():
             return {}
         sizes = {}
@@ -62,7 +51,6 @@ class LocalStorage:
         return dict(sorted(sizes.items()))
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace, atomically."""
         with full_disk_named(self.root, key):
             temporary = self._write_temporary(key, data)
             try:
@@ -72,13 +60,7 @@ class LocalStorage:
                 raise
             _fsync_folder(self.path(key).parent)
 
-    def put_if_changed(self, key: str, data: bytes) -> None:
-        """Write or replace, unless these very bytes are there already."""
-        if not self.exists(key) or self.get(key) != data:
-            self.put(key, data)
-
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write unless something is there already; True if this call wrote it. Atomic between processes."""
         with full_disk_named(self.root, key):
             temporary = self._write_temporary(key, data)
             try:
