@@ -164,6 +164,14 @@ def serve() -> Iterator[Server]:
         moto.wait(10)
 
 
+def use_buckets(monkeypatch: pytest.MonkeyPatch, server: Server, *, patience_s: float) -> None:
+    """Let a test find its buckets through the proxy, and not be patient."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.proxy.address}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("softlabels.storage.bucket.PATIENCE_S", patience_s)
+    monkeypatch.setattr("softlabels.storage.bucket.REPAIR_S", 0.05)
+
+
 def _wait_for(port: int, process: subprocess.Popen) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:

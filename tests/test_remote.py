@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bucket import ENVIRONMENT, SECRET, Server, serve
+from bucket import ENVIRONMENT, SECRET, Server, serve, use_buckets
 from conftest import REPOSITORY, Corpus, label, shard_bytes
 
 import pipeline
@@ -22,7 +22,6 @@ from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from softlabels.audio.decode import AudioBudget
 from softlabels.errors import EnvironmentTrouble, ManifestError, SoftLabelsError, StoreError
-from softlabels.storage import bucket as object_storage
 from softlabels.storage.opening import open_storage
 
 
@@ -72,11 +71,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def remote(server: Server, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Remote]:
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.proxy.address}.items():
-        monkeypatch.setenv(name, value)
+    use_buckets(monkeypatch, server, patience_s=0.5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(object_storage, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(object_storage, "REPAIR_S", 0.05)
     bucket = server.make_bucket()
     made = Remote(server, corpus, f"s3://{bucket}/audio", f"s3://{bucket}/store")
     for path in corpus.folder.glob("*.wav"):

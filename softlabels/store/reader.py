@@ -1,6 +1,5 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.classes.class_list import Activation, ClassList
-from softlabels.digests import canonical_json
+from softlabels.digests import sha256_of, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value
 from softlabels.storage.protocol import Storage
@@ -97,8 +96,7 @@ class StoreReader:
 
     def state(self) -> str:
         """sha256 over the names and sizes of plans, receipts and shards: another once any of them comes or goes."""
-        listings = [self.storage.list(folder) for folder in ("plan", "receipts", "shards")]
-        return hashlib.sha256(canonical_json(listings)).hexdigest()
+        return sha256_of([self.storage.list(folder) for folder in ("plan", "receipts", "shards")])
 
     @property
     def planned_shards(self) -> int:
@@ -176,7 +174,7 @@ class StoreReader:
             raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {self._repair(shard)}") from e
         except StoreError as e:
             raise StoreError(f"shard {shard} of {e}; {self._repair(shard)}") from e
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256_of_bytes(data)
         if digest != receipt.digest:
             raise StoreError(
                 f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
-from softlabels.digests import canonical_json
+from softlabels.digests import canonical_json, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.storage.protocol import Storage
 from softlabels.store.quarantine import Quarantined
@@ -75,7 +75,7 @@ class Receipt(ReceiptHead):
     @property
     def identity(self) -> str:
         """sha256 of the receipt itself."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return sha256_of_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)) + b"\n"

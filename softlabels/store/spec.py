@@ -1,13 +1,12 @@
 """LabelSpec: everything that changes the bytes of a shard, and nothing that does not."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from softlabels.classes.class_list import Activation
-from softlabels.digests import canonical_json
+from softlabels.digests import sha256_of
 from softlabels.errors import StoreError
 from softlabels.windows import WindowSpec
 
@@ -102,7 +101,7 @@ class LabelSpec:
 
 @lru_cache(maxsize=16)  # asked for once a shard
 def _fingerprint(spec: LabelSpec) -> str:
-    return hashlib.sha256(canonical_json(spec.to_json())).hexdigest()
+    return sha256_of(spec.to_json())
 
 
 def newer_format(version: object) -> StoreError:
