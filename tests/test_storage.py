@@ -16,7 +16,7 @@ from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.opening import open_storage
 from softlabels.storage.protocol import Storage
-from softlabels.store.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt, standing_receipt
+from softlabels.store.receipts import Receipt, commit_shard, current_receipt, latest_receipt_keys, read_receipt
 
 
 def receipt(digest: str, size: int) -> Receipt:
@@ -154,7 +154,7 @@ def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:
     commit_shard(storage, b"one", one)
     assert commit_shard(storage, b"two", two, replacing=one.identity) == ("committed", two)
     assert commit_shard(storage, b"333", three, replacing=one.identity) == ("different", two)
-    assert standing_receipt(storage, 3) == two
+    assert current_receipt(storage, 3) == two
 
 
 def test_what_killed_writers_left_behind_is_swept_when_it_is_old(tmp_path) -> None:

@@ -28,7 +28,7 @@ from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
 from softlabels.store.equivalence import compare_rows
 from softlabels.store.plan_file import PlannedClip
-from softlabels.store.receipts import Outcome, Receipt, commit_shard, standing_receipt
+from softlabels.store.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.store.shard import decode_shard, encode_shard
 from softlabels.store.spec import LabelSpec
 
@@ -132,7 +132,7 @@ def label_if_missing(task: ShardTask) -> ShardStatus:
 
 def committed_status(task: ShardTask) -> ShardStatus | None:
     """The status of a shard that the store has already; None where it is still to be labelled."""
-    standing = standing_receipt(open_storage(task.store), task.shard)
+    standing = current_receipt(open_storage(task.store), task.shard)
     if standing is None or task.restoring or (task.replacing and standing.identity == task.replacing):
         return None
     return _status(task, standing, "equal")

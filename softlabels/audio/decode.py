@@ -1,6 +1,6 @@
-"""From an audio file to mono samples at the rate somebody needs: the one decoder path of the whole project.
+"""From an audio file to mono samples at the rate somebody needs: the only decoder path of the project.
 
-Labelling and training read audio through here, so the student hears what the teacher heard. The file is
+Labelling and training read audio through here, so the student gets what the teacher got. The file is
 streamed in blocks of a fixed size: decode -> mean of the channels -> soxr HQ -> the samples asked for. Where
 a stretch begins never changes its samples: a file is entered in the middle only where no resampling is
 needed and the container seeks to the exact sample; otherwise it is streamed from its start.
@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from softlabels.audio.containers import check_whole
+from softlabels.audio.containers import check_intact
 from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.digests import known_sha256, sha256_of_file
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
@@ -33,7 +33,7 @@ ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them 
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
-SYSTEM_ERROR = 2  # libsndfile's code for "the operating system said no"
+SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 
 Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
 _MAGIC: tuple[tuple[bytes, Container], ...] = (
@@ -102,7 +102,7 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
         frames = _count_frames(path, container, rate_hz, budget)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
-    check_whole(path, container)
+    check_intact(path, container)
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
 
 
@@ -343,21 +343,21 @@ class _Spoiled:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz = from_hz, to_hz
         self._in = self._out = 0  # samples seen so far
-        self._runs: list[tuple[int, int]] = []  # first output sample, and the one behind the last
+        self._runs: list[tuple[int, int]] = []  # first output sample, and the one after the last
 
     def take_out(self, block: np.ndarray) -> np.ndarray:
         bad = ~np.isfinite(block)
         if bad.any():
             edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
-            for first, behind in edges.reshape(-1, 2).tolist():
-                self._runs.append((first * self._to_hz // self._from_hz, -(-behind * self._to_hz // self._from_hz)))
+            for first, end in edges.reshape(-1, 2).tolist():
+                self._runs.append((first * self._to_hz // self._from_hz, -(-end * self._to_hz // self._from_hz)))
             block = np.where(bad, np.float32(0), block)
         self._in += len(block)
         return block
 
     def restore(self, block: np.ndarray) -> np.ndarray:
         start, self._out = self._out, self._out + len(block)
-        for first, behind in self._runs:
-            block[max(0, first - start) : max(0, behind - start)] = np.nan
+        for first, end in self._runs:
+            block[max(0, first - start) : max(0, end - start)] = np.nan
         self._runs = [run for run in self._runs if run[1] > self._out]
         return block

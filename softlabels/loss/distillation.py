@@ -39,7 +39,7 @@ def distillation_loss(
 
     Args:
       hard: (batch, classes) float in [0, 1]; NaN where nobody annotated.
-      soft: (batch, classes) teacher probabilities; NaN where the teacher said nothing; None for no teacher at all.
+      soft: (batch, classes) teacher probabilities; NaN where the teacher gave nothing; None for no teacher at all.
       student: (batch, classes) the student's log-odds (sigmoid) or logits (softmax).
       activation: "sigmoid" or "softmax", read from the store.
       temperature: T > 0, no unit; 1 leaves the teacher as it is.
@@ -172,7 +172,7 @@ class DistillationLoss(keras.losses.Loss):
         """Take activation and trust from joined labels, with defaults that fit them: alpha 0.3 and T = 1.
 
         With 2 to 100 % of the clips annotated, alpha 0.2 to 0.3 was best or within half a point of it, so soft labels
-        need not be weighed anew as annotations come in. T = 1 also for softmax, where it beat 2 and 3; for sigmoid
+        need not be weighed again as annotations come in. T = 1 also for softmax, where it beat 2 and 3; for sigmoid
         T > 1 lifts every absent class to 0.5.
 
         Args:

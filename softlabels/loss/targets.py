@@ -1,7 +1,7 @@
 """Packed targets `[hard | soft]`: how they are made, taken apart, checked and weighted, in NumPy.
 
 Keras's `fit` takes one target array per output, so the human label and the teacher's opinion travel side by side,
-(batch, 2 * classes). NaN in the hard half means nobody annotated, NaN in the soft half that the teacher said nothing.
+(batch, 2 * classes). NaN in the hard half means nobody annotated, NaN in the soft half that the teacher gave nothing.
 Not here: anything that needs a framework (the loss and the metrics split tensors themselves).
 """
 
@@ -18,7 +18,7 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
 
     Args:
       hard: (batch, classes) in [0, 1]; NaN where nobody annotated.
-      soft: (batch, classes) teacher probabilities; NaN where the teacher said nothing.
+      soft: (batch, classes) teacher probabilities; NaN where the teacher gave nothing.
     Returns: (batch, 2 * classes) float32.
     Raises: ValueError: the shapes differ or are not (batch, classes).
     """
@@ -50,7 +50,7 @@ def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = None) -> Any:
-    """Refuse packed targets that no teacher can have said; return them unchanged, so it fits into a pipeline.
+    """Refuse packed targets that no teacher can have given; return them unchanged, so it fits into a pipeline.
 
     Args:
       y: (batch, 2 * classes) packed targets: NumPy, or a TensorFlow tensor, inside `tf.data` too
@@ -88,7 +88,6 @@ def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, 
       hard, soft: (batch, classes) each; NaN is always allowed.
       activation: "softmax" also bounds the sum of each soft row.
       who: the caller, for the message.
-    Raises: ValueError: as said.
     """
     for half, values in (("hard", hard), ("soft", soft)):
         low, high = np.fmin.reduce(values, axis=None, initial=0.0), np.fmax.reduce(values, axis=None, initial=1.0)

@@ -42,7 +42,7 @@ class PlannedClip:
     detail: str = ""
 
     def span(self, to_hz: int) -> tuple[int, int]:
-        """The clip's first sample and the one behind its last, in samples at `to_hz` from the file's start."""
+        """The clip's first sample and the one after its last, in samples at `to_hz` from the file's start."""
         start, end = (rescale_samples(n, from_hz=self.rate_hz, to_hz=to_hz) for n in (self.start, self.end))
         return start, end
 

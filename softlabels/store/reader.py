@@ -68,12 +68,12 @@ class StoreReader:
 
     @cached_property
     def receipts(self) -> dict[int, ReceiptHead]:
-        """shard -> the head of its standing receipt, for every committed shard."""
+        """shard -> the head of its current receipt, for every committed shard."""
         keys = self.receipt_keys
         return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
 
     def receipt(self, shard: int) -> Receipt:
-        """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
+        """The full receipt of a committed shard, read again. Raises: StoreError: damaged or gone."""
         try:
             return read_receipt(self.storage, self.receipt_keys[shard])
         except FileNotFoundError as e:
@@ -81,7 +81,7 @@ class StoreReader:
 
     @cached_property
     def receipt_keys(self) -> dict[int, str]:
-        """shard -> the key of its standing receipt."""
+        """shard -> the key of its current receipt."""
         return latest_receipt_keys(self.storage)
 
     @cached_property
@@ -196,7 +196,7 @@ class StoreReader:
         Args:
           keys: (clip_id, window_index) pairs, in any order.
         Returns: (keys, classes) float32, in the order of the keys.
-        Raises: ValueError: a window_index that is no whole number. StoreError: a key that is not labelled.
+        Raises: ValueError: a window_index that is no integer. StoreError: a key that is not labelled.
         """
         entries = self._entries(keys)
         taken = np.empty((len(keys), len(self.classes)), np.float32)
@@ -218,7 +218,7 @@ class StoreReader:
     def per_clip(self, pool: Literal["max", "mean"] = "max") -> "pd.DataFrame":
         """One row a clip: its windows' probabilities pooled; index clip_id, one column a class, float32.
 
-        "max" answers whether the class was heard at all, "mean" for how much of the clip. Clips without any
+        "max" answers whether the class was there at all, "mean" for how much of the clip. Clips without any
         labelled window are left out.
         """
         import pandas as pd
@@ -250,14 +250,14 @@ class StoreReader:
 
     def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
         """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
-        # int32 like the column, which would be converted as a whole otherwise
-        first, behind = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
-        here = first + np.flatnonzero(self.index.state[first:behind] == LABELLED)
+        # int32 like the column, all of which would be converted otherwise
+        first, end = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
+        here = first + np.flatnonzero(self.index.state[first:end] == LABELLED)
         return self.index.clips["clip_id"].take(self.index.stored_clip[here]), self.index.window_index[here]
 
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
-        window_index = _whole_numbers([window_index for _, window_index in keys])
+        window_index = _integers([window_index for _, window_index in keys])
         first, stop = self.index.spans_of([clip_id for clip_id, _ in keys]).T
         entries = first + window_index
         unknown = (window_index < 0) | (entries >= stop)
@@ -295,7 +295,7 @@ class StoreReader:
         return classes
 
 
-def _whole_numbers(window_index: list[int]) -> np.ndarray:
+def _integers(window_index: list[int]) -> np.ndarray:
     """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
     strange = [n for n in window_index if not isinstance(n, int | np.integer)]
     if strange:

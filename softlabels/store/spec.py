@@ -26,7 +26,7 @@ class LabelSpec:
     window: the grid on which clips are scored.
     batch_size: windows per forward pass; partial batches are padded, because it can change bits.
     jitters: how many fixed shifts within 50 ms the teacher's probabilities are the mean of; 1 is none.
-    teacher_class_digest: of the teacher's whole class list where the store keeps only some of its classes; else "".
+    teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
