@@ -145,7 +145,8 @@ def _current_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray,
         last_plan[clip[row : row + len(plan)]] = number
         row += len(plan)
     counts = last_plan[clip] == np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])
-    table, clip = _filtered(table, counts), _numbered(clip[counts])
+    table, clip = _filtered(table, counts), clip[counts]
+    clip = np.cumsum(np.diff(clip, prepend=-1) != 0, dtype=np.int32) - np.int32(1)  # a clip's rows are together
     first = np.diff(clip, prepend=-1) > 0
     return table, clip, _filtered(table, first).combine_chunks()  # callers take rows out of it all the time
 
@@ -153,11 +154,6 @@ def _current_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray,
 def _filtered(table: pa.Table, keep: np.ndarray) -> pa.Table:
     """The rows to keep; mostly that is all of them, and a table of a million clips is not copied for nothing."""
     return table if keep.all() else table.filter(pa.array(keep))
-
-
-def _numbered(clip: np.ndarray) -> np.ndarray:
-    """(rows,) int32, counting from 0 in the order in which the clips appear; the rows of a clip lie together."""
-    return np.cumsum(np.diff(clip, prepend=-1) != 0, dtype=np.int32) - np.int32(1)
 
 
 def _current_quarantine(

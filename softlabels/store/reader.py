@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -160,7 +161,7 @@ class StoreReader:
         try:
             return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
         except StoreError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {self._repair(shard)}") from e
+            raise self._damaged(shard, e) from e
 
     def shard_bytes(self, shard: int, *, cached: bool = True) -> bytes:
         """The Parquet file of one committed shard, held against its digest; arguments and errors as in `read_shard`."""
@@ -171,19 +172,19 @@ class StoreReader:
         try:
             data = get(receipt.file, receipt.digest)
         except FileNotFoundError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {self._repair(shard)}") from e
+            raise self._damaged(shard, f"{receipt.file} is gone") from e
         except StoreError as e:
-            raise StoreError(f"shard {shard} of {e}; {self._repair(shard)}") from e
+            raise self._damaged(shard, str(e).removeprefix(f"'{self.storage}': ")) from e
         digest = sha256_of_bytes(data)
         if digest != receipt.digest:
-            raise StoreError(
-                f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "
-                f"file is sha256:{digest}; {self._repair(shard)}"
-            )
+            found = f"digest mismatch: receipt says sha256:{receipt.digest}, file is sha256:{digest}"
+            raise self._damaged(shard, found)
         return data
 
-    def _repair(self, shard: int) -> str:
-        return f"run `softlabels regenerate {self.storage} --shard {shard}`"
+    def _damaged(self, shard: int, found: object) -> StoreError:
+        """What was found, and how it is repaired."""
+        repair = f"run `softlabels regenerate {self.storage} --shard {shard}`"
+        return StoreError(f"shard {shard} of '{self.storage}': {found}; {repair}")
 
     def read(self) -> Iterator[ShardRows]:
         """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
@@ -225,18 +226,13 @@ class StoreReader:
 
         if pool not in ("max", "mean"):
             raise ValueError(f"pool: expected 'max' or 'mean', got {pool!r}")
-        pooled: dict[str, np.ndarray] = {}
-        windows: dict[str, int] = {}
+        dtype, combine = (np.float32, np.maximum) if pool == "max" else (np.float64, np.add)
+        pooled: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(self.classes), dtype))
+        windows: Counter[str] = Counter()
         for rows in self.read():
             for clip_id, row in zip(rows.clip_id, rows.probabilities, strict=True):
-                before = pooled.get(clip_id)
-                if before is None:
-                    pooled[clip_id] = row.astype(np.float64 if pool == "mean" else np.float32)
-                elif pool == "max":
-                    np.maximum(before, row, out=before)
-                else:
-                    before += row
-                windows[clip_id] = windows.get(clip_id, 0) + 1
+                combine(pooled[clip_id], row, out=pooled[clip_id])
+                windows[clip_id] += 1
         if pool == "mean":
             pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))

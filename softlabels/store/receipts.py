@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_origin, get_type_hints
 
 from softlabels.digests import canonical_json, sha256_of_bytes
 from softlabels.errors import StoreError
@@ -78,17 +78,8 @@ class Receipt(ReceiptHead):
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
 
-_KINDS = {
-    "shard": int,
-    "fingerprint": str,
-    "digest": str,
-    "size": int,
-    "rows": int,
-    "quarantined": list,
-    "numerics_class": str,
-    "audio": dict,
-    "environment": dict,
-}  # of a receipt's fields, in JSON
+# of a receipt's fields, in JSON
+_KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Receipt).items()} | {"quarantined": list}
 
 
 def commit_shard(storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = "") -> tuple[Outcome, Receipt]:

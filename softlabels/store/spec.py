@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from softlabels.classes.class_list import Activation
 from softlabels.digests import sha256_of
@@ -53,19 +53,22 @@ class LabelSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _check("activation", self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax")
-        _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
-        _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
-        _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
-        _check("jitters", self.jitters, 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}")
-        _check("fold", self.fold, bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''")
-        in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
-        _check(
-            "min_probability",
-            self.min_probability,
-            in_range,
-            "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
-        )
+        sparse, p = self.layout == "sparse", self.min_probability
+        for name, holds, expected in (
+            ("activation", self.activation in get_args(Activation), "sigmoid or softmax"),
+            ("layout", self.layout in get_args(Layout), "dense or sparse"),
+            ("shard_windows", self.shard_windows > 0, "1 or more"),
+            ("batch_size", self.batch_size > 0, "1 or more"),
+            ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
+            ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
+            (
+                "min_probability",
+                0 < p < 1 if sparse else p == 0,
+                "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
+            ),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
     @property
     def keeps_some(self) -> bool:
@@ -109,8 +112,3 @@ def newer_format(version: object) -> StoreError:
         f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
         "`pip install --upgrade softlabels`"
     )
-
-
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
