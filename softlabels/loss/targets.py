@@ -32,10 +32,8 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
 
 
 def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take packed targets apart.
+    """Take packed targets (batch, 2 * classes) apart.
 
-    Args:
-      y: (batch, 2 * classes).
     Returns: (hard, soft), each (batch, classes), views of `y`.
     Raises: ValueError: `y` is not two-dimensional or its width is odd.
     """
@@ -72,7 +70,7 @@ def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = 
     return y
 
 
-def _check_in_graph(y: Any, activation: str | None) -> Any:
+def _check_in_graph(y: Any, activation: Literal["sigmoid", "softmax"] | None) -> Any:
     """The same check as one operation of a TensorFlow graph."""
     import tensorflow as tf  # only a TensorFlow tensor leads here
 
@@ -82,10 +80,9 @@ def _check_in_graph(y: Any, activation: str | None) -> Any:
 
 
 def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, who: str) -> None:
-    """Raise where a half holds what is no probability; `who` begins the message.
+    """Raise ValueError where a half, (batch, classes), holds what is no probability and not NaN.
 
     Args:
-      hard, soft: (batch, classes) each; NaN is always allowed.
       activation: "softmax" also bounds the sum of each soft row.
       who: the caller, for the message.
     """
@@ -99,7 +96,7 @@ def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, 
                 f"got {worst:.6g} at row {row}, class {column}; pass probabilities, not logits"
             )
     if activation == "softmax":
-        sums = np.nansum(soft, axis=-1, dtype=np.float64)  # (batch,)
+        sums = np.asarray(np.nansum(soft, axis=-1, dtype=np.float64))  # (batch,)
         if (sums > MAX_SOFTMAX_SUM).any():
             row = int(np.argmax(sums))
             raise ValueError(

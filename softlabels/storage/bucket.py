@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -166,7 +166,7 @@ class ObjectStorage(Storage):
         """The bytes of one state of an object, a request a piece. Raises: EnvironmentTrouble: it was replaced."""
         for start in range(0, size, PIECE):
             options: GetOptions = {"range": (start, min(start + PIECE, size)), **({"if_match": tag} if tag else {})}
-            yield self._ask(f"reading {key}", lambda o=options: bytes(self._client.get(key, options=o).bytes()))
+            yield self._ask(f"reading {key}", partial(self._piece, key, options))
 
     def put(self, key: str, data: bytes) -> None:
         """As everywhere; what cannot be written undamaged is not left under its key."""
@@ -229,6 +229,9 @@ class ObjectStorage(Storage):
             return bytes(found.bytes()), found.attributes.get("sha256")
 
         return self._ask(f"reading {key}", read)
+
+    def _piece(self, key: str, options: "GetOptions") -> bytes:
+        return bytes(self._client.get(key, options=options).bytes())
 
     def _delete(self, keys: str | Sequence[str]) -> None:
         self._ask("deleting", lambda: self._client.delete(keys))

@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -142,7 +142,7 @@ class StoreReader:
         positions = np.unique(self.index.stored_clip[self.index.state == LABELLED])
         return set(self.index.clips["clip_id"].take(positions).to_pylist())
 
-    def hints(self) -> dict:
+    def hints(self) -> dict[str, Any]:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
         try:
             hints = json.loads(self.storage.get("run.json"))
@@ -263,7 +263,7 @@ class StoreReader:
             raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window}")
         return entries
 
-    def _read_header(self) -> dict:
+    def _read_header(self) -> dict[str, Any]:
         try:
             header = json.loads(self.storage.get("store.json"))
             if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
