@@ -92,11 +92,9 @@ class TeacherAgreement(keras.metrics.Metric):
         covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
         soft = ops.where(covered, soft, 0.0)
         count = ops.sum(ops.cast(covered, "float32"), axis=-1)  # (batch,)
-        told = (
-            ops.logical_and(count >= 2.0, ops.sum(soft, axis=-1) > 0.0)
-            if self.activation == "softmax"
-            else count >= 2.0
-        )
+        told = count >= 2.0
+        if self.activation == "softmax":
+            told = ops.logical_and(told, ops.sum(soft, axis=-1) > 0.0)
         weight = _weights(told, sample_weight)
         same = ops.equal(_top(soft, covered), _top(student, covered))  # (batch,)
         self.agreement.update_state(ops.cast(same, "float32"), sample_weight=weight)
