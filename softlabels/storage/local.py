@@ -9,7 +9,7 @@ from pathlib import Path
 
 from softlabels.errors import StorageFullError, StoreError
 from softlabels.storage.protocol import TEMPORARY, WRITING_S, Storage
-from softlabels.storage.unfinished import sync_folder, unfinished, write_synced
+from softlabels.storage.unfinished import all_or_nothing, sync_folder, unfinished, write_synced
 
 
 class LocalStorage(Storage):
@@ -53,9 +53,9 @@ class LocalStorage(Storage):
 
     def put(self, key: str, data: bytes) -> None:
         path = self.path(key)
-        with full_disk_named(self.root, key), unfinished(path) as temporary:
-            write_synced(temporary, data)
-            os.replace(temporary, path)
+        with full_disk_named(self.root, key):
+            with all_or_nothing(path) as temporary:
+                write_synced(temporary, data)
             sync_folder(path.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -12,22 +12,34 @@ from softlabels.storage.protocol import TEMPORARY
 
 @contextlib.contextmanager
 def unfinished(target: Path) -> Iterator[Path]:
-    """A path in the folder of `target`, which is made, with the same ending; what is there in the end is deleted."""
-    temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{target.suffix}"
+    """A path for a file in the folder of `target`, which is made; what is there in the end is deleted."""
+    temporary = _beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # a temporary that stays is swept one day
-            remove(temporary)
+        _forget(temporary)
 
 
 @contextlib.contextmanager
 def all_or_nothing(target: Path) -> Iterator[Path]:
-    """A path for a file or folder that becomes `target` if all goes well, and goes away if not."""
-    with unfinished(target) as temporary:
+    """A path with the same ending, for a file or folder that becomes `target` if all goes well, else goes away."""
+    temporary = _beside(target)
+    try:
         yield temporary
         os.replace(temporary, target)
+    except BaseException:
+        _forget(temporary)
+        raise
+
+
+def _beside(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{target.suffix}"
+
+
+def _forget(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # a temporary that stays is swept one day
+        remove(temporary)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -49,9 +61,13 @@ def sync_folder(folder: Path) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file or folder; a folder is moved away first, so that nobody opens a part of it."""
-    if path.is_dir():
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not path.is_dir():
+            raise
         aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         os.replace(path, aside)
         shutil.rmtree(aside, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
