@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -23,6 +22,7 @@ from pipeline.teachers.scoring import numerics_class
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import ENVIRONMENT
 from softlabels.classes.class_list import ClassList
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
@@ -237,7 +237,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     receipt = Receipt(
         shard=task.shard,
         fingerprint=task.spec.fingerprint(),
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=sha256_of_bytes(data),
         size=len(data),
         rows=len(rows),
         quarantined=tuple(findings.quarantined),
