@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -166,7 +166,7 @@ class ObjectStorage(Storage):
         """The bytes of one state of an object, a request a piece. Raises: EnvironmentTrouble: it was replaced."""
         for start in range(0, size, PIECE):
             options: GetOptions = {"range": (start, min(start + PIECE, size)), **({"if_match": tag} if tag else {})}
-            yield self._ask(f"reading {key}", partial(self._piece, key, options))
+            yield self._read(key, options)[0]
 
     def put(self, key: str, data: bytes) -> None:
         """As everywhere; what cannot be written undamaged is not left under its key."""
@@ -221,20 +221,18 @@ class ObjectStorage(Storage):
                 if str(path.parent) == folder and not path.name.startswith(TEMPORARY):
                     yield meta
 
-    def _read(self, key: str) -> tuple[bytes, str | None]:
+    def _read(self, key: str, options: "GetOptions | None" = None) -> tuple[bytes, str | None]:
         """The bytes of an object, and the sha256 it carries."""
 
         def read() -> tuple[bytes, str | None]:
-            found = self._client.get(key)
+            found = self._client.get(key, options=options)
             return bytes(found.bytes()), found.attributes.get("sha256")
 
         return self._ask(f"reading {key}", read)
 
-    def _piece(self, key: str, options: "GetOptions") -> bytes:
-        return bytes(self._client.get(key, options=options).bytes())
-
     def _delete(self, keys: str | Sequence[str]) -> None:
-        self._ask("deleting", lambda: self._client.delete(keys))
+        what = keys if isinstance(keys, str) else f"{len(keys)} objects"
+        self._ask(f"deleting {what}", lambda: self._client.delete(keys))
 
     def _arrived(self, key: str, data: bytes, made: "PutResult") -> bool:
         """Whether the object is what was sent: its tag is the MD5, as S3 makes it, or it is read back."""
