@@ -25,7 +25,7 @@ _BINARY = {"Content-Type": "application/octet-stream"}  # moto would parse a for
 
 
 class Server:
-    """moto behind the proxy. `address` is moto's own, `proxy` the one to misbehave."""
+    """moto and the proxy before it. `address` is moto's own, `proxy` the one to misbehave."""
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"

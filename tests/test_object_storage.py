@@ -49,7 +49,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStorage]:
-    """A prefix of a new bucket, behind the proxy; nobody is patient."""
+    """A prefix of a new bucket, through the proxy; nobody is patient."""
     use_buckets(monkeypatch, server, patience_s=0.3)
     server.proxy.requests.clear()
     yield ObjectStorage(f"s3://{server.make_bucket()}/some where/store")
@@ -184,8 +184,8 @@ def test_a_forked_process_is_told_that_it_would_wait_for_ever(storage) -> None:
         os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    with os.fdopen(reader) as said:
-        assert "start worker processes with 'spawn'" in said.read()
+    with os.fdopen(reader) as answer:
+        assert "start worker processes with 'spawn'" in answer.read()
 
 
 def test_a_bucket_that_does_not_exist_is_named(storage) -> None:

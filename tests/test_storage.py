@@ -143,9 +143,9 @@ def test_the_first_receipt_commits_and_stands(tmp_path) -> None:
     assert commit_shard(storage, b"one", one) == ("equal", one)
     assert commit_shard(storage, b"two", two) == ("different", one)
     assert commit_shard(storage, b"two", two, replacing="another receipt") == ("different", one)
-    standing = read_receipt(storage, latest_receipt_keys(storage)[3])
-    assert standing == receipt("1" * 64, 3)
-    assert storage.get(standing.file) == b"one"
+    current = read_receipt(storage, latest_receipt_keys(storage)[3])
+    assert current == receipt("1" * 64, 3)
+    assert storage.get(current.file) == b"one"
 
 
 def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:

@@ -8,7 +8,7 @@ student loss is found and called (student_loss.py), packing and checking in NumP
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -16,9 +16,8 @@ from keras import ops
 
 from softlabels.loss.divergence import TINY, sigmoid_divergence, softmax_divergence
 from softlabels.loss.student_loss import check_student_loss, hard_loss_per_class, resolve_student_loss
-from softlabels.loss.targets import check_halves
+from softlabels.loss.targets import Activation, check_halves
 
-Activation = Literal["sigmoid", "softmax"]
 MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
 ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
 

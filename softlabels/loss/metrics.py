@@ -2,13 +2,14 @@
 the student follows its teacher. Not here: the loss.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
 from softlabels.loss.distillation import check_arguments, check_shapes, split_halves
 from softlabels.loss.divergence import sigmoid_divergence, softmax_divergence
+from softlabels.loss.targets import Activation
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
@@ -65,7 +66,7 @@ class TeacherAgreement(keras.metrics.Metric):
 
     def __init__(
         self,
-        activation: Literal["sigmoid", "softmax"] = "softmax",
+        activation: Activation = "softmax",
         from_logits: bool = False,
         name: str = "teacher",
         dtype: Any = None,
@@ -110,11 +111,6 @@ class TeacherAgreement(keras.metrics.Metric):
     def result(self) -> dict[str, Any]:
         """Both numbers by name."""
         return {f"{self.name}_agreement": self.agreement.result(), f"{self.name}_kl": self.kl.result()}
-
-    def reset_state(self) -> None:
-        """Start over."""
-        self.agreement.reset_state()
-        self.kl.reset_state()
 
     def get_config(self) -> dict[str, Any]:
         """Every argument."""

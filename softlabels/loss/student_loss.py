@@ -7,14 +7,16 @@ Not here: the mixture with the teacher (distillation.py).
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.targets import Activation
 
-def resolve_student_loss(given: Any, activation: Literal["sigmoid", "softmax"], from_logits: bool) -> keras.losses.Loss:
+
+def resolve_student_loss(given: Any, activation: Activation, from_logits: bool) -> keras.losses.Loss:
     """A Keras loss object from what a caller may pass.
 
     Args:

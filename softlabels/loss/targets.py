@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+Activation = Literal["sigmoid", "softmax"]
 MAX_SOFTMAX_SUM = 1.01  # a softmax row sums to 1, plus what rounding to 8 significand bits may add
 
 
@@ -47,7 +48,7 @@ def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y[:, :classes], y[:, classes:]  # (batch, classes) twice
 
 
-def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = None) -> Any:
+def check_targets(y: Any, *, activation: Activation | None = None) -> Any:
     """Refuse packed targets that no teacher can have given; return them unchanged, so it fits into a pipeline.
 
     Args:
@@ -70,7 +71,7 @@ def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = 
     return y
 
 
-def _check_in_graph(y: Any, activation: Literal["sigmoid", "softmax"] | None) -> Any:
+def _check_in_graph(y: Any, activation: Activation | None) -> Any:
     """The same check as one operation of a TensorFlow graph."""
     import tensorflow as tf  # only a TensorFlow tensor leads here
 
