@@ -17,11 +17,6 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_bytes(data: bytes) -> str:
-    """sha256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def known_sha256(path: str | Path) -> str:
     """The same, read once for as long as the file is not written to. Raises: OSError."""
     found = os.stat(path)
@@ -41,6 +36,11 @@ def forget_known() -> None:
 def is_sha256(text: str) -> bool:
     """Whether a text is 64 hexadecimal digits in lower case."""
     return _SHA256.fullmatch(text) is not None
+
+
+def sha256_of_bytes(data: bytes) -> str:
+    """sha256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
