@@ -17,6 +17,14 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_if_there(path: str | Path) -> str:
+    """The same; "" where it cannot be read, which its reader will say better."""
+    try:
+        return sha256_of_file(path)
+    except OSError:
+        return ""
+
+
 def known_sha256(path: str | Path) -> str:
     """The same, read once for as long as the file is not written to. Raises: OSError."""
     found = os.stat(path)

@@ -16,6 +16,9 @@ def open(path: str | Path) -> "SoftLabelStore":
     """Open a store for reading: a folder, or s3://, gs:// or az://bucket/prefix.
 
     Raises: StoreError: there is none, it is damaged, or a newer softlabels wrote it.
+    Example:
+      >>> softlabels.open("store")
+      SoftLabelStore('store', 14 windows, 3 classes)
     """
     return SoftLabelStore(open_storage(path))
 
@@ -68,6 +71,9 @@ class SoftLabelStore(StoreReader):
             that is there, else the manifest's folder.
           cache_dir: where the join is kept; None is inside the store, or the user's cache if that cannot be written.
         Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
+        Example:
+          >>> store.join("data_manifest.csv", split="train").report.rows
+          11
         """
         from softlabels.joins.build import JoinOptions, join
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from softlabels.errors import SoftLabelsError
 
@@ -53,9 +54,10 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
         with open(path, encoding="utf-8-sig", newline="") as file:
             raven = tabs and "\t" in file.readline()
             file.seek(0)
-            lines = csv.reader(file, strict=True, **({"delimiter": "\t", "quoting": csv.QUOTE_NONE} if raven else {}))
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if raven else csv.QUOTE_MINIMAL
+            lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
             columns = [name.strip() for name in next(lines, [])]
-            yield Table(columns, ((lines.line_num, fields) for fields in lines if any(f.strip() for f in fields)))
+            yield Table(columns, ((lines.line_num, fields) for fields in lines if any(fields)))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise error(f"{what} '{path}': expected a UTF-8 CSV file, got: {e}") from e
 
@@ -68,13 +70,15 @@ def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterabl
         writer.writerows(rows)
 
 
-def raise_faults(source: str, faults: list[str], error: type[SoftLabelsError], *, then: str = "run again") -> None:
+def raise_faults(
+    source: str, faults: list[str], error: type[SoftLabelsError], *, do: str = "correct these rows and run again"
+) -> None:
     """Raise all faults together, the first ten shown; does nothing where there are none."""
     if faults:
         more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         listed = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
         count = f"{len(faults)} fault{'s' * (len(faults) > 1)}"
-        raise error(f"{source}: {count}; correct these rows and {then}:{listed}{more}")
+        raise error(f"{source}: {count}; {do}:{listed}{more}")
 
 
 def some(names: Iterable[object]) -> str:

@@ -23,7 +23,7 @@ def test_the_same_join_is_found_again_without_reading_manifest_receipts_or_shard
     again = softlabels.open(store.storage.root)
     for name in ("receipts", "plans", "index"):
         monkeypatch.setattr(SoftLabelStore, name, property(lambda *_: pytest.fail("the store was read")))
-    monkeypatch.setattr("softlabels.joins.clips.read_manifest", lambda *_: pytest.fail("the manifest was read"))
+    monkeypatch.setattr("softlabels.corpus.clip_paths.read_manifest", lambda *_: pytest.fail("the manifest was read"))
     second = again.join(corpus.manifest)
     np.testing.assert_array_equal(second.y_true(), first.y_true())
     assert second.report == first.report

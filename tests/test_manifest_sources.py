@@ -241,8 +241,8 @@ def test_a_table_of_a_recording_that_is_not_there_is_an_error(audio: Path, tmp_p
 
 
 def test_a_question_mark_in_a_table_is_no_class(audio: Path, tmp_path: Path) -> None:
-    raven(tmp_path / "t" / "XC1.txt", (0, 1, "?"), (2, 3, "A"))
-    with pytest.raises(ManifestError, match=r"expected class names, got '\?': in a manifest a leading '\?' means"):
+    raven(tmp_path / "t" / "XC1.txt", (0, 1, "?"), (2, 3, "A"), (3, 4, "?B"))
+    with pytest.raises(ManifestError, match=r"(?s)2 faults.*XC1.txt' line 2: .* got '\?'.* line 4: .* got '\?B'"):
         clips_of_tables(str(tmp_path / "t" / "*.txt"), audio)
 
 

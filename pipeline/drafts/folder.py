@@ -9,7 +9,8 @@ from pathlib import Path
 import joblib
 
 from softlabels.audio.decode import audio_sha256
-from softlabels.corpus.manifest import UNSURE, Clip
+from softlabels.corpus.label_cell import UNSURE
+from softlabels.corpus.manifest import Clip
 from softlabels.errors import AudioError, ManifestError
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.drafts.folder import clips_of_folder
-from softlabels.corpus.manifest import NOISE, UNSURE, Clip
+from softlabels.corpus.label_cell import NOISE, UNSURE
+from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
 
 DEFAULTS = {

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pipeline.drafts.folder import clips_of_folder
 from softlabels.corpus.annotation_tables import read_annotations
-from softlabels.corpus.manifest import UNSURE, Clip
-from softlabels.errors import ManifestError
+from softlabels.corpus.manifest import Clip
 
 
 def clips_of_tables(
@@ -25,12 +24,6 @@ def clips_of_tables(
     """
     clips = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
     found = read_annotations(tables, clips, extents="clips", label_column=label_column)
-    strange = [name for name in found.names if name.startswith(UNSURE)]
-    if strange:
-        raise ManifestError(
-            f"'{tables}': expected class names, got {', '.join(map(repr, strange[:10]))}: in a manifest a leading "
-            f"{UNSURE!r} means that a class is neither present nor absent; correct them, or name another label column"
-        )
     names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}
     for clip, name in zip(found.box_clip.tolist(), found.box_name.tolist(), strict=True):
         names[clip].add(found.names[name])

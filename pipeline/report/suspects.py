@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.report.clip_evidence import Hearing
 from softlabels.classes.class_list import ClassList
-from softlabels.corpus.manifest import NOISE
+from softlabels.corpus.label_cell import NOISE
 from softlabels.store.index import StoreIndex
 
 _FLOOR = 1e-3

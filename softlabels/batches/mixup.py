@@ -34,6 +34,10 @@ def mixup(
     Returns: (x, y), mixed, of the shapes and types given.
     Raises: ValueError: unknown rule, `y` not (batch, width), `x` or `y` not floating-point, or (where values are
       known) a weight outside [0, 1] or a partner that is no row of this batch.
+    Example:
+      >>> softlabels.mixup(np.float32([[1], [3]]), np.float32([[1, 0], [0, 1]]), 0.5)[1]
+      array([[0.5, 0.5],
+             [0.5, 0.5]], dtype=float32)
     """
     if rule not in ("linear", "max"):
         raise ValueError(f"mixup: expected rule 'linear' or 'max'; got {rule!r}; softmax targets need 'linear'")

@@ -20,7 +20,7 @@ def make_dataset(
     *,
     sampling_weights: np.ndarray | None = None,
     workers: int = 2,
-) -> "LabelDataset":
+) -> tf.data.Dataset:
     """Batches of `(x, y_true)` for `model.fit`.
 
     Args:
@@ -36,27 +36,32 @@ def make_dataset(
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
     Raises: ValueError: no rows, pooled windows, or features that change the first axis.
+    Example:
+      >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))
+      >>> x.shape, y_true.shape
+      (TensorShape([4, 400]), TensorShape([4, 6]))
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
     batches = Batches(labels, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
-    return LabelDataset(batches, workers=workers)
+    stream = _Stream(batches)
+    dataset = stream.pipeline(workers)
+    dataset.get_state, dataset.set_state = stream.get_state, stream.set_state
+    return dataset
 
 
-class LabelDataset(tf.data.Dataset):
-    """A `tf.data.Dataset` of batches that knows which of them were taken.
+class _Stream:
+    """The stream of batches behind a dataset, which knows which of them were taken.
 
     Its state is the number of batches taken so far. After `set_state` the next pass goes on there: it has as many
     batches as any, so that a pass may then end in the middle of an epoch's order, and repeats and skips none.
     """
 
-    def __init__(self, batches: Batches, *, workers: int) -> None:
+    def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._next = 0  # where in the stream of batches the next pass begins
         with tf.device("CPU"):
             self._taken = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._dataset = self._pipeline(workers)
-        super().__init__(self._dataset._variant_tensor)
 
     def get_state(self) -> dict[str, Any]:
         """How far the stream was taken, as a small JSON object."""
@@ -67,26 +72,20 @@ class LabelDataset(tf.data.Dataset):
         self._next = self._batches.position_of(state)
         self._taken.assign(self._next)
 
-    @property
-    def element_spec(self) -> Any:
-        return self._dataset.element_spec
-
-    def _inputs(self) -> list[tf.data.Dataset]:
-        return [self._dataset]
-
-    def _pipeline(self, workers: int) -> tf.data.Dataset:
+    def pipeline(self, workers: int) -> tf.data.Dataset:
+        """One pass over the next epoch's batches, however often it is asked for one."""
         parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
-        dataset = (
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
+        return (
             tf.data.Dataset.from_tensors(0)
             .flat_map(lambda _: self._numbers(tf.numpy_function(self._begin, [], tf.int64)))
             .map(self._load, **parallel)  # one Python call a batch, never one a row
             .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
+            .prefetch(workers)  # 0 is none
+            .map(self._count)
+            .with_options(options)
         )
-        if workers:
-            dataset = dataset.prefetch(workers)
-        options = tf.data.Options()
-        options.experimental_optimization.inject_prefetch = False  # the count has to stand behind all prefetching
-        return dataset.map(self._count).with_options(options)
 
     def _begin(self) -> np.int64:
         first, self._next = self._next, self._next + len(self._batches)
@@ -122,6 +121,11 @@ def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str
       how: as in `JoinedLabels.soft_at`.
     Returns: a function of an element that gives `(x, y_true)`, y_true (batch, 2 * classes) float32.
     Raises: ValueError: (from the function) an element without these names, without anything else, or not batched.
+    Example:
+      >>> import tensorflow as tf
+      >>> crops = tf.data.Dataset.from_tensors({"clip_id": ["c0"], "start_s": [0.05], "x": [[1.0]]})
+      >>> next(iter(crops.map(softlabels.attach(labels))))[1].shape
+      TensorShape([1, 6])
     """
 
     def attached(element: dict[str, tf.Tensor]) -> tuple[Any, tf.Tensor]:

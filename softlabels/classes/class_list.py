@@ -18,6 +18,9 @@ class ClassList:
     """Ordered, unique class names, usually `Scientific name_Common name`.
 
     Raises: ClassListError: no names, an empty name, a name with a line break, or a name given twice.
+    Example:
+      >>> softlabels.ClassList(("Aus aus_Alpha", "Bus bus_Beta")).index("Bus bus_Beta")
+      1
     """
 
     names: tuple[str, ...]

@@ -2,10 +2,12 @@
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from softlabels.classes.class_list import ClassList
 
-HOW = ("exact", "scientific name", "common name")  # tried in this order
+How = Literal["exact", "scientific name", "common name"]  # tried in this order
+HOW: tuple[How, ...] = get_args(How)
 
 
 class ClassFinder:
@@ -20,7 +22,7 @@ class ClassFinder:
         self._by_scientific = unambiguous((normalised(name.partition("_")[0]), i) for i, name in enumerate(classes))
         self._by_common = unambiguous((normalised(name.partition("_")[2]), i) for i, name in enumerate(classes))
 
-    def find(self, name: str) -> tuple[int, str] | None:
+    def find(self, name: str) -> tuple[int, How] | None:
         """(position, one of HOW) of a name in the list, or None."""
         if name in self.classes:
             return self.classes.index(name), HOW[0]

@@ -8,7 +8,6 @@ teacher_class     a name of the teacher's list, as it stands there; empty = the 
 any other         for people, ignored; drafts carry `how` and `look`
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,12 @@ import numpy as np
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.classes.finder import ClassFinder, normalised
 from softlabels.errors import ClassListError, JoinError
+from softlabels.ragged import offsets_of
+from softlabels.tables import open_table, raise_faults, some
 
 How = Literal["exact", "scientific name", "common name", "mapping", ""]
 COLUMNS = ("student_class", "teacher_class")
+JOIN_AGAIN = "correct and join again"
 MIN_COVERAGE = 0.5  # a student's list of which the teacher has less than half is most likely the wrong list
 ROUNDING = 0.01  # stored probabilities are rounded: a softmax row may sum to a little more than 1
 
@@ -78,14 +80,13 @@ class ClassMatch:
                 f"probabilities: expected shape (rows, {self.teacher_count}), the teacher's classes, "
                 f"got {probabilities.shape}"
             )
-        made_of = np.diff(self.offsets)  # (classes,)
-        lacking = made_of == 0
-        if made_of.max(initial=0) <= 1:  # the usual case, one gather
-            columns = np.zeros(len(made_of), np.int64)
+        lacking = ~self.covered
+        if np.diff(self.offsets).max(initial=0) <= 1:  # the usual case, one gather
+            columns = np.zeros(len(self), np.int64)
             columns[~lacking] = self.teacher_classes
             pooled = np.take(probabilities, columns, axis=1).astype(np.float32, copy=False)
         else:
-            pooled = np.empty((len(probabilities), len(made_of)), np.float32)
+            pooled = np.empty((len(probabilities), len(self)), np.float32)
             parts = np.take(probabilities, self.teacher_classes, axis=1)  # (rows, pairs)
             pooled[:, ~lacking] = _pool_parts(parts, self.offsets[:-1][~lacking], activation)
         pooled[:, lacking] = np.nan
@@ -140,8 +141,8 @@ def match_classes(
     links, faults = ([], []) if mapping is None else _read_links(mapping, student, teacher)
     links = sorted([*links, *_found_links(links, student, teacher)], key=lambda link: link.student)
     faults += _shared_faults(links, student, teacher)
-    if faults:
-        raise ClassListError(_fault_report(mapping, faults))
+    source = "class lists" if mapping is None else f"class mapping '{mapping}'"
+    raise_faults(source, faults, ClassListError, do=JOIN_AGAIN)
     match = _match_of(links, student, teacher)
     _check_coverage(match, student, min_coverage)
     return match
@@ -153,7 +154,7 @@ def _match_of(links: list[_Link], student: ClassList, teacher: ClassList) -> Cla
     made_of = np.bincount([link.student for link in pairs], minlength=len(student))
     return ClassMatch(
         teacher_classes=np.array([link.teacher for link in pairs], np.int64),
-        offsets=np.concatenate([[0], np.cumsum(made_of)]).astype(np.int64),
+        offsets=offsets_of(made_of),
         teacher_count=len(teacher),
         how=tuple(how.get(c, "") for c in range(len(student))),
         unmatched=tuple(name for c, name in enumerate(student) if c not in how),
@@ -161,8 +162,8 @@ def _match_of(links: list[_Link], student: ClassList, teacher: ClassList) -> Cla
     )
 
 
-def _found_links(said: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[_Link]:
-    finder, mapped = ClassFinder(teacher), {link.student for link in said}
+def _found_links(given: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[_Link]:
+    finder, mapped = ClassFinder(teacher), {link.student for link in given}
     for c, name in enumerate(student):
         hit = None if c in mapped else finder.find(name)
         if hit is not None:
@@ -195,24 +196,15 @@ def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tup
 
 def _read_pairs(path: str | Path) -> list[tuple[int, str, str]]:
     """(line, student_class, teacher_class) of every row. Raises: ClassListError: not such a file."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(rows, [])]
-            if any(header.count(name) != 1 for name in COLUMNS):
-                raise ClassListError(
-                    f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, "
-                    f"separated by commas, got {', '.join(header) or 'an empty file'}; `softlabels classes LIST` "
-                    "drafts one"
-                )
-            first, second = map(header.index, COLUMNS)
-            lines = [(rows.line_num, row) for row in rows if any(field.strip() for field in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise ClassListError(f"class mapping '{path}': expected a UTF-8 CSV file: {e}") from e
-    wrong = [f"line {n}: expected {len(header)} fields, got {len(row)}" for n, row in lines if len(row) != len(header)]
-    if wrong:
-        raise ClassListError(_fault_report(path, wrong))
-    return [(n, row[first].strip(), row[second].strip()) for n, row in lines]
+    with open_table(path, "class mapping", ClassListError) as table:
+        if any(table.columns.count(name) != 1 for name in COLUMNS):
+            raise ClassListError(
+                f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
+                f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
+            )
+        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
+    raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
+    return pairs
 
 
 def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
@@ -230,20 +222,13 @@ def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -
             )
 
 
-def _fault_report(mapping: str | Path | None, faults: list[str]) -> str:
-    source = "class lists" if mapping is None else f"class mapping '{mapping}'"
-    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-    listed = "".join(f"\n  {fault}" for fault in faults[:10])
-    return f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}; correct and join again:{listed}{more}"
-
-
 def _check_coverage(match: ClassMatch, student: ClassList, min_coverage: float) -> None:
     found = len(student) - len(match.unmatched)
     if found < min_coverage * len(student):
         notes = "".join(f"; {note}" for note in match.notes)
         raise JoinError(
             f"the teacher has only {found} of the {len(student)} classes, expected at least {min_coverage:.0%} "
-            f"(min_coverage); it lacks {', '.join(map(repr, match.unmatched[:10]))}; is this the right class list? If "
+            f"(min_coverage); it lacks {some(match.unmatched)}; is this the right class list? If "
             f"its names are only written otherwise, `softlabels classes LIST` drafts a mapping file{notes}"
         )
 
@@ -255,18 +240,18 @@ def _notes(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterat
     if positions != sorted(positions):
         yield "the list has the teacher's classes in another order; they meet by name, never by position"
     finder = ClassFinder(teacher)
-    torn, renamed, moved = [], [], []
+    mixed, renamed, moved = [], [], []
     for how, position, name in pairs:
         theirs = teacher[position]
         if how == "scientific name" and finder.contradicts(name, theirs):
-            torn.append((name, theirs))
+            mixed.append((name, theirs))
         elif how == "scientific name" and _other_half_differs(name, theirs):
             renamed.append((name, theirs))
         elif how == "common name" and _other_half_differs(name, theirs):
             moved.append((name, theirs))
     yield from _note(renamed, "by scientific name only: the other half of the name differs (renamed or translated)")
     yield from _note(moved, "by common name only: the scientific name differs (a genus that moved, or a code)")
-    yield from _note(torn, "by scientific name though the common name is another class's (halves mixed up?)")
+    yield from _note(mixed, "by scientific name though the common name is another class's (halves mixed up?)")
     yield from _mapping_notes(links)
     found = {link.student for link in links}
     underscored = [name for c, name in enumerate(student) if c not in found and name.count("_") > 1 and " " not in name]

@@ -8,21 +8,22 @@ extents (CSV)            header `clip_id,start_s,end_s`: stretches in which ever
 All times are seconds in the file, not in the clip. A box labelled `noise` is an extent: nothing of the classes there.
 """
 
-import csv
 import logging
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from softlabels.corpus.annotations import EDGE_S, FLOAT_S, REACH_S, Annotations, raise_faults
-from softlabels.corpus.manifest import NOISE, Clip
+from softlabels.corpus.annotations import EDGE_S, FLOAT_S, REACH_S, Annotations
+from softlabels.corpus.label_cell import LabelFault, no_label, read_label
+from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
+from softlabels.tables import Table, open_table, raise_faults
 
 LABEL_COLUMNS = ("Species", "Species Code", "Annotation", "Label", "Tags", "Call Type")  # Raven's, the first counts
 _TABLE_SUFFIX = re.compile(r"(\.table\.\d+)?(\.selections)?\.txt$", re.IGNORECASE)
@@ -59,7 +60,7 @@ def read_annotations(
         found.read(Path(extents), only_extents=True)
     if not found.faults and not found.boxes and not found.extents:
         found.faults.append(f"'{source}': expected at least one row, got none")
-    raise_faults("annotations", found.faults)
+    raise_faults("annotations", found.faults, ManifestError)
     if found.outside:
         logger.warning("annotations: left out %d rows that no clip of the manifest reaches", found.outside)
     return found.annotations()
@@ -69,22 +70,9 @@ class _Fault(ValueError):
     """What is wrong with one row; collected, never seen by a caller."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """One text table: (line, name in lower case -> text) of every row."""
-
-    path: Path
-    columns: list[str]
-    rows: list[tuple[int, dict[str, str]]]
-
-    @property
-    def raven(self) -> bool:
-        return set(_RAVEN) <= set(self.columns)
-
-
 @dataclass(slots=True, kw_only=True)
 class _Found:
-    """What the tables said so far: boxes as (clip, start, end, label, row), extents as (clip, start, end)."""
+    """What the tables hold so far: boxes as (clip, start, end, label, row), extents as (clip, start, end)."""
 
     clips: Sequence[Clip]
     label_column: str | None
@@ -104,35 +92,42 @@ class _Found:
                 self.by_name.setdefault(name, {}).setdefault(str(path), []).append(i)
 
     def read(self, path: Path, *, only_extents: bool = False) -> None:
+        """Take in one table; what is wrong with it is collected."""
         try:
-            table = _read_table(path, self.faults)
-            label = None if only_extents else self._label_column(table)
-            missing = sorted({"clip_id", "start_s", "end_s"} - set(table.columns))
-            if missing and (only_extents or not table.raven):
-                raise _Fault(f"column {missing[0]!r} is missing, got {', '.join(table.columns) or 'an empty file'}")
-            if table.raven and not only_extents and not table.rows:
-                self.named.update(self._clips_of_file(_TABLE_SUFFIX.sub("", path.name), exact=True))
-        except _Fault as e:
-            self.faults.append(f"'{path}': {e}")
-            return
-        for line, row in _one_a_selection(table.rows):
-            try:
-                if table.raven and not only_extents:
-                    self._add_raven_row(row, label, path, f"'{path}' line {line}")
-                else:
-                    self._add_csv_row(row, label, f"'{path}' line {line}")
-            except _Fault as e:
-                self.faults.append(f"'{path}' line {line}: {e}")
+            with open_table(path, "annotations", ManifestError, tabs=True) as table:
+                table.columns = [name.casefold() for name in table.columns]
+                raven = set(_RAVEN) <= set(table.columns) and not only_extents
+                self._read_rows(path, table, raven, None if only_extents else self._label_column(table, raven))
+        except (_Fault, ManifestError) as e:
+            self.faults.append(f"'{path}': {e}" if isinstance(e, _Fault) else str(e))
 
-    def _label_column(self, table: _Table) -> str:
-        choices = LABEL_COLUMNS if table.raven else ("label",)
+    def _read_rows(self, path: Path, table: Table, raven: bool, label: str | None) -> None:
+        missing = sorted({"clip_id", "start_s", "end_s"} - set(table.columns))
+        if missing and not raven:
+            raise _Fault(f"column {missing[0]!r} is missing, got {table.header()}")
+        rows = list(table)
+        if raven and not rows:
+            self.named.update(self._clips_of_file(_TABLE_SUFFIX.sub("", path.name), exact=True))
+        self.faults += [f"'{path}' {fault}" for fault in table.faults]
+        for line, row in _one_a_selection(rows):
+            where = f"'{path}' line {line}"
+            try:
+                if raven and label:
+                    self._add_raven_row(row, label, path, where)
+                else:
+                    self._add_csv_row(row, label, where)
+            except (_Fault, LabelFault) as e:
+                self.faults.append(f"{where}: {e}")
+
+    def _label_column(self, table: Table, raven: bool) -> str:
+        choices = LABEL_COLUMNS if raven else ("label",)
         wanted = (self.label_column,) if self.label_column else choices
         for name in wanted:
             if name.casefold() in table.columns:
                 return name.casefold()
         raise _Fault(
             f"expected a column of labels named {' or '.join(map(repr, wanted))}, or a Raven table, got "
-            f"{', '.join(table.columns) or 'an empty file'}; name it by `label_column`"
+            f"{table.header()}; name it by `label_column`"
         )
 
     def _add_csv_row(self, row: dict[str, str], label: str | None, where: str) -> None:
@@ -169,14 +164,13 @@ class _Found:
         self._add_box(within, start_s, end_s, row[label], where)
         self.named.update(clips)
 
-    def _add_box(self, clips: list[int], start_s: float, end_s: float, label: str, where: str) -> None:
-        names = [name.strip() for name in label.split(";")]
-        if names == [NOISE]:
+    def _add_box(self, clips: list[int], start_s: float, end_s: float, text: str, where: str) -> None:
+        label = read_label(text)
+        if label.labels is None or label.unsure:  # a box says what is in it, or is none
+            raise no_label(text)
+        if not label.labels:
             self.extents += [(clip, start_s, end_s) for clip in clips]
-            return
-        if "" in names or NOISE in names or len(set(names)) < len(names):
-            raise _Fault(f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {label!r}")
-        self.boxes += [(clip, start_s, end_s, name, where) for clip in clips for name in names]
+        self.boxes += [(clip, start_s, end_s, name, where) for clip in clips for name in label.labels or ()]
 
     def _clips_of_file(self, name: str, *, exact: bool) -> list[int]:
         """The clips of a recording. exact: no file extension to leave away, the name stands in none."""
@@ -229,28 +223,7 @@ def annotation_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _read_table(path: Path, faults: list[str]) -> _Table:
-    """Tab-separated if the header has a tab, else a CSV; rows with too few or too many fields become faults."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            tabs = "\t" in file.readline()
-            file.seek(0)
-            raven = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # it quotes nothing
-            lines = csv.reader(file, strict=True, **(raven if tabs else {}))
-            columns = [name.strip().casefold() for name in next(lines, [])]
-            numbered = [(lines.line_num, fields) for fields in lines if any(fields)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise _Fault(f"expected a UTF-8 table, got: {e}") from e
-    rows = []
-    for line, fields in numbered:
-        if len(fields) == len(columns):
-            rows.append((line, dict(zip(columns, fields, strict=True))))
-        else:
-            faults.append(f"'{path}' line {line}: expected {len(columns)} fields, got {len(fields)}")
-    return _Table(path=path, columns=columns, rows=rows)
-
-
-def _one_a_selection(rows: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
+def _one_a_selection(rows: Iterable[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
     """Leave out the rows of a selection's further views: same number, times and file (glued tables repeat numbers)."""
     seen = set()
     for line, row in rows:

@@ -12,6 +12,8 @@ import numpy as np
 
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.errors import ManifestError
+from softlabels.ragged import owners, ranges
+from softlabels.tables import raise_faults
 
 REACH_S = 0.5  # of a box, at least, make a window positive
 FLOAT_S = 1e-9  # times such as 0.1 + 0.2 are off by less
@@ -64,16 +66,16 @@ class Annotations:
         Args:
           clip: (rows,) int positions of clips; rows of a clip together and in the order of time.
           start_s: (rows,) float64 where each window starts in its file, in seconds.
-          window_s: length of a window; what lies behind the end of the clip does not count.
+          window_s: length of a window; what lies after the end of the clip does not count.
           positions: name -> class, for every name in `labels`.
           clip_ends: (clips,) float64 where each clip ends in its file, in seconds; for clips without rows any number.
         Returns: (rows,) groups.
-        Raises: ManifestError: a box starts behind the end of its clip. ValueError: rows out of order, a name without
+        Raises: ManifestError: a box starts after the end of its clip. ValueError: rows out of order, a name without
           a position.
         """
         clip, start_s = np.asarray(clip), np.asarray(start_s, float)
-        behind = max(0, self.box_clip.max(initial=-1) + 1 - len(clip_ends))
-        clip_ends = np.append(clip_ends, np.full(behind, np.inf))  # clips that nobody asks about
+        beyond = max(0, self.box_clip.max(initial=-1) + 1 - len(clip_ends))
+        clip_ends = np.append(clip_ends, np.full(beyond, np.inf))  # clips that nobody asks about
         first, stop = _rows_of_clips(clip, start_s, len(clip_ends))
         self._check(positions, first < stop, clip_ends)
         end_s = np.minimum(start_s + window_s, clip_ends[clip])
@@ -92,24 +94,21 @@ class Annotations:
         if lacking:
             raise ValueError(f"positions: expected every name of `labels`, got none for {', '.join(lacking[:10])}")
         late = has_rows[self.box_clip] & (self.box_start_s >= clip_ends[self.box_clip])
-        raise_faults(
-            "annotations",
-            [
-                f"{self.box_row[i]}: the box starts at {self.box_start_s[i]:g} s, but its clip ends at "
-                f"{clip_ends[self.box_clip[i]]:g} s of the file"
-                for i in np.flatnonzero(late)
-            ],
-        )
+        faults = [
+            f"{self.box_row[i]}: the box starts at {self.box_start_s[i]:g} s, but its clip ends at "
+            f"{clip_ends[self.box_clip[i]]:g} s of the file"
+            for i in np.flatnonzero(late)
+        ]
+        raise_faults("annotations", faults, ManifestError)
 
     def _positive(
         self, start_s: np.ndarray, end_s: np.ndarray, first: np.ndarray, stop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(pairs,) rows and the boxes that make them positive."""
         first, stop = first[self.box_clip], stop[self.box_clip]
-        first = _bisect(end_s, self.box_start_s, first, stop)  # the first window that ends behind the box's start
+        first = _bisect(end_s, self.box_start_s, first, stop)  # the first window that ends after the box's start
         counts = _bisect(start_s, self.box_end_s, first, stop) - first
-        box = np.repeat(np.arange(len(counts)), counts)
-        row = np.arange(len(box)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        box, row = owners(counts), ranges(first, counts)
         overlap = np.minimum(end_s[row], self.box_end_s[box]) - np.maximum(start_s[row], self.box_start_s[box])
         best = np.zeros(len(counts))
         np.maximum.at(best, box, overlap)
@@ -128,7 +127,7 @@ class Annotations:
 
 
 def _rows_of_clips(clip: np.ndarray, start_s: np.ndarray, clips: int) -> tuple[np.ndarray, np.ndarray]:
-    """(clips,) first row and the one behind the last of every clip; both 0 where it has none."""
+    """(clips,) first row and the one after the last of every clip; both 0 where it has none."""
     new = np.flatnonzero(np.r_[True, clip[1:] != clip[:-1]][: len(clip)])
     same = clip[1:] == clip[:-1]
     if len(np.unique(clip[new])) < len(new) or (start_s[1:][same] < start_s[:-1][same]).any():
@@ -148,11 +147,3 @@ def _bisect(values: np.ndarray, limits: np.ndarray, first: np.ndarray, stop: np.
         first[searching[below]] = middle[below] + 1
         stop[searching[~below]] = middle[~below]
     return first
-
-
-def raise_faults(source: str, faults: list[str]) -> None:
-    """Raises: ManifestError: there are faults; the first ten are shown."""
-    if faults:
-        more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-        listed = "".join(f"\n  {fault}" for fault in faults[:10])
-        raise ManifestError(f"{source}: {len(faults)} faults; correct these rows and run again:{listed}{more}")

@@ -1,10 +1,16 @@
 """Where the clips of a manifest are, below the audio root."""
 
 import dataclasses
+from pathlib import Path
 
-from softlabels.corpus.manifest import Clip
+from softlabels.corpus.manifest import Clip, read_manifest
 from softlabels.errors import ManifestError
 from softlabels.storage.location import Location, without_secrets
+
+
+def read_clips_below(manifest: str | Path, root: Location) -> list[Clip]:
+    """The clips of a manifest, with paths relative to the audio root; see `read_manifest` and `below_root`."""
+    return below_root(read_manifest(manifest), root)
 
 
 def below_root(clips: list[Clip], root: Location) -> list[Clip]:

@@ -11,6 +11,8 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import ClassFinder
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
+from softlabels.ragged import owners, ranges
+from softlabels.tables import some
 
 TABLE_BYTES = 64 << 20
 logger = logging.getLogger(__name__)
@@ -67,9 +69,8 @@ class HardLabels:
         hard[...] = self.base[groups][:, None]
         first = self.offsets[groups]
         counts = self.offsets[groups + 1] - first
-        row = np.repeat(np.arange(len(groups)), counts)
-        entry = np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-        hard[row, self.index[entry]] = self.value[entry]
+        entry = ranges(first, counts)
+        hard[owners(counts), self.index[entry]] = self.value[entry]
         return hard
 
     def says_anything(self) -> np.ndarray:
@@ -91,7 +92,7 @@ class HardLabels:
         return some
 
     def followed_by(self, other: "HardLabels") -> "HardLabels":
-        """The groups of both, those of `other` behind these."""
+        """The groups of both, those of `other` after these."""
         return HardLabels(
             base=np.concatenate([self.base, other.base]),
             offsets=np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]]),
@@ -100,7 +101,7 @@ class HardLabels:
         )
 
     def _group_of_entry(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return owners(np.diff(self.offsets))
 
     def table(self, classes: int) -> np.ndarray | None:
         """(groups, classes) float32, all groups at once, where that takes no more than TABLE_BYTES; else None."""
@@ -137,8 +138,23 @@ def _bytes_of_each(values: np.ndarray) -> Iterator[bytes]:
     return (data[i : i + 4] for i in range(0, len(data), 4))
 
 
+def clip_labels(
+    clips: Sequence[Clip], classes: ClassList, source: str | Path, *, further: Set[str] = frozenset()
+) -> tuple[HardLabels, dict[str, int]]:
+    """The labels of clips, one group a clip, and name -> class of every name in use.
+
+    Args:
+      source: where the labels stand, for errors; further: names in use elsewhere, such as in annotations.
+    Raises: JoinError: as `label_positions` and `HardLabels.of_clips`.
+    """
+    names = {name for clip in clips for name in clip.labels or ()} | further
+    unsure = {name for clip in clips for name in clip.unsure}
+    positions = label_positions(names, classes, source, unsure=unsure)
+    return HardLabels.of_clips(clips, positions), positions
+
+
 def label_positions(
-    names: set[str], classes: ClassList, source: str | Path, *, unsure: Set[str] = frozenset()
+    names: Set[str], classes: ClassList, source: str | Path, *, unsure: Set[str] = frozenset()
 ) -> dict[str, int]:
     """name -> position in the class list, found as `ClassFinder` finds them.
 
@@ -158,16 +174,15 @@ def label_positions(
             strange[0],
         )
     found = {name: finder.find(name) for name in names}
-    torn = sorted(name for name, hit in found.items() if hit and finder.contradicts(name, classes[hit[0]]))
-    if torn:
+    mixed = sorted(name for name, hit in found.items() if hit and finder.contradicts(name, classes[hit[0]]))
+    if mixed:
         raise JoinError(
-            f"'{source}': {len(torn)} labels have the halves of two different classes: "
-            f"{', '.join(map(repr, torn[:10]))}; correct them"
+            f"'{source}': {len(mixed)} labels have the halves of two different classes: {some(mixed)}; correct them"
         )
     unknown = sorted(name for name, hit in found.items() if hit is None)
     if unknown:
         raise JoinError(
-            f"'{source}': {len(unknown)} labels are not in the class list of {len(classes)}: "
-            f"{', '.join(map(repr, unknown[:10]))}; correct them, add them to `classes`, or leave the clips out"
+            f"'{source}': {len(unknown)} labels are not in the class list of {len(classes)}: {some(unknown)}; correct "
+            "them, add them to `classes`, or leave the clips out"
         )
     return {name: hit[0] for name, hit in {**maybe, **found}.items() if hit is not None}

@@ -10,23 +10,21 @@ start_s, end_s    the stretch of the file that is the clip, in seconds; empty = 
 sha256            of the file, checked when given
 """
 
-import csv
-import functools
 import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels.corpus.label_cell import LabelCell, LabelFault, read_label
+from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
+from softlabels.tables import Table, open_table, raise_faults, write_table
 
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
-NOISE = "noise"
-UNSURE = "?"  # before a class name
-_SHA256 = re.compile("[0-9a-f]{64}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -56,41 +54,41 @@ def read_manifest(path: str | Path) -> list[Clip]:
     Returns: the clips in the order of the rows.
     Raises: ManifestError: no such file, not a CSV of text, a missing or unknown column, or faulty rows, of
       which the first ten are shown with their line numbers and the rest are counted.
+    Example:
+      >>> softlabels.read_manifest("data_manifest.csv")[1].labels
+      ('Bus bus_Beta', 'Cus cus_Gamma')
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            columns = _check_header(path, next(rows, []))
-            clips, faults = _read_rows(rows, columns)
-    except FileNotFoundError as e:
+    if not Path(path).exists():
         raise ManifestError(
             f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings"
-        ) from e
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise ManifestError(f"manifest '{path}': expected a UTF-8 CSV file, got: {e}") from e
-    if faults:
-        raise ManifestError(_fault_report(path, faults))
+        )
+    with open_table(path, "manifest", ManifestError) as table:
+        _check_header(path, table)
+        clips, faults = _read_rows(table)
+    raise_faults(f"manifest '{path}'", faults, ManifestError)
     if not clips:
         raise ManifestError(f"manifest '{path}': expected at least one row, got only the header")
     return clips
 
 
 def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
-    """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written."""
-    clips = list(clips)
+    """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written.
+
+    Example:
+      >>> softlabels.write_manifest([softlabels.Clip(clip_id="a", path="a.wav", labels=("Bus bus_Beta",))], "new.csv")
+      >>> len(softlabels.read_manifest("new.csv"))
+      1
+    """
     rows = [_row_of(clip) for clip in clips]
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, columns, ([row[column] for column in columns] for row in rows))
 
 
 def _row_of(clip: Clip) -> dict[str, str]:
     return {
         "clip_id": clip.clip_id,
         "path": clip.path,
-        "label": "" if clip.labels is None else ";".join([*clip.labels, *map(UNSURE.__add__, clip.unsure)]) or NOISE,
+        "label": LabelCell(clip.labels, clip.unsure).text(),
         "split": clip.split,
         "fold": clip.fold,
         "start_s": repr(clip.start_s) if clip.start_s else "",
@@ -99,43 +97,34 @@ def _row_of(clip: Clip) -> dict[str, str]:
     }
 
 
-def _check_header(path: str | Path, header: list[str]) -> list[str]:
-    columns = [name.strip() for name in header]
-    missing = [name for name in REQUIRED if name not in columns]
-    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if missing or twice:
-        what = f"column {missing[0]!r} is missing" if missing else f"column {twice[0]!r} is given twice"
+def _check_header(path: str | Path, table: Table) -> None:
+    missing = [name for name in REQUIRED if name not in table.columns]
+    unknown = [name for name in table.columns if name not in REQUIRED + OPTIONAL]
+    if missing or table.twice():
+        what = f"column {missing[0]!r} is missing" if missing else f"column {table.twice()[0]!r} is given twice"
         raise ManifestError(
             f"manifest '{path}': {what}: expected columns {', '.join(REQUIRED)} and optionally "
-            f"{', '.join(OPTIONAL)}, got {', '.join(columns) or 'an empty file'}"
+            f"{', '.join(OPTIONAL)}, got {table.header()}"
         )
     if unknown:
         raise ManifestError(
             f"manifest '{path}': unknown column {unknown[0]!r}: expected only {', '.join(REQUIRED + OPTIONAL)}; "
             "rename or drop it, because a misspelt column would be ignored in silence"
         )
-    return columns
 
 
-def _read_rows(rows: Iterator[list[str]], columns: list[str]) -> tuple[list[Clip], list[str]]:
+def _read_rows(table: Table) -> tuple[list[Clip], list[str]]:
+    """The clips, and what is wrong with which line."""
     clips: list[Clip] = []
-    faults: list[str] = []
     seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
-    for fields in rows:
-        if not fields:
-            continue  # a blank line
-        line = rows.line_num  # type: ignore[attr-defined]
-        if len(fields) != len(columns):
-            faults.append(f"line {line}: expected {len(columns)} fields, got {len(fields)}")
-            continue
-        clip, wrong = _read_row(dict(zip(columns, fields, strict=True)))
+    for line, row in table:
+        clip, wrong = _read_row(row)
         if clip.clip_id in seen:
             wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
         seen.setdefault(clip.clip_id, line)
-        faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
+        table.faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
         clips.append(clip)
-    return clips, faults
+    return clips, table.faults
 
 
 def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
@@ -145,20 +134,24 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
     if not clip_id.strip() or _CONTROL.search(clip_id):
         faults.append("expected text without control characters as clip_id")
     faults += _path_faults(row["path"])
-    labels, unsure, label_faults = _read_label(row.get("label", ""))
+    try:
+        label = read_label(row.get("label", ""))
+    except LabelFault as e:
+        label = LabelCell()
+        faults.append(str(e))
     start_s, start_faults = _read_seconds(row.get("start_s", ""), "start_s")
     end_s, end_faults = _read_seconds(row.get("end_s", ""), "end_s")
-    faults += [*label_faults, *start_faults, *end_faults]
+    faults += [*start_faults, *end_faults]
     if end_s is not None and end_s <= (start_s or 0.0):
         faults.append(f"expected start_s before end_s, got {start_s or 0.0:g} and {end_s:g}")
     sha256 = row.get("sha256", "").strip().lower()
-    if sha256 and not _SHA256.fullmatch(sha256):
+    if sha256 and not is_sha256(sha256):
         faults.append(f"expected 64 hexadecimal digits as sha256, got {sha256[:80]!r}")
     clip = Clip(
         clip_id=clip_id,
         path=row["path"],
-        labels=labels,
-        unsure=unsure,
+        labels=label.labels,
+        unsure=label.unsure,
         split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
         fold=sys.intern(row.get("fold", "").strip()),
         start_s=start_s or 0.0,
@@ -176,22 +169,6 @@ def _path_faults(path: str) -> list[str]:
     return []
 
 
-@functools.lru_cache(maxsize=10_000)  # a million rows, a hundred labels: each is parsed and held once
-def _read_label(text: str) -> tuple[tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]:
-    """Labels, unsure ones, and faults."""
-    if not text.strip():
-        return None, (), ()
-    parts = [part.strip() for part in text.split(";")]
-    if parts == [NOISE]:
-        return (), (), ()
-    names = [part.removeprefix(UNSURE).strip() for part in parts]
-    if "" in names or NOISE in names or len(set(names)) < len(names):
-        wrong = f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}"
-        return None, (), (wrong,)
-    sure = tuple(part for part in parts if not part.startswith(UNSURE))
-    return sure, tuple(name for name, part in zip(names, parts, strict=True) if part.startswith(UNSURE)), ()
-
-
 def _read_seconds(text: str, column: str) -> tuple[float | None, list[str]]:
     if not text.strip():
         return None, []
@@ -202,9 +179,3 @@ def _read_seconds(text: str, column: str) -> tuple[float | None, list[str]]:
     if not 0 <= seconds < math.inf:
         return None, [f"expected seconds from 0 up as {column}, got {text!r}"]
     return seconds, []
-
-
-def _fault_report(path: str | Path, faults: list[str]) -> str:
-    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-    listed = "".join(f"\n  {fault}" for fault in faults[:10])
-    return f"manifest '{path}': {len(faults)} faults; correct these rows and run again:{listed}{more}"

@@ -22,7 +22,7 @@ from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.saved import write_join
 from softlabels.storage.built_once import cache_folder, open_or_build
-from softlabels.storage.location import Location, location
+from softlabels.storage.location import location
 from softlabels.store.reader import StoreReader
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def join(
         manifest=manifest,
         classes=store.classes if classes is None else as_class_list(classes),
         options=options or JoinOptions(),
-        root=_audio_root(store, manifest, root),
+        root=location(root) if root is not None else store.audio_root() or Path(manifest).resolve().parent,
     )
     folder, fingerprint = cache_folder(store.storage, cache_dir), inputs.fingerprint()
     path = folder / f"join-{fingerprint}"
@@ -79,14 +79,5 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         soft=soft,
     )
     report = check_join(arrays, clips, rows, match, inputs)
-    header = {"fingerprint": fingerprint, "report": report.to_json(), **inputs.header()}
+    header = {"fingerprint": fingerprint, "report": dataclasses.asdict(report), **inputs.header()}
     write_join(path, arrays, header, soft=soft_path)
-
-
-def _audio_root(store: StoreReader, manifest: str | Path, root: str | Path | None) -> Location:
-    if root is not None:
-        return location(root)
-    hinted = store.hints().get("audio_root")
-    if hinted and (isinstance(location(hinted), str) or Path(hinted).is_dir()):
-        return location(hinted)
-    return Path(manifest).resolve().parent

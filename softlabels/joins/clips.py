@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from softlabels.corpus.clip_paths import below_root
-from softlabels.corpus.manifest import Clip, read_manifest
+from softlabels.corpus.clip_paths import read_clips_below
+from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
 from softlabels.joins.options import JoinInputs
 from softlabels.store.index import StoreIndex
@@ -41,7 +41,7 @@ def read_clips(inputs: JoinInputs) -> JoinClips:
 
     Raises: ManifestError: a faulty manifest. JoinError: no clip of the split, or one that is another in the store.
     """
-    listed = below_root(read_manifest(inputs.manifest), inputs.root)
+    listed = read_clips_below(inputs.manifest, inputs.root)
     split = inputs.options.split
     listed_clip = np.array([i for i, clip in enumerate(listed) if split is None or clip.split == split], np.int64)
     if not len(listed_clip):

@@ -12,11 +12,11 @@ be; `.calibrate()` of the joined labels puts that right.
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,6 +79,9 @@ def join(
     Returns: labels that are kept beside the first store's other joins; `report.notes` has a line on each teacher.
     Raises: ValueError: arguments that do not fit together; JoinError: stores that do not, or no window in common; and
       what `SoftLabelStore.join` raises.
+    Example:
+      >>> softlabels.join([store, other], "data_manifest.csv", weights=[2, 1], calibrate="none")
+      JoinedLabels(14 rows, 3 classes, sigmoid)
     """
     shares = _shares(stores, weights)
     _check_activation(stores, calibrate)
@@ -162,7 +165,7 @@ def _mean_of(
     return labels
 
 
-def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: dict[str, object]) -> None:
+def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: Mapping[str, Any]) -> None:
     """The first teacher's join with the mean as its soft half; made: what join.json says anew."""
     soft_path, shape = folder / f"soft-{made['fingerprint']}.npy", first.arrays.soft.shape
     soft = open_or_build(
@@ -226,7 +229,7 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     ]
     return dataclasses.replace(
         reports[0],
-        **figures(arrays, spoke, teachers[0].labels.classes, how),
+        **figures(arrays, spoke, teachers[0].labels.classes, how, arrays.annotated_sample(spoke)),
         canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
         notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
     )

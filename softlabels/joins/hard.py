@@ -4,9 +4,9 @@ import numpy as np
 
 from softlabels.corpus.annotation_tables import read_annotations
 from softlabels.corpus.annotations import Annotations
-from softlabels.corpus.hard_labels import HardLabels, label_positions
+from softlabels.corpus.hard_labels import HardLabels, clip_labels
 from softlabels.joins.clips import JoinClips
-from softlabels.joins.options import JoinInputs, JoinOptions
+from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
 from softlabels.windows import WindowSpec
@@ -24,11 +24,13 @@ def hard_half(
     Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
     """
     options, window = inputs.options, inputs.store.spec.window
-    annotated = _annotations(options, clips)
-    names = {name for clip in clips.chosen for name in clip.labels or ()} | (annotated.labels if annotated else set())
-    unsure = {name for clip in clips.chosen for name in clip.unsure}
-    positions = label_positions(names, inputs.classes, inputs.manifest, unsure=unsure)
-    hard, group = HardLabels.of_clips(clips.chosen, positions), rows.clip_row
+    annotated = None
+    if options.annotations is not None:
+        extents, column = options.annotated_extents, options.annotation_column
+        annotated = read_annotations(options.annotations, clips.listed, extents=extents, label_column=column)
+    further = annotated.labels if annotated else set()
+    hard, positions = clip_labels(clips.chosen, inputs.classes, inputs.manifest, further=further)
+    group = rows.clip_row
     if options.weak_labels == "best":
         alone = clips.windows <= 1  # a clip of several windows stays one if some of them have no row
         hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
@@ -36,14 +38,6 @@ def hard_half(
         hard, group = _labels_in_time(hard, group, annotated, clips, rows, window, positions)
     distinct, which = hard.without_doubles()
     return distinct, which[group]
-
-
-def _annotations(options: JoinOptions, clips: JoinClips) -> Annotations | None:
-    if options.annotations is None:
-        return None
-    return read_annotations(
-        options.annotations, clips.listed, extents=options.annotated_extents, label_column=options.annotation_column
-    )
 
 
 def _labels_in_time(

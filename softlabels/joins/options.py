@@ -10,7 +10,7 @@ from softlabels.batches.rows import Pooling
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import MIN_COVERAGE
 from softlabels.corpus.annotation_tables import annotation_files
-from softlabels.digests import sha256_of, sha256_of_file
+from softlabels.digests import sha256_if_there, sha256_of
 from softlabels.labels.saved import JOIN_VERSION
 from softlabels.storage.location import Location
 from softlabels.store.reader import StoreReader
@@ -36,9 +36,10 @@ class JoinOptions:
     canary: bool = True
 
     def __post_init__(self) -> None:
-        _check_choice("missing", self.missing, get_args(Missing))
-        _check_choice("windows", self.windows, get_args(Pooling))
-        _check_choice("weak_labels", self.weak_labels, get_args(WeakLabels))
+        for name, choices in {"missing": Missing, "windows": Pooling, "weak_labels": WeakLabels}.items():
+            if getattr(self, name) not in get_args(choices):
+                listed = ", ".join(map(repr, get_args(choices)))
+                raise ValueError(f"{name}: expected one of {listed}, got {getattr(self, name)!r}")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage: expected a number from 0 to 1, got {self.min_coverage}")
         if self.windows != "each" and (self.annotations is not None or self.weak_labels == "best"):
@@ -66,7 +67,7 @@ class JoinInputs:
         choices = {name: value for name, value in dataclasses.asdict(options).items() if name not in _FILES}
         annotations = [] if options.annotations is None else annotation_files(options.annotations)
         sources = [self.manifest, options.mapping, options.annotated_extents, *annotations]  # each in its place
-        files = [file and (Path(file).name, _digest(file)) for file in sources]  # Raven tables name recordings
+        files = [file and (Path(file).name, sha256_if_there(file)) for file in sources]  # Raven tables name recordings
         spec, state = self.store.spec.fingerprint(), self.store.state()
         return sha256_of([JOIN_VERSION, spec, state, self.classes.digest, choices, files])
 
@@ -83,16 +84,3 @@ class JoinInputs:
             "class_trust": None,
             "calibration": None,
         }
-
-
-def _digest(file: str | Path) -> str:
-    """sha256 of a file; "" where there is none, which its reader will say better."""
-    try:
-        return sha256_of_file(file)
-    except OSError:
-        return ""
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

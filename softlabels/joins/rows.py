@@ -54,15 +54,17 @@ def find_rows(clips: JoinClips, inputs: JoinInputs) -> JoinedRows:
     entry = ranges(span[:, 0], counts)
     state = np.where(known[clip_row], index.state[entry] if len(index) else MISSING, MISSING).astype(np.uint8)
 
-    def examples(wanted: int) -> tuple[str, ...]:
-        found = np.flatnonzero(state == wanted)[:10]
-        return tuple(f"{clips.chosen[clip_row[i]].clip_id}, window {within[i]}" for i in found)
-
+    examples = {
+        wanted: tuple(
+            f"{clips.chosen[clip_row[i]].clip_id}, window {within[i]}" for i in np.flatnonzero(state == wanted)[:10]
+        )
+        for wanted in (QUARANTINED, MISSING)
+    }
     gone = int(np.count_nonzero(state == MISSING))
     if gone and missing == "error":
         raise JoinError(
             f"store '{inputs.store.storage}' has no label for {gone} windows of the manifest: "
-            f"{'; '.join(examples(MISSING))}; run `softlabels run` to label them, or join with missing='drop' or "
+            f"{'; '.join(examples[MISSING])}; run `softlabels run` to label them, or join with missing='drop' or "
             "missing='hard'"
         )
     keep = np.flatnonzero(state != QUARANTINED if missing == "hard" else state == LABELLED)
@@ -81,9 +83,9 @@ def find_rows(clips: JoinClips, inputs: JoinInputs) -> JoinedRows:
         shard=index.shard[labelled],
         shard_row=index.row[labelled],
         quarantined=int(np.count_nonzero(state == QUARANTINED)),
-        quarantined_examples=examples(QUARANTINED),
+        quarantined_examples=examples[QUARANTINED],
         missing=gone,
-        missing_examples=examples(MISSING),
+        missing_examples=examples[MISSING],
     )
     return rows if inputs.options.windows == "each" else _one_a_clip(rows)
 

@@ -5,7 +5,7 @@ finds the same array again, and a changed store, class list or pooling makes ano
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from softlabels.classes.matching import ClassMatch
 from softlabels.digests import canonical_json
 from softlabels.errors import StoreError
 from softlabels.joins.rows import JoinedRows
-from softlabels.labels.soft_file import SoftFile, made_soft_file, open_soft
+from softlabels.labels.soft_file import made_soft_file, open_soft
 from softlabels.ragged import places_by_value
 from softlabels.storage.built_once import open_or_build
 from softlabels.store.reader import StoreReader
@@ -37,8 +37,13 @@ def soft_array(
     Returns: its path, and (rows, student classes) float32; NaN where the teacher has no answer.
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
+    shards = {str(shard): store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
+    parts = [ARRAY_VERSION, store.spec.fingerprint(), pooling, len(rows), shards]
+    total = hashlib.sha256(canonical_json(parts))  # what the bytes depend on: shards by content, which row goes where
+    for array in (rows.target.astype(np.int64), rows.shard, rows.shard_row, match.teacher_classes, match.offsets):
+        total.update(np.ascontiguousarray(array).data)
     source = _Source(store=store, rows=rows, match=match, pooling=pooling)
-    path, shape = folder / f"soft-{source.fingerprint()}.npy", (len(rows), len(match))
+    path, shape = folder / f"soft-{total.hexdigest()}.npy", (len(rows), len(match))
     return path, open_or_build(path, lambda: open_soft(path, shape), lambda temporary: source.write(temporary, shape))
 
 
@@ -51,47 +56,31 @@ class _Source:
     match: ClassMatch
     pooling: Pooling
 
-    def fingerprint(self) -> str:
-        """sha256 of what the array's bytes depend on: the shards by content, and which row goes where."""
-        rows, match = self.rows, self.match
-        shards = {str(shard): self.store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
-        parts = [ARRAY_VERSION, self.store.spec.fingerprint(), self.pooling, len(rows), shards]
-        total = hashlib.sha256(canonical_json(parts))
-        for array in (rows.target.astype(np.int64), rows.shard, rows.shard_row, match.teacher_classes, match.offsets):
-            total.update(np.ascontiguousarray(array))
-        return total.hexdigest()
-
     def write(self, path: Path, shape: tuple[int, int]) -> None:
         """Make the file."""
-        with made_soft_file(path, shape) as made:
-            if self.pooling == "each":
-                self._write_each(made)
-            else:
-                made.reserve()
-                self._pool(made.array)
-
-    def _write_each(self, made: SoftFile) -> None:
-        """Every window is a row. No two shards have a row in common, so they are written side by side."""
+        shards, places = places_by_value(self.rows.shard)  # (labelled windows) that lie in each
+        by_shard = zip(shards.tolist(), places, strict=True)
         silent = np.flatnonzero(~self.rows.has_soft)
-        for some in np.array_split(silent, 1 + len(silent) // 4096):
-            _write_runs(made, some, np.full((len(some), made.array.shape[1]), np.nan, np.float32))
-        for _ in in_threads(lambda *shard: _write_runs(made, *self._read(*shard)), self._by_shard()):
-            continue
+        with made_soft_file(path, shape) as made:
+            if self.pooling != "each":
+                made.reserve()
+                self._pool(made.array, silent, by_shard)
+                return
+            for some in np.array_split(silent, 1 + len(silent) // 4096):
+                made.write_rows(some, np.full((len(some), shape[1]), np.nan, np.float32))
+            # No two shards have a row in common, so they are written side by side.
+            for _ in in_threads(lambda *shard: made.write_rows(*self._read(*shard)), by_shard):
+                continue
 
-    def _pool(self, array: np.memmap) -> None:
+    def _pool(self, array: np.memmap, silent: np.ndarray, by_shard: Iterable[tuple[int, np.ndarray]]) -> None:
         """Every clip is a row: the maximum or the mean of its windows."""
-        array[np.flatnonzero(~self.rows.has_soft)] = np.nan
+        array[silent] = np.nan
         windows = np.bincount(self.rows.target, minlength=len(self.rows)).astype(np.float64)
-        for target, values in in_threads(self._read, self._by_shard()):
+        for target, values in in_threads(self._read, by_shard):
             if self.pooling == "max":
                 np.maximum.at(array, target, values)  # probabilities are at least 0, where the array starts
             else:
                 np.add.at(array, target, (values / windows[target, None]).astype(np.float32))
-
-    def _by_shard(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Each shard with the labelled windows (places in `rows.shard`) that lie in it."""
-        shards, places = places_by_value(self.rows.shard)
-        return zip(shards.tolist(), places, strict=True)
 
     def _read(self, shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Joined rows, and (n, student classes) what the teacher gave each. Raises: StoreError."""
@@ -104,14 +93,6 @@ class _Source:
                 f"{known.max()}; the teacher's outputs and activation do not fit; label again with the right ones"
             )
         return self.rows.target[here], values
-
-
-def _write_runs(made: SoftFile, target: np.ndarray, values: np.ndarray) -> None:
-    """Put values at ascending rows, those that follow each other together."""
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(target) != 1) + 1, [len(target)]])
-    for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        if first < end:
-            made.write(int(target[first]), values[first:end])
 
 
 def _taken(probabilities: np.ndarray, row: np.ndarray) -> np.ndarray:

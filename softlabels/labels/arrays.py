@@ -13,6 +13,8 @@ from softlabels.classes.class_list import Activation, ClassList
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.windows import WindowSpec
 
+SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 64 << 20  # of annotated rows looked at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JoinArrays:
@@ -53,9 +55,32 @@ class JoinArrays:
         """(rows,) bool: whether anybody annotated a row, be it for one class."""
         return self.hard.says_anything()[self.hard_group]
 
+    def annotated_sample(self, has_soft: np.ndarray) -> "AnnotatedSample":
+        """Rows with a positive hard label, of those that are (rows,) bool, evenly spaced if there are many."""
+        rows = np.flatnonzero(self.hard.with_positives()[self.hard_group] & has_soft)
+        most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1])))
+        if len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        hard = self.hard.rows(self.hard_group[rows], self.soft.shape[1])
+        return AnnotatedSample(clip_row=self.clip_row[rows], soft=self.soft[rows], hard=hard)
+
+    def names(self, rows: np.ndarray) -> tuple[str, ...]:
+        """What to call some rows in front of people."""
+        clip_ids = self.clips["clip_id"].take(self.clip_row[rows]).to_pylist()
+        return tuple(f"{name}, window {i}" for name, i in zip(clip_ids, self.window_index[rows], strict=True))
+
     def y_true(self, rows: np.ndarray) -> np.ndarray:
         """(n,) rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are."""
         return np.concatenate([self.hard.rows(self.hard_group[rows], self.soft.shape[1]), self.soft[rows]], axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnnotatedSample:
+    """Some annotated rows: clip_row (n,), soft and hard (n, classes) float32."""
+
+    clip_row: np.ndarray
+    soft: np.ndarray
+    hard: np.ndarray
 
 
 def annotated_clips(

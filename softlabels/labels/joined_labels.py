@@ -126,11 +126,21 @@ class JoinedLabels:
         )
 
     def hard(self, rows: Rows = None) -> np.ndarray:
-        """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows."""
+        """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows.
+
+        Example:
+          >>> labels.hard([0])
+          array([[1., 0., 0.]], dtype=float32)
+        """
         return self.y_true(rows)[:, : len(self.classes)]
 
     def soft(self, rows: Rows = None) -> np.ndarray:
-        """(rows, classes) float32 teacher probabilities; NaN where the teacher said nothing. None is all rows."""
+        """(rows, classes) float32 teacher probabilities; NaN where the teacher said nothing. None is all rows.
+
+        Example:
+          >>> labels.soft([0, 1]).shape  # (rows, classes)
+          (2, 3)
+        """
         return self.y_true(rows)[:, len(self.classes) :]
 
     def y_true(self, rows: Rows = None, out: np.ndarray | None = None) -> np.ndarray:
@@ -141,6 +151,9 @@ class JoinedLabels:
           out: (n, 2 * classes) float32 to write to; None makes one.
         Returns: (n, 2 * classes) float32, `[hard | soft]`.
         Raises: ValueError: a row number outside the join, or `out` of another shape or type.
+        Example:
+          >>> labels.y_true([0, 1]).shape  # (rows, [hard | soft])
+          (2, 6)
         """
         rows, arrays = checked_rows(rows, len(self)), self._saved.arrays
         width = 2 * len(self.classes)
@@ -172,6 +185,9 @@ class JoinedLabels:
         Returns: (n, classes) float32; NaN where the crop leaves the clip's windows or one of them has no label.
         Raises: ValueError: an unknown clip, or with "linear" and "nearest" crops that are not as long as the window;
           JoinError: the join pooled its windows.
+        Example:
+          >>> labels.soft_at(["c0", "c3"], start_s=[0.05, 0.123]).shape
+          (2, 3)
         """
         return self.y_true_at(clip_ids, start_s, duration_s, how=how)[:, len(self.classes) :]
 
@@ -181,6 +197,9 @@ class JoinedLabels:
         """`[hard | soft]` for any crops, (n, 2 * classes) float32; arguments and errors as in `soft_at`.
 
         The hard label of a crop is that of its windows where they agree, NaN where they do not.
+        Example:
+          >>> labels.y_true_at(["c0"], start_s=[0.05], how="nearest").shape
+          (1, 6)
         """
         if self.windows != "each":
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
@@ -192,6 +211,9 @@ class JoinedLabels:
         """The rows of a clip in which the teacher hears its labelled classes best, best first, at most k.
 
         A clip without a positive label is ranked by whatever class the teacher hears. Returns: (<= k,) int64 rows.
+        Example:
+          >>> len(labels.best_windows("c0", k=2))
+          2
         """
         (first,), (end,) = self._saved.arrays.rows_of(self._clip_rows([clip_id]))
         return best_rows(self.y_true, np.arange(first, end))[:k]
@@ -200,6 +222,9 @@ class JoinedLabels:
         """How often to draw each row: clips equally, a clip's windows by how well the teacher hears its label.
 
         Returns: (rows,) float64; the rows of a clip sum to 1. `make_dataset(..., sampling_weights=...)` draws by them.
+        Example:
+          >>> labels.sampling_weights().sum()  # each of the six clips has a weight of 1
+          np.float64(6.0)
         """
         return sampling_weights(self.y_true, self._saved.arrays.clip_row)
 
@@ -213,6 +238,9 @@ class JoinedLabels:
           rest: add the class "rest" after the others; hard labels "noise" become it. False leaves it out.
           min_mass: a row whose probabilities sum to less is missing, so that a silent one does not become a bird.
         Raises: ValueError: the labels are exclusive already, or min_mass is not in [0, 1).
+        Example:
+          >>> labels.exclusive(rest=True).classes[-1]
+          'rest'
         """
         if self.activation == "softmax":
             raise ValueError("exclusive: the labels are distributions already (activation 'softmax')")
@@ -239,6 +267,9 @@ class JoinedLabels:
           per_class: a map for each class, not one for all; more than 300 classes under one softmax share theirs.
           folds: to measure on; fewer where there are fewer recordings.
         Raises: ValueError: an unknown method, one that does not fit, or labels that are calibrated already.
+        Example:
+          >>> labels.calibrate().calibration.used  # six clips are too few: a warning says so
+          'none'
         """
         if any(isinstance(step, Calibrated) for step in self._steps):
             raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
@@ -254,6 +285,9 @@ class JoinedLabels:
         over classes as if five more positives had said so, which is all that a class without positives has. The
         teacher has not seen these clips (those of split "teacher" are left out), and a monotone map changes no rank,
         so calibration makes no difference. With less than ten positives nothing changes, and a warning says so.
+        Example:
+          >>> labels.trust().class_trust is None  # two positives say nothing of a teacher
+          True
         """
         trust = class_trust(self._annotated())
         return self if trust is None else dataclasses.replace(self, class_trust=trust)
@@ -262,6 +296,9 @@ class JoinedLabels:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
 
         Raises: JoinError: there is something at `path` already.
+        Example:
+          >>> softlabels.load_labels(labels.save("saved"))
+          JoinedLabels(14 rows, 3 classes, sigmoid)
         """
         path = Path(path)
         if path.exists():
@@ -294,6 +331,9 @@ class JoinedLabels:
 
         Args:
           workers: Keras's threads that prepare batches; the others are as in `make_dataset`.
+        Example:
+          >>> len(labels.as_pydataset(batch_size=4, shuffle=True))  # batches
+          4
         """
         from softlabels.batches.keras_dataset import LabelPyDataset
 
@@ -316,6 +356,9 @@ class JoinedLabels:
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
 
         `.to_iter_dataset()` iterates over it with threads, worker processes and a state, as grain does.
+        Example:
+          >>> len(labels.as_grain(batch_size=4, epochs=2))
+          8
         """
         from softlabels.batches.grain_dataset import grain_dataset
 
@@ -363,6 +406,11 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
       root: where the audio is now; None is where it was.
       verify: hold every byte against its digest (about a second a gigabyte), not only the sizes.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
+    Example:
+      >>> labels.save("kept")
+      PosixPath('kept')
+      >>> len(softlabels.load_labels("kept"))
+      14
     """
     return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
 

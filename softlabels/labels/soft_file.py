@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,8 +34,9 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> np
     array = open_array(path)
     length = path.stat().st_size - DIGEST_BYTES
     with path.open("rb") as file:
-        header = np.lib.format.read_magic(file) and np.lib.format.read_array_header_1_0(file)
-        intact = array.shape == shape and length == file.tell() + array.nbytes and header
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)  # the array begins after it
+        intact = array.shape == shape and length == file.tell() + array.nbytes
         if intact and verify:
             intact = _digest_of(file, length) == os.pread(file.fileno(), DIGEST_BYTES, length)
     if not intact:
@@ -54,9 +56,16 @@ class SoftFile:
         """Take the room before `array` is written to: a full disk would be a SIGBUS then."""
         os.posix_fallocate(self._descriptor, 0, self.array.offset + self.array.nbytes)
 
+    def write_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Put (n, classes) float32 values at (n,) ascending rows, those that follow each other together."""
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]])
+        for first, end in pairwise(starts.tolist()):
+            if first < end:
+                self.write(int(rows[first]), values[first:end])
+
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Put (n, classes) float32 rows where they belong, from any thread."""
-        data = memoryview(np.ascontiguousarray(values, np.float32)).cast("B")
+        data = np.ascontiguousarray(values, np.float32).data.cast("B")
         offset = self.array.offset + first_row * self.array.strides[0]
         while data:  # a call may write less than it is given
             written = os.pwrite(self._descriptor, data, offset)

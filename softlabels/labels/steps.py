@@ -35,8 +35,8 @@ class Step(Protocol):
 
 def step_of(settings: dict[str, Any]) -> Step:
     """The step that has these settings."""
-    kind = {"exclusive": Exclusive, "calibrated": Calibrated}[settings["step"]]
-    return kind(**{name: value for name, value in settings.items() if name != "step"})
+    values = dict(settings)
+    return _KINDS[values.pop("step")](**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +99,6 @@ def _nothing_present(hard: np.ndarray) -> np.ndarray:
     present = (hard == 1).any(axis=1)
     unknown = np.isnan(hard).any(axis=1) & ~present
     return np.where(unknown, np.nan, ~present)
+
+
+_KINDS: dict[str, type[Step]] = {"exclusive": Exclusive, "calibrated": Calibrated}  # by the name in their settings

@@ -15,6 +15,7 @@ from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import sha256_of, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value
+from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
 from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
 from softlabels.store.plan_file import PlannedClip, decode_plan, planned_clips
@@ -149,6 +150,14 @@ class StoreReader:
         except (OSError, ValueError, StoreError):
             return {}
         return hints if isinstance(hints, dict) else {}
+
+    def audio_root(self) -> Location | None:
+        """Where the labelling run found the recordings, if that is there; a bucket is not asked."""
+        hinted = self.hints().get("audio_root")
+        if not isinstance(hinted, str) or not hinted:
+            return None
+        root = location(hinted)
+        return root if isinstance(root, str) or root.is_dir() else None
 
     def read_shard(self, shard: int, *, cached: bool = True) -> ShardRows:
         """The rows of one committed shard; its digest and page checksums are verified.

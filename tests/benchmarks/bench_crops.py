@@ -25,7 +25,7 @@ import softlabels
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import read_audio
-from softlabels.batches.rows import How
+from softlabels.batches.rows import CropRule as How
 
 HOPS_S = (3.0, 1.5, 1.0, 0.5)
 LOWEST = 2.0**-126  # the smallest normal float32: a stored probability of 0 needs a logarithm
