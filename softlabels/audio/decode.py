@@ -139,7 +139,9 @@ def stream_audio(
         blocks = _mono_blocks(path, info, rate_hz, first_frame=start)
         yield from Tape(blocks).play(0, stop - start)
         return
-    file = (str(path), _state(path), info, rate_hz)
+    with os_errors_explained(path):
+        found = os.stat(path)
+    file = (str(path), found.st_ino, found.st_size, found.st_mtime_ns, info, rate_hz)  # another once its bytes are
     tape = deck.take(file, start) if deck else None
     tape = tape or Tape(_mono_blocks(path, info, rate_hz))
     yield from tape.play(start, stop)
@@ -154,13 +156,6 @@ def _mono_blocks(path: str | Path, info: AudioInfo, rate_hz: int, *, first_frame
         return blocks
     length = rescale_samples(info.frames, from_hz=info.rate_hz, to_hz=rate_hz)
     return _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
-
-
-def _state(path: str | Path) -> tuple[int, int, int]:
-    """Another one once the file is another. Raises: AudioError, EnvironmentTrouble."""
-    with os_errors_explained(path):
-        found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:

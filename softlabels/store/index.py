@@ -90,7 +90,7 @@ def take_census(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead]) 
     """Count the windows of all plans; a clip planned again counts only as last planned."""
     stretches, clip_of, clips = _current_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
-    planned, committed = int(windows.sum()), int(windows[_committed(shard_of, receipts)].sum())
+    planned, committed = int(windows.sum()), int(windows[np.isin(shard_of, list(receipts))].sum())
     quarantine, _ = _current_quarantine(receipts, clips, clip_of, shard_of)
     quarantined = sum(entry.windows for entry in quarantine)
     return Census(
@@ -107,7 +107,7 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
     """Lay out the windows of all plans; a clip planned again counts only as last planned."""
     stretches, clip_of, clips = _current_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
-    committed = _committed(shard_of, receipts)
+    committed = np.isin(shard_of, list(receipts))  # (stretches,)
     clip, shard = np.repeat(clip_of, windows), np.repeat(shard_of, windows)  # (windows,) each
     window_index = ranges(_integers(stretches, "first_window"), windows, np.int32)
     readable_hz = np.where(pc.equal(stretches["reason"], "").to_numpy(), _integers(stretches, "rate_hz"), 0)
@@ -128,11 +128,6 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
         row=_row_in_shard(shard, state == LABELLED),
         start=start,
     )
-
-
-def _committed(shard_of: np.ndarray, receipts: Mapping[int, ReceiptHead]) -> np.ndarray:
-    """(stretches,) bool."""
-    return np.isin(shard_of, np.fromiter(receipts, np.int64, len(receipts)))
 
 
 def _current_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:

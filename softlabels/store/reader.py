@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class StoreReader:
-    """What a teacher said about a corpus. `len(store)` is the number of labelled windows.
+    """What a teacher answered about a corpus. `len(store)` is the number of labelled windows.
 
     A store is read as it was when opened; for shards committed later, open it again.
     """
