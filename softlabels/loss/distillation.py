@@ -51,6 +51,11 @@ def distillation_loss(
     Returns: (batch,) float32.
     Raises: ValueError: temperature <= 0, alpha outside [0, 1], unknown activation, trust or min_mass out of range.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    Example:
+      >>> how = {"activation": "sigmoid", "temperature": 1.0, "alpha": 0.3}
+      >>> rows = softlabels.distillation_loss(labels.hard([0]), labels.soft([0]), np.zeros((1, 3)), **how)
+      >>> np.asarray(rows).shape
+      (1,)
     """
     check_arguments("distillation_loss", activation, temperature, alpha, min_mass)
     student_loss = student_loss or resolve_student_loss(None, activation, from_logits)
@@ -121,6 +126,11 @@ class DistillationLoss(keras.losses.Loss):
     `validation_data` can stay hard. `alpha` can be changed while training: `loss.alpha = 0.3`, or `AlphaSchedule`.
 
         model.compile("adam", loss=softlabels.DistillationLoss(0.5, 3.0, from_logits=True))
+
+    Example:
+      >>> loss = softlabels.DistillationLoss.for_labels(labels, from_logits=True)
+      >>> loss.activation, loss.alpha, loss.temperature
+      ('sigmoid', 0.3, 1.0)
     """
 
     def __init__(

@@ -20,6 +20,10 @@ class HardLabelMetric(keras.metrics.Metric):
     the wrapped metric's name.
 
         model.compile(loss=loss, metrics=[softlabels.HardLabelMetric(keras.metrics.AUC(multi_label=True))])
+
+    Example:
+      >>> softlabels.HardLabelMetric("accuracy").name
+      'categorical_accuracy'
     """
 
     def __init__(self, metric: keras.metrics.Metric | str | dict[str, Any], name: str | None = None, dtype: Any = None):
@@ -62,6 +66,12 @@ class TeacherAgreement(keras.metrics.Metric):
 
     Only the classes the teacher knows count, and only rows where it knows two or more (and, under softmax, has given
     them any mass). Under sigmoid the KL is the mean over those classes. Plain hard targets count as no rows.
+
+    Example:
+      >>> metric = softlabels.TeacherAgreement("sigmoid")
+      >>> metric.update_state(labels.y_true([0]), labels.soft([0]))
+      >>> float(metric.result()["teacher_agreement"])
+      1.0
     """
 
     def __init__(

@@ -15,6 +15,10 @@ class AlphaSchedule(keras.callbacks.Callback):
     step is compiled again in each epoch that changes it.
 
         model.fit(ds, epochs=20, callbacks=[softlabels.AlphaSchedule(1.0, 0.3, epochs=20, kind="cosine")])
+
+    Example:
+      >>> softlabels.AlphaSchedule(1.0, 0.5).alpha_at(1, epochs=3)
+      0.75
     """
 
     def __init__(

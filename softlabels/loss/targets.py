@@ -22,6 +22,9 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
       soft: (batch, classes) teacher probabilities; NaN where the teacher gave nothing.
     Returns: (batch, 2 * classes) float32.
     Raises: ValueError: the shapes differ or are not (batch, classes).
+    Example:
+      >>> softlabels.pack_targets(np.array([[1, 0]]), np.array([[0.75, 0.25]]))
+      array([[1.  , 0.  , 0.75, 0.25]], dtype=float32)
     """
     hard, soft = np.asarray(hard, np.float32), np.asarray(soft, np.float32)
     if hard.ndim != 2 or hard.shape != soft.shape:
@@ -37,6 +40,10 @@ def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns: (hard, soft), each (batch, classes), views of `y`.
     Raises: ValueError: `y` is not two-dimensional or its width is odd.
+    Example:
+      >>> hard, soft = softlabels.split_targets(labels.y_true([0, 1]))
+      >>> soft.shape
+      (2, 3)
     """
     y = np.asarray(y)
     if y.ndim != 2 or y.shape[1] % 2:
@@ -58,6 +65,9 @@ def check_targets(y: Any, *, activation: Activation | None = None) -> Any:
     Returns: `y`.
     Raises: ValueError: a value outside [0, 1] that is not NaN, or a soft row with too much mass. Inside a
       TensorFlow graph it surfaces as `tf.errors.InvalidArgumentError`.
+    Example:
+      >>> softlabels.check_targets(labels.y_true([0, 1]), activation=labels.activation).shape
+      (2, 6)
     """
     if activation not in (None, "sigmoid", "softmax"):
         raise ValueError(
@@ -119,6 +129,9 @@ def class_weights_to_sample_weights(
       weights: one weight per class, or a mapping from class index to weight (absent classes: 1).
     Returns: (batch,) float32, for `sample_weight`.
     Raises: ValueError: a weight is negative or not finite, an index is out of range, or the widths do not fit.
+    Example:
+      >>> softlabels.class_weights_to_sample_weights(np.eye(2), {1: 3.0})
+      array([1., 3.], dtype=float32)
     """
     hard = np.asarray(hard, np.float64)
     who = "class_weights_to_sample_weights"

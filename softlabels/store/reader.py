@@ -196,7 +196,12 @@ class StoreReader:
         return StoreError(f"shard {shard} of '{self.storage}': {found}; {repair}")
 
     def read(self) -> Iterator[ShardRows]:
-        """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
+        """All labelled windows, shard by shard, each as columns; see `ShardRows`.
+
+        Example:
+          >>> sum(len(rows) for rows in store.read()) == len(store)
+          True
+        """
         len(self.index)  # what every shard is held against: made once, before the threads need it
         yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
 
@@ -207,6 +212,9 @@ class StoreReader:
           keys: (clip_id, window_index) pairs, in any order.
         Returns: (keys, classes) float32, in the order of the keys.
         Raises: ValueError: a window_index that is no integer. StoreError: a key that is not labelled.
+        Example:
+          >>> store.take([("c1", 0), ("c0", 0)]).shape  # (keys, classes)
+          (2, 3)
         """
         entries = self._entries(keys)
         taken = np.empty((len(keys), len(self.classes)), np.float32)
@@ -218,6 +226,10 @@ class StoreReader:
         """All labelled windows as a DataFrame, `probabilities` a column of (classes,) arrays.
 
         It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
+
+        Example:
+          >>> store.to_pandas().columns[:2].tolist()
+          ['clip_id', 'window_index']
         """
         import pandas as pd
 
@@ -230,6 +242,10 @@ class StoreReader:
 
         "max" answers whether the class was there at all, "mean" for how much of the clip. Clips without any
         labelled window are left out.
+
+        Example:
+          >>> store.per_clip("mean").shape  # (clips, classes)
+          (6, 3)
         """
         import pandas as pd
 
