@@ -46,6 +46,11 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """sha256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def canonical_json(value: Any) -> bytes:
     """The one way a value is written: keys sorted, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -53,4 +58,4 @@ def canonical_json(value: Any) -> bytes:
 
 def sha256_of(value: Any) -> str:
     """sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()
+    return sha256_of_bytes(canonical_json(value))

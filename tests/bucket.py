@@ -25,7 +25,7 @@ _BINARY = {"Content-Type": "application/octet-stream"}  # moto would parse a for
 
 
 class Server:
-    """moto behind the proxy. `address` is moto's own, `proxy` the one to misbehave."""
+    """moto and the proxy before it. `address` is moto's own, `proxy` the one to misbehave."""
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
@@ -162,6 +162,14 @@ def serve() -> Iterator[Server]:
     finally:
         moto.kill()
         moto.wait(10)
+
+
+def use_buckets(monkeypatch: pytest.MonkeyPatch, server: Server, *, patience_s: float) -> None:
+    """Let a test find its buckets through the proxy, and not be patient."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.proxy.address}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("softlabels.storage.bucket.PATIENCE_S", patience_s)
+    monkeypatch.setattr("softlabels.storage.bucket.REPAIR_S", 0.05)
 
 
 def _wait_for(port: int, process: subprocess.Popen) -> None:

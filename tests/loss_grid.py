@@ -1,4 +1,4 @@
-"""The distillation loss beside its float64 reference over the whole grid, on whatever backend Keras runs.
+"""The distillation loss beside its float64 reference over the full grid, on whatever backend Keras runs.
 
     KERAS_BACKEND=jax python tests/loss_grid.py [--small]
 

@@ -29,10 +29,10 @@ def test_channels_are_averaged(tmp_path) -> None:
 @pytest.mark.parametrize("rate_hz", [16_000, 24_000])
 def test_where_a_stretch_begins_does_not_change_its_samples(tmp_path, name: str, rate_hz: int) -> None:
     soundfile.write(tmp_path / name, noise(200_000), 16_000)
-    whole = read_audio(tmp_path / name, rate_hz=rate_hz)
-    for start, stop in [(0, 5), (1, 100_001), (65_536, 65_537), (131_072, len(whole)), (150_000, 150_000)]:
+    full = read_audio(tmp_path / name, rate_hz=rate_hz)
+    for start, stop in [(0, 5), (1, 100_001), (65_536, 65_537), (131_072, len(full)), (150_000, 150_000)]:
         stretch = read_audio(tmp_path / name, rate_hz=rate_hz, start=start, stop=stop)
-        np.testing.assert_array_equal(stretch, whole[start:stop])
+        np.testing.assert_array_equal(stretch, full[start:stop])
 
 
 def test_the_file_is_resampled_not_the_window(tmp_path) -> None:

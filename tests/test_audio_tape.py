@@ -73,18 +73,18 @@ def long_file(tmp_path: Path) -> Path:
 
 
 def test_stretches_taken_in_order_cost_one_decoding_and_are_the_same_bits(long_file: Path, decoded: list[int]) -> None:
-    whole = read_audio(long_file, rate_hz=12_000)
+    full = read_audio(long_file, rate_hz=12_000)
     decoded.clear()
     deck = TapeDeck()
     for start in range(0, 1_200_000, 100_000):
         stop = min(start + 130_000, 1_200_000)  # they overlap
         found = np.concatenate(list(stream_audio(long_file, rate_hz=12_000, start=start, stop=stop, deck=deck)))
-        assert found.tobytes() == whole[start:stop].tobytes()
+        assert found.tobytes() == full[start:stop].tobytes()
     assert sum(decoded) == 800_000
 
     decoded.clear()
     back = np.concatenate(list(stream_audio(long_file, rate_hz=12_000, start=0, stop=1000, deck=deck)))
-    assert back.tobytes() == whole[:1000].tobytes()
+    assert back.tobytes() == full[:1000].tobytes()
     assert decoded, "a stretch that is gone is decoded again"
 
 
@@ -107,15 +107,15 @@ def test_a_tape_that_failed_is_not_kept(long_file: Path, monkeypatch: pytest.Mon
         patch.setattr(softlabels.audio.decode, "_decode", failing)
         with pytest.raises(AudioError, match="bad sector"):
             list(stream_audio(long_file, rate_hz=12_000, start=0, stop=1_000_000, deck=deck))
-    whole = read_audio(long_file, rate_hz=12_000)
+    full = read_audio(long_file, rate_hz=12_000)
     found = np.concatenate(list(stream_audio(long_file, rate_hz=12_000, start=0, stop=1_000_000, deck=deck)))
-    assert found.tobytes() == whole[:1_000_000].tobytes()
+    assert found.tobytes() == full[:1_000_000].tobytes()
 
 
 def test_nobody_shares_a_tape(long_file: Path) -> None:
     deck = TapeDeck()
-    whole = read_audio(long_file, rate_hz=12_000)
+    full = read_audio(long_file, rate_hz=12_000)
     streams = [stream_audio(long_file, rate_hz=12_000, start=0, stop=500_000, deck=deck) for _ in range(2)]
     pairs = list(zip(*streams, strict=True))
     for number in range(2):
-        assert np.concatenate([pair[number] for pair in pairs]).tobytes() == whole[:500_000].tobytes()
+        assert np.concatenate([pair[number] for pair in pairs]).tobytes() == full[:500_000].tobytes()

@@ -469,9 +469,9 @@ def test_a_disk_full_at_any_step_exits_3_and_the_same_command_goes_on(
             left.pop()
             real(*paths, **options)
 
-        monkeypatch.setattr(f"softlabels.storage.local.os.{call}", full)
+        monkeypatch.setattr(f"softlabels.storage.unfinished.os.{call}", full)
         assert main(arguments) == 3, capsys.readouterr()
-        monkeypatch.setattr(f"softlabels.storage.local.os.{call}", real)
+        monkeypatch.setattr(f"softlabels.storage.unfinished.os.{call}", real)
         assert os.strerror(number) in capsys.readouterr().err
         if room < 5:
             shutil.rmtree("soft_labels", ignore_errors=True)
@@ -496,7 +496,7 @@ def test_a_read_only_store_can_be_read_and_says_so_when_it_is_written(corpus: Co
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return open(path, mode, *arguments, **options)
 
-    monkeypatch.setattr("softlabels.storage.local.open", read_only, raising=False)
+    monkeypatch.setattr("softlabels.storage.unfinished.open", read_only, raising=False)
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "-o", "store", "--teacher", "standin:teacher", *HERE]) == 2
     said = capsys.readouterr().err

@@ -63,7 +63,7 @@ def random_store(seed: int) -> tuple[list[pa.Table], dict[int, ReceiptHead]]:
 
 
 def reference(plans: list[pa.Table], receipts: dict[int, ReceiptHead]) -> list[tuple]:
-    """(clip_id, window_index, state, shard, row, start_s) of every standing window, one at a time."""
+    """(clip_id, window_index, state, shard, row, start_s) of every current window, one at a time."""
     rows, given = [], {}
     for number, plan in enumerate(plans):
         later = {clip_id for newer in plans[number + 1 :] for clip_id in newer["clip_id"].to_pylist()}
@@ -110,12 +110,12 @@ def test_the_index_is_what_a_walk_over_every_window_finds(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_quarantine_counts_only_where_its_clip_was_planned_last(seed: int) -> None:
     plans, receipts = random_store(seed)
-    standing = {(row[0], row[3]) for row in reference(plans, receipts)}
+    current = {(row[0], row[3]) for row in reference(plans, receipts)}
     expected = [
         entry
         for shard, each in sorted(receipts.items())
         for entry in each.quarantined
-        if (entry.clip_id, shard) in standing
+        if (entry.clip_id, shard) in current
     ]
     assert list(take_census(plans, receipts).quarantine) == expected
 

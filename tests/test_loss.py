@@ -1,4 +1,4 @@
-"""The distillation loss: numbers and invariants. Arguments and files are in test_loss_arguments, the whole grid over
+"""The distillation loss: numbers and invariants. Arguments and files are in test_loss_arguments, the full grid over
 all backends in test_loss_backends."""
 
 import json
@@ -243,11 +243,11 @@ def test_a_missing_half_gives_the_other_one_in_full(activation):
 def test_rows_with_nothing_still_count_in_the_mean_of_keras():
     hard, soft, student = complete_rows("sigmoid", rows=4)
     loss = DistillationLoss(0.5, 1.0, None, "sigmoid", True)
-    whole = float(loss(pack(hard, soft), student))
+    full = float(loss(pack(hard, soft), student))
     nothing = np.full((4, 14), np.nan, np.float32)
     assert float(
         loss(np.concatenate([pack(hard, soft), nothing]), np.concatenate([student, student]))
-    ) == pytest.approx(whole / 2, rel=1e-6)
+    ) == pytest.approx(full / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])

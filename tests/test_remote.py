@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bucket import ENVIRONMENT, SECRET, Server, serve
+from bucket import ENVIRONMENT, SECRET, Server, serve, use_buckets
 from conftest import REPOSITORY, Corpus, label, shard_bytes
 
 import pipeline
@@ -22,7 +22,6 @@ from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from softlabels.audio.decode import AudioBudget
 from softlabels.errors import EnvironmentTrouble, ManifestError, SoftLabelsError, StoreError
-from softlabels.storage import bucket as object_storage
 from softlabels.storage.opening import open_storage
 
 
@@ -72,11 +71,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def remote(server: Server, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Remote]:
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.proxy.address}.items():
-        monkeypatch.setenv(name, value)
+    use_buckets(monkeypatch, server, patience_s=0.5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(object_storage, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(object_storage, "REPAIR_S", 0.05)
     bucket = server.make_bucket()
     made = Remote(server, corpus, f"s3://{bucket}/audio", f"s3://{bucket}/store")
     for path in corpus.folder.glob("*.wav"):
@@ -105,8 +101,8 @@ def test_labels_in_a_bucket_are_joined_and_trained_from(remote: Remote) -> None:
     assert labels.root == remote.root
     local = label(remote.corpus).join(remote.corpus.manifest, canary=False)
     np.testing.assert_array_equal(labels.y_true(), local.y_true())
-    batches, heard = (softlabels.make_dataset(each, batch_size=4) for each in (labels, local))
-    for (x, _), (expected, _) in zip(batches, heard, strict=True):
+    batches, scored = (softlabels.make_dataset(each, batch_size=4) for each in (labels, local))
+    for (x, _), (expected, _) in zip(batches, scored, strict=True):
         np.testing.assert_array_equal(x, expected)
     student = keras.Sequential([keras.layers.Dense(3, activation="sigmoid")])
     student.compile("sgd", softlabels.DistillationLoss.for_labels(labels))
@@ -123,8 +119,8 @@ def test_tasks_of_a_job_array_share_a_bucket(remote: Remote) -> None:
         remote.run_cli("run", str(remote.corpus.manifest), *flags, "--backend", "sequential", "--task", f"{i}/3")
         for i in range(3)
     ]
-    said = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0], said
+    outputs = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], outputs
     assert remote.shards() == shard_bytes(label(remote.corpus).storage.root)
     store = softlabels.open(remote.store)
     assert store.is_closed()
@@ -165,8 +161,8 @@ def test_a_damaged_shard_is_found_and_made_again(remote: Remote) -> None:
 def test_a_recording_that_comes_damaged_is_fetched_again(remote: Remote) -> None:
     remote.server.proxy.spoil("corrupt", only="GET c1.wav", times=1)
     assert remote.run().labelled == 14
-    heard = softlabels.open(remote.store).planned_by_clip()["c1"].sha256
-    assert heard == hashlib.sha256((remote.corpus.folder / "c1.wav").read_bytes()).hexdigest()
+    scored = softlabels.open(remote.store).planned_by_clip()["c1"].sha256
+    assert scored == hashlib.sha256((remote.corpus.folder / "c1.wav").read_bytes()).hexdigest()
 
 
 @pytest.mark.engines

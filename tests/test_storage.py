@@ -1,15 +1,22 @@
 import errno
+import hashlib
 import os
+import pickle
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bucket import Server, serve, use_buckets
 
 from softlabels import StoreError
 from softlabels.errors import StorageFullError
+from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.local import LocalStorage
-from softlabels.store.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt, standing_receipt
+from softlabels.storage.opening import open_storage
+from softlabels.storage.protocol import Storage
+from softlabels.store.receipts import Receipt, commit_shard, current_receipt, latest_receipt_keys, read_receipt
 
 
 def receipt(digest: str, size: int) -> Receipt:
@@ -26,43 +33,107 @@ def receipt(digest: str, size: int) -> Receipt:
     )
 
 
-def test_what_was_put_can_be_got_and_listed(tmp_path) -> None:
-    storage = LocalStorage(tmp_path / "store")
-    assert storage.list("a") == {}
-    storage.put("a/y", b"22")
-    storage.put("a/x", b"1")
-    storage.put("a/x", b"333")
-    assert storage.list("a") == {"a/x": 3, "a/y": 2}
-    assert storage.get("a/x") == b"333"
-    assert storage.exists("a/y")
-    with pytest.raises(FileNotFoundError):
-        storage.get("a/z")
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
 
 
-def test_put_if_absent_is_won_by_one_of_many(tmp_path) -> None:
-    storage = LocalStorage(tmp_path)
-    start, won = threading.Barrier(8), []
-
-    def race(i: int) -> None:
-        start.wait()
-        if storage.put_if_absent("a/x", bytes([i])):
-            won.append(i)
-
-    threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert storage.get("a/x") == bytes(won)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"], "no temporary file is left"
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """An empty storage of each kind."""
+    if request.param == "folder":
+        return LocalStorage(tmp_path / "some where" / "store")
+    server = request.getfixturevalue("server")
+    use_buckets(monkeypatch, server, patience_s=5)
+    return ObjectStorage(f"s3://{server.make_bucket()}/some where/store")
 
 
-def test_an_unfinished_write_is_not_listed(tmp_path) -> None:
-    storage = LocalStorage(tmp_path)
-    storage.put("a/x", b"1")
-    (tmp_path / "a" / ".tmp-123").write_bytes(b"half")
-    assert storage.list("a") == {"a/x": 1}
+class TestEveryStorage:
+    """What `Storage` promises, of a folder and of a bucket alike."""
+
+    def test_an_empty_one_is_good_and_holds_nothing(self, storage: Storage) -> None:
+        storage.check()
+        assert storage.names() == set()
+        assert storage.list("a") == {}
+        assert storage.sweep("a", set(), older_than_s=-5) == 0
+        assert not storage.exists("a/x")
+        for missing in (storage.get, lambda key: list(storage.get_many([key]))):
+            with pytest.raises(FileNotFoundError):
+                missing("a/x")
+
+    def test_what_is_put_is_got_listed_and_found(self, storage: Storage) -> None:
+        for key, data in {"a/y": b"22", "a/x": b"1", "a/b/deeper": b"1", "top.json": b"{}"}.items():
+            storage.put(key, data)
+        storage.put("a/x", b"333")
+        assert storage.get("a/x") == b"333"
+        assert list(storage.get_many(["a/y", "a/x", "a/y"])) == [b"22", b"333", b"22"]
+        assert list(storage.list("a").items()) == [("a/x", 3), ("a/y", 2)]
+        assert storage.names() == {"a", "top.json"}
+        assert storage.exists("a/y")
+        assert not storage.exists("a/z")
+        assert not storage.exists("a"), "a folder is nothing under a key"
+
+    def test_an_unfinished_write_is_not_seen(self, storage: Storage) -> None:
+        storage.put("a/x", b"1")
+        storage.put("a/.tmp-123", b"half")
+        storage.put(".tmp-123", b"half")
+        assert storage.list("a") == {"a/x": 1}
+        assert storage.names() == {"a"}
+
+    def test_put_if_absent_writes_once(self, storage: Storage) -> None:
+        assert storage.put_if_absent("k", b"first")
+        assert not storage.put_if_absent("k", b"second")
+        assert not storage.put_if_absent("k", b"first"), "equal bytes of somebody else are not ours"
+        assert storage.get("k") == b"first"
+
+    def test_put_if_absent_is_won_by_one_of_many(self, storage: Storage) -> None:
+        start = threading.Barrier(8)
+
+        def race(i: int) -> bool:
+            start.wait()
+            return storage.put_if_absent("a/x", bytes([i]))
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(race, range(8)))
+        assert sum(won) == 1
+        assert storage.get("a/x") == bytes([won.index(True)])
+
+    def test_a_replaced_object_is_the_old_or_the_new_one(self, storage: Storage) -> None:
+        old, new = b"o" * 100_000, b"n" * 100_000
+        storage.put("k", old)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(lambda: [storage.put("k", new if n % 2 else old) for n in range(10)])
+            while not writing.done():
+                assert storage.get("k") in (old, new)
+            writing.result()
+
+    def test_put_if_changed_writes_only_what_is_new(self, storage: Storage, monkeypatch) -> None:
+        real, written = type(storage).put, []
+        monkeypatch.setattr(type(storage), "put", lambda self, *args: (written.append(args), real(self, *args)))
+        for data in (b"1", b"1", b"2"):
+            storage.put_if_changed("k", data)
+        assert written == [("k", b"1"), ("k", b"2")]
+        assert storage.get("k") == b"2"
+
+    def test_content_is_got_by_its_name(self, storage: Storage) -> None:
+        storage.put("shards/x", b"22")
+        for _ in range(2):
+            assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest()) == b"22"
+
+    def test_only_what_is_old_and_unknown_is_swept(self, storage: Storage) -> None:
+        for name in ("named", "orphan"):
+            storage.put(f"shards/{name}", b"1")
+        storage.put("elsewhere", b"1")
+        assert storage.sweep("shards", {"shards/named"}, older_than_s=3600) == 0
+        assert storage.sweep("shards", {"shards/named"}, older_than_s=-5) == 1
+        assert list(storage.list("shards")) == ["shards/named"]
+        assert storage.exists("elsewhere")
+
+    def test_it_travels_in_a_pickle_and_by_its_name(self, storage: Storage) -> None:
+        storage.put("k", b"1")
+        assert pickle.loads(pickle.dumps(storage)).get("k") == b"1"
+        assert open_storage(str(storage)).get("k") == b"1"
 
 
 def test_the_first_receipt_commits_and_stands(tmp_path) -> None:
@@ -72,9 +143,9 @@ def test_the_first_receipt_commits_and_stands(tmp_path) -> None:
     assert commit_shard(storage, b"one", one) == ("equal", one)
     assert commit_shard(storage, b"two", two) == ("different", one)
     assert commit_shard(storage, b"two", two, replacing="another receipt") == ("different", one)
-    standing = read_receipt(storage, latest_receipt_keys(storage)[3])
-    assert standing == receipt("1" * 64, 3)
-    assert storage.get(standing.file) == b"one"
+    current = read_receipt(storage, latest_receipt_keys(storage)[3])
+    assert current == receipt("1" * 64, 3)
+    assert storage.get(current.file) == b"one"
 
 
 def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:
@@ -83,7 +154,7 @@ def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:
     commit_shard(storage, b"one", one)
     assert commit_shard(storage, b"two", two, replacing=one.identity) == ("committed", two)
     assert commit_shard(storage, b"333", three, replacing=one.identity) == ("different", two)
-    assert standing_receipt(storage, 3) == two
+    assert current_receipt(storage, 3) == two
 
 
 def test_what_killed_writers_left_behind_is_swept_when_it_is_old(tmp_path) -> None:
@@ -108,6 +179,14 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_no_trace(tmp_path, monkeypatc
     with pytest.raises(StorageFullError, match="No space left on device while writing a/x; make room"):
         storage.put("a/x", b"1")
     assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize("write", ["put", "put_if_absent"])
+def test_no_temporary_file_is_left(tmp_path: Path, write: str) -> None:
+    storage = LocalStorage(tmp_path)
+    for data in (b"1", b"2"):
+        getattr(storage, write)("a/x", data)
+        assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
 
 
 def test_the_highest_generation_counts(tmp_path) -> None:

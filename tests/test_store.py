@@ -163,9 +163,9 @@ def test_the_state_is_the_same_until_something_is_committed_and_no_file_is_read_
 
 def test_an_open_store_holds_no_digest_of_a_clips_audio(store) -> None:
     assert not hasattr(store.receipts[0], "audio")
-    whole = store.receipt(0)
-    assert list(whole.audio) == ["c0", "c1"]
-    head = {f.name: getattr(whole, f.name) for f in dataclasses.fields(ReceiptHead)}
+    full = store.receipt(0)
+    assert list(full.audio) == ["c0", "c1"]
+    head = {f.name: getattr(full, f.name) for f in dataclasses.fields(ReceiptHead)}
     assert ReceiptHead(**head) == store.receipts[0]
 
 
@@ -194,7 +194,7 @@ def test_a_receipt_without_one_of_its_fields_is_damaged(store, field: str) -> No
 
 
 def test_a_shard_is_read_without_converting_the_index(store, monkeypatch) -> None:
-    """np.searchsorted with another dtype makes a copy of the whole column: of 10 M windows for every shard."""
+    """np.searchsorted with another dtype makes a copy of all of the column: of 10 M windows for every shard."""
     index, searched = store.index, []
     monkeypatch.setattr(np, "searchsorted", lambda a, v, *rest: searched.append((a.dtype, v.dtype)) or np.array([0, 4]))
     store.read_shard(0)

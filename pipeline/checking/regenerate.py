@@ -1,7 +1,6 @@
 """regenerate(): make a shard again from the store's own plan and spec, and hold it against its receipt."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.storage.location import location
 from softlabels.store.equivalence import Likeness, compare_rows
@@ -125,7 +125,7 @@ def _regenerate_shard(store: StoreReader, task: ShardTask, accept_equivalent: bo
 
 def _is_whole(store: StoreReader, receipt: Receipt) -> bool:
     try:
-        return hashlib.sha256(store.storage.get(receipt.file)).hexdigest() == receipt.digest
+        return sha256_of_bytes(store.storage.get(receipt.file)) == receipt.digest
     except (FileNotFoundError, StoreError):  # gone, or a bucket noticed
         return False
 

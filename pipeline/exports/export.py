@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from pipeline.exports.birdnet_stm32 import write_teacher_cache
 from pipeline.exports.dataset_folder import write_dataset_folder
 from pipeline.exports.detections import write_detections
-from pipeline.exports.written import Exported, whole_or_nothing
+from pipeline.exports.written import Exported, new_output
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
 from softlabels.errors import StoreError
@@ -52,7 +52,7 @@ def export(
         raise StoreError(f"'{store.storage}': no window is labelled yet; `softlabels run` labels them")
     names = ClassList.from_file(classes) if classes else store.classes
     match = match_classes(names, store.classes, mapping=mapping)
-    with whole_or_nothing(Path(output)) as unfinished:
+    with new_output(Path(output)) as unfinished:
         if to == "birdnet-stm32":
             return write_teacher_cache(store, unfinished, names, match, on_windows)
         if to == "detections":

@@ -1,14 +1,13 @@
 """What an export has in common with the others: where it goes, where it reads, what it tells."""
 
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.reader import StoreReader
 from softlabels.store.shard import ShardRows
 from softlabels.threads import in_threads
@@ -28,20 +27,8 @@ def labelled_shards(store: StoreReader) -> Iterator[tuple[np.ndarray, ShardRows]
     yield from zip(entries, in_threads(store.read_shard, ((shard,) for shard in shards)), strict=True)
 
 
-@contextmanager
-def whole_or_nothing(output: Path) -> Iterator[Path]:
-    """A path beside `output`, with the same ending, that becomes it if all goes well, and goes away if not.
-
-    Raises: ValueError: the output is there already.
-    """
+def new_output(output: Path) -> AbstractContextManager[Path]:
+    """A path beside `output` that becomes it if all goes well. Raises: ValueError: the output is there already."""
     if output.exists():
         raise ValueError(f"'{output}' is there already: delete it first, or name another with -o")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.stem}.tmp-{secrets.token_hex(4)}{output.suffix}")
-    try:
-        yield unfinished
-        unfinished.rename(output)
-    finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        unfinished.unlink(missing_ok=True)
+    return all_or_nothing(output)

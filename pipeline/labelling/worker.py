@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -23,12 +22,13 @@ from pipeline.teachers.scoring import numerics_class
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import ENVIRONMENT
 from softlabels.classes.class_list import ClassList
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
 from softlabels.store.equivalence import compare_rows
 from softlabels.store.plan_file import PlannedClip
-from softlabels.store.receipts import Outcome, Receipt, commit_shard, standing_receipt
+from softlabels.store.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.store.shard import decode_shard, encode_shard
 from softlabels.store.spec import LabelSpec
 
@@ -132,7 +132,7 @@ def label_if_missing(task: ShardTask) -> ShardStatus:
 
 def committed_status(task: ShardTask) -> ShardStatus | None:
     """The status of a shard that the store has already; None where it is still to be labelled."""
-    standing = standing_receipt(open_storage(task.store), task.shard)
+    standing = current_receipt(open_storage(task.store), task.shard)
     if standing is None or task.restoring or (task.replacing and standing.identity == task.replacing):
         return None
     return _status(task, standing, "equal")
@@ -237,7 +237,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     receipt = Receipt(
         shard=task.shard,
         fingerprint=task.spec.fingerprint(),
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=sha256_of_bytes(data),
         size=len(data),
         rows=len(rows),
         quarantined=tuple(findings.quarantined),

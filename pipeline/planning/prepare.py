@@ -1,7 +1,6 @@
 """Everything before the first window is scored: settings, probes, plan; and the store that holds them."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
 from softlabels.corpus.clip_paths import below_root
 from softlabels.corpus.manifest import Clip, read_manifest
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, ManifestError, StoreError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
@@ -143,7 +143,7 @@ def _probe_cache(storage: Storage) -> Path:
     """Beside the store; that of a bucket is in this user's cache."""
     if isinstance(storage, LocalStorage):
         return storage.path(PROBE_CACHE)
-    return user_folder() / "probes" / f"{hashlib.sha256(str(storage).encode()).hexdigest()[:16]}.jsonl"
+    return user_folder() / "probes" / f"{sha256_of_bytes(str(storage).encode())[:16]}.jsonl"
 
 
 def _existing_store(storage: Storage) -> StoreReader | None:

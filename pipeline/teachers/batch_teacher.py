@@ -2,7 +2,6 @@
 the largest batch that fits in memory. How Keras and ONNX models are opened is in files of their own.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ import numpy as np
 
 from pipeline.teachers.litert import read_labels, require_description
 from pipeline.teachers.teacher import TeacherChoice
-from softlabels.digests import sha256_of_file
+from softlabels.digests import sha256_of_bytes, sha256_of_file
 from softlabels.errors import EnvironmentTrouble, TeacherError
 
 logger = logging.getLogger(__name__)
@@ -151,7 +150,7 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
     """
     named = sorted((file.relative_to(folder).as_posix().encode(), file) for file in files)
     lines = [file_digest(file).encode() + b"  " + name + b"\n" for name, file in named]
-    return hashlib.sha256(b"".join(lines)).hexdigest()
+    return sha256_of_bytes(b"".join(lines))
 
 
 def waveform_shape(path: str, model: OpenModel) -> Shape:

@@ -1,6 +1,5 @@
 """TFLite models over LiteRT: any model that takes a waveform and gives one score a class."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from pipeline.teachers.folding.derived import FOLD_VERSION, folded_model
 from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
 from softlabels.classes.class_list import Activation, ClassList
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, TeacherError
 
 BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on nothing then
@@ -42,7 +42,7 @@ class LiteRTTeacher:
         self.name, self.classes, self.rate_hz = name, classes, rate_hz
         self.activation, self.outputs, self.notice = activation, outputs, notice
         content = _read_model(model)
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest = sha256_of_bytes(content)
         self.fold = self.source_digest = ""
         if fold:
             self.fold, self.source_digest = FOLD_VERSION, self.digest

@@ -10,7 +10,7 @@ STREAMED = 0xFFFFFFFF  # the data size of a WAV whose writer could not go back
 XING_FRAMES, XING_BYTES = 1, 2
 
 
-def check_whole(path: str | Path, container: str) -> None:
+def check_intact(path: str | Path, container: str) -> None:
     """Hold a file against the length that its container states, where it states one.
 
     Raises: AudioError: truncated; unsupported-container for an OGG of several links, of which the decoder reads one.
@@ -37,7 +37,7 @@ def _check_wav(file: BinaryIO) -> None:
 
 
 def _check_ogg(file: BinaryIO) -> None:
-    """Walk over the page headers: one stream, whose last page is marked as the last and is whole."""
+    """Walk over the page headers: one stream, whose last page is marked as the last and is complete."""
     size, position, streams, flags = file.seek(0, 2), 0, 0, 0
     while position < size:
         file.seek(position)

@@ -1,6 +1,6 @@
-"""From an audio file to mono samples at the rate somebody needs: the one decoder path of the whole project.
+"""From an audio file to mono samples at the rate somebody needs: the only decoder path of the project.
 
-Labelling and training read audio through here, so the student hears what the teacher heard. The file is
+Labelling and training read audio through here, so the student gets what the teacher got. The file is
 streamed in blocks of a fixed size: decode -> mean of the channels -> soxr HQ -> the samples asked for. Where
 a stretch begins never changes its samples: a file is entered in the middle only where no resampling is
 needed and the container seeks to the exact sample; otherwise it is streamed from its start.
@@ -11,19 +11,23 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import soundfile
 import soxr
 
-from softlabels.audio.containers import check_whole
+from softlabels.audio.containers import check_intact
 from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.digests import known_sha256, sha256_of_file
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.windows import rescale_samples
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
 ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
@@ -33,7 +37,7 @@ ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them 
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
-SYSTEM_ERROR = 2  # libsndfile's code for "the operating system said no"
+SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 
 Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
 _MAGIC: tuple[tuple[bytes, Container], ...] = (
@@ -88,12 +92,12 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
     if size > budget.max_bytes:
         raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
     if container == "m4a":
-        rate_hz, channels = _m4a_format(path)
-        frames = None
+        with _open_m4a(path) as file:
+            stream, frames = file.streams.audio[0], None
+            rate_hz, channels = stream.rate, stream.channels
     else:
         with _open_soundfile(path) as file:
-            rate_hz, channels = file.samplerate, file.channels
-            frames = file.frames
+            rate_hz, channels, frames = file.samplerate, file.channels, file.frames
         if frames == UNKNOWN_FRAMES:
             _read_through(path)  # a read that failed looks the same
             raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
@@ -102,7 +106,7 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
         frames = _count_frames(path, container, rate_hz, budget)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
-    check_whole(path, container)
+    check_intact(path, container)
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
 
 
@@ -135,7 +139,9 @@ def stream_audio(
         blocks = _mono_blocks(path, info, rate_hz, first_frame=start)
         yield from Tape(blocks).play(0, stop - start)
         return
-    file = (str(path), _state(path), info, rate_hz)
+    with os_errors_explained(path):
+        found = os.stat(path)
+    file = (str(path), found.st_ino, found.st_size, found.st_mtime_ns, info, rate_hz)  # another once its bytes are
     tape = deck.take(file, start) if deck else None
     tape = tape or Tape(_mono_blocks(path, info, rate_hz))
     yield from tape.play(start, stop)
@@ -152,15 +158,6 @@ def _mono_blocks(path: str | Path, info: AudioInfo, rate_hz: int, *, first_frame
     return _resample(blocks, from_hz=info.rate_hz, to_hz=rate_hz, length=length)
 
 
-def _state(path: str | Path) -> tuple[int, int, int]:
-    """Another one once the file is another. Raises: AudioError, EnvironmentTrouble."""
-    try:
-        found = os.stat(path)
-    except OSError as e:
-        raise audio_os_error(path, e) from e
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """The stretch that `stream_audio` streams, in one piece: (samples,) float32."""
     blocks = list(stream_audio(path, rate_hz=rate_hz, start=start, stop=stop))
@@ -169,15 +166,13 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
 
 def _container(path: str | Path) -> tuple[Container, int]:
     """What the first bytes say, and the size in bytes."""
-    try:
+    with os_errors_explained(path):
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
             raise AudioError("unreadable: expected a file, found a pipe, socket or device")
         with open(path, "rb") as file:
             head = file.read(12)
             size = file.seek(0, 2)
-    except OSError as e:
-        raise audio_os_error(path, e) from e
     if not head:
         raise AudioError("empty: the file has 0 bytes")
     for pattern, container in _MAGIC:
@@ -197,15 +192,22 @@ def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
     return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
 
 
+@contextmanager
+def os_errors_explained(path: str | Path) -> Iterator[None]:
+    """Give the operating system's errors about an audio file their meaning. Raises: AudioError, EnvironmentTrouble."""
+    try:
+        yield
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+
+
 def audio_sha256(path: str | Path, *, known: bool = False) -> str:
     """sha256 of a file's bytes; known: read once for as long as the file is not written to.
 
     Raises: AudioError: missing, unreadable; EnvironmentTrouble.
     """
-    try:
+    with os_errors_explained(path):
         return (known_sha256 if known else sha256_of_file)(path)
-    except OSError as e:
-        raise audio_os_error(path, e) from e
 
 
 def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: AudioBudget) -> int:
@@ -245,59 +247,50 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
         yield from _decode_m4a(path)
         return
     with _open_soundfile(path) as file:
-        try:
-            if first_frame:
-                file.seek(first_frame)
-            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                yield block
-        except soundfile.LibsndfileError as e:
-            raise _decoder_error(path, e, "decoding stopped: ") from e
+        if first_frame:
+            file.seek(first_frame)
+        while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            yield block
 
 
-def _open_soundfile(path: str | Path) -> soundfile.SoundFile:
+@contextmanager
+def _open_soundfile(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """A file for libsndfile, which takes a failed read for the end of the file: so it is read to see what failed."""
+    doing = ""
     try:
-        return soundfile.SoundFile(path)
+        with soundfile.SoundFile(path) as file:
+            doing = "decoding stopped: "
+            yield file
     except soundfile.LibsndfileError as e:
-        raise _decoder_error(path, e) from e
-
-
-def _decoder_error(path: str | Path, e: soundfile.LibsndfileError, doing: str = "") -> SoftLabelsError:
-    """Content or environment: libsndfile takes a failed read for the end of the file, so read it to see."""
-    _read_through(path)
-    if e.code == SYSTEM_ERROR:
-        return EnvironmentTrouble(f"'{path}': {doing}{e.error_string}")
-    return AudioError(f"unreadable: {doing}{e.error_string}")
+        _read_through(path)
+        if e.code == SYSTEM_ERROR:
+            raise EnvironmentTrouble(f"'{path}': {doing}{e.error_string}") from e
+        raise AudioError(f"unreadable: {doing}{e.error_string}") from e
 
 
 def _read_through(path: str | Path) -> None:
     """Raises: AudioError, EnvironmentTrouble: the bytes cannot be read, whatever they mean."""
-    try:
-        with open(path, "rb") as file:
-            while file.read(1 << 20):
-                continue
-    except OSError as e:
-        raise audio_os_error(path, e) from e
+    with os_errors_explained(path), open(path, "rb") as file:
+        while file.read(1 << 20):
+            continue
 
 
-def _open_m4a(path: str | Path):  # -> av.container.InputContainer
+@contextmanager
+def _open_m4a(path: str | Path) -> Iterator["InputContainer"]:
+    """A file for FFmpeg. What fails may be its content or the environment, as with `_open_soundfile`."""
     try:
         import av
     except ImportError as e:
         raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
+    container = None
     try:
-        container = av.open(str(path))
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise AudioError("unsupported-container: the file has no audio track")
+            yield container
     except av.error.FFmpegError as e:
-        raise AudioError(f"unreadable: {e.strerror}") from e
-    if not container.streams.audio:
-        container.close()
-        raise AudioError("unsupported-container: the file has no audio track")
-    return container
-
-
-def _m4a_format(path: str | Path) -> tuple[int, int]:
-    with _open_m4a(path) as container:
-        stream = container.streams.audio[0]
-        return stream.rate, stream.channels
+        _read_through(path)
+        raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
 
 
 def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
@@ -305,12 +298,9 @@ def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
         import av
 
         to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
-        try:
-            for frame in container.decode(audio=0):
-                for converted in to_float.resample(frame):
-                    yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
-        except av.error.FFmpegError as e:
-            raise AudioError(f"unreadable: decoding stopped: {e}") from e
+        for frame in container.decode(audio=0):
+            for converted in to_float.resample(frame):
+                yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
 
 
 def _mono(block: np.ndarray) -> np.ndarray:
@@ -343,21 +333,19 @@ class _Spoiled:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz = from_hz, to_hz
         self._in = self._out = 0  # samples seen so far
-        self._runs: list[tuple[int, int]] = []  # first output sample, and the one behind the last
+        self._runs: list[tuple[int, int]] = []  # first output sample, and the one after the last
 
     def take_out(self, block: np.ndarray) -> np.ndarray:
         bad = ~np.isfinite(block)
-        if bad.any():
-            edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
-            for first, behind in edges.reshape(-1, 2).tolist():
-                self._runs.append((first * self._to_hz // self._from_hz, -(-behind * self._to_hz // self._from_hz)))
-            block = np.where(bad, np.float32(0), block)
+        edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
+        for first, end in edges.reshape(-1, 2).tolist():
+            self._runs.append((first * self._to_hz // self._from_hz, -(-end * self._to_hz // self._from_hz)))
         self._in += len(block)
-        return block
+        return np.where(bad, np.float32(0), block) if len(edges) else block
 
     def restore(self, block: np.ndarray) -> np.ndarray:
         start, self._out = self._out, self._out + len(block)
-        for first, behind in self._runs:
-            block[max(0, first - start) : max(0, behind - start)] = np.nan
+        for first, end in self._runs:
+            block[max(0, first - start) : max(0, end - start)] = np.nan
         self._runs = [run for run in self._runs if run[1] > self._out]
         return block

@@ -1,6 +1,6 @@
 """The audio root: the folder, or the prefix in a bucket, below which all recordings are.
 
-A recording in a bucket is fetched whole into the user's cache and read from there. Whoever labels or trains digests
+A recording in a bucket is fetched into the user's cache as a file and read from there. Whoever labels or trains digests
 every byte of it first, and decoders seek back and forth, so ranged reads would save nothing.
 """
 
@@ -9,10 +9,10 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from softlabels.audio.decode import DEFAULT_BUDGET, audio_os_error
+from softlabels.audio.decode import DEFAULT_BUDGET, os_errors_explained
 from softlabels.errors import AudioError, EnvironmentTrouble, StoreError
 from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.file_cache import user_cache
@@ -45,11 +45,15 @@ def local_file(
     if isinstance(root, Path):
         yield root / path
         return
-    before = None
+    if sha256:
+        with user_cache().borrow(sha256, lambda: _download(root, path, _fetchable(root, path, max_bytes))) as file:
+            yield file
+        return
+    before = ""
     for _ in range(FETCHES):
-        tag: list[str] = []
-        with user_cache().borrow(sha256, lambda: _download(root, path, max_bytes, tag)) as file:  # noqa: B023
-            if sha256 or not tag or file.name == before or _fits(file, tag[0]):
+        state = _fetchable(root, path, max_bytes)
+        with user_cache().borrow("", functools.partial(_download, root, path, state)) as file:
+            if file.name == before or _fits(file, state[1]):
                 yield file
                 return
             before = file.name
@@ -59,10 +63,8 @@ def local_file(
 def file_state(root: Location, path: str) -> FileState:
     """What a recording is now, without reading it. Raises: AudioError: missing; EnvironmentTrouble."""
     if isinstance(root, Path):
-        try:
+        with os_errors_explained(root / path):
             state = os.stat(root / path)
-        except OSError as e:
-            raise audio_os_error(root / path, e) from e
         return state.st_size, state.st_mtime_ns, ""
     size, tag = _state(root, path)
     return size, 0, tag
@@ -73,10 +75,8 @@ def file_states(root: Location, paths: Iterable[str]) -> dict[str, FileState]:
     states: dict[str, FileState] = {}
     if isinstance(root, Path):
         for path in paths:
-            try:
+            with suppress(AudioError, EnvironmentTrouble):
                 states[path] = file_state(root, path)
-            except (AudioError, EnvironmentTrouble):
-                continue
         return states
     by_key = {_key(path): path for path in paths}
     folders = sorted({str(PurePosixPath(key).parent) for key in by_key})
@@ -97,29 +97,39 @@ def _key(path: str) -> str:
     return str(PurePosixPath(path))
 
 
-def _state(root: str, path: str) -> tuple[int, str]:
+@contextmanager
+def _errors_explained() -> Iterator[None]:
+    """Give a bucket's errors about a recording their meaning."""
     try:
-        return bucket(root).state(_key(path))
+        yield
     except FileNotFoundError as e:
         raise AudioError("missing: no such file") from e
     except StoreError as e:
         raise EnvironmentTrouble(str(e)) from e
 
 
-def _download(root: str, path: str, max_bytes: int, tag: list[str]) -> Iterator[bytes]:
-    size, etag = _state(root, path)
+def _state(root: str, path: str) -> tuple[int, str]:
+    with _errors_explained():
+        return bucket(root).state(_key(path))
+
+
+def _fetchable(root: str, path: str, max_bytes: int) -> tuple[int, str]:
+    """The state of an object that is not too large to be fetched. Raises: AudioError: missing, too-long."""
+    size, tag = _state(root, path)
     if size > max_bytes:
         raise AudioError(f"too-long: {size:,} bytes, the budget is {max_bytes:,}")
-    tag.append(etag.strip('"'))
-    try:
-        yield from bucket(root).pieces(_key(path), size, etag)
-    except FileNotFoundError as e:
-        raise AudioError("missing: no such file") from e
+    return size, tag
+
+
+def _download(root: str, path: str, state: tuple[int, str]) -> Iterator[bytes]:
+    with _errors_explained():
+        yield from bucket(root).pieces(_key(path), *state)
 
 
 def _fits(file: Path, tag: str) -> bool:
     """Whether the content is what the tag says, where the tag looks like an MD5: it need not be one."""
-    if not re.fullmatch("[0-9a-f]{32}", tag):
+    md5 = tag.strip('"')
+    if not re.fullmatch("[0-9a-f]{32}", md5):
         return True
     with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5

@@ -1,12 +1,12 @@
 """Class lists: ordered names whose order is identity, and whether they exclude each other."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError
 
 Activation = Literal["sigmoid", "softmax"]  # each class by itself; classes that exclude each other
@@ -57,7 +57,7 @@ class ClassList:
     @property
     def digest(self) -> str:
         """sha256 of the names in order, one a line."""
-        return hashlib.sha256(self.to_text().encode()).hexdigest()
+        return sha256_of_bytes(self.to_text().encode())
 
     def to_text(self) -> str:
         return "".join(f"{name}\n" for name in self.names)

@@ -7,7 +7,8 @@ student loss is found and called (student_loss.py), packing and checking in NumP
 """
 
 import math
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -15,9 +16,8 @@ from keras import ops
 
 from softlabels.loss.divergence import TINY, sigmoid_divergence, softmax_divergence
 from softlabels.loss.student_loss import check_student_loss, hard_loss_per_class, resolve_student_loss
-from softlabels.loss.targets import check_halves
+from softlabels.loss.targets import Activation, check_halves
 
-Activation = Literal["sigmoid", "softmax"]
 MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
 ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
 
@@ -39,7 +39,7 @@ def distillation_loss(
 
     Args:
       hard: (batch, classes) float in [0, 1]; NaN where nobody annotated.
-      soft: (batch, classes) teacher probabilities; NaN where the teacher said nothing; None for no teacher at all.
+      soft: (batch, classes) teacher probabilities; NaN where the teacher gave nothing; None for no teacher at all.
       student: (batch, classes) the student's log-odds (sigmoid) or logits (softmax).
       activation: "sigmoid" or "softmax", read from the store.
       temperature: T > 0, no unit; 1 leaves the teacher as it is.
@@ -51,6 +51,11 @@ def distillation_loss(
     Returns: (batch,) float32.
     Raises: ValueError: temperature <= 0, alpha outside [0, 1], unknown activation, trust or min_mass out of range.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    Example:
+      >>> how = {"activation": "sigmoid", "temperature": 1.0, "alpha": 0.3}
+      >>> rows = softlabels.distillation_loss(labels.hard([0]), labels.soft([0]), np.zeros((1, 3)), **how)
+      >>> np.asarray(rows).shape
+      (1,)
     """
     check_arguments("distillation_loss", activation, temperature, alpha, min_mass)
     student_loss = student_loss or resolve_student_loss(None, activation, from_logits)
@@ -58,50 +63,59 @@ def distillation_loss(
     hard = ops.stop_gradient(ops.cast(hard, "float32"))
     soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
     student = ops.cast(student, "float32")
-    if activation == "sigmoid":
-        return _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits)
-    return _softmax_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits, min_mass)
+    rows = _sigmoid_rows if activation == "sigmoid" else _softmax_rows
+    return rows(hard, soft, student, _Mixture(alpha, trust, temperature, min_mass, student_loss, from_logits))
 
 
-def _sigmoid_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits):
+@dataclass(frozen=True, slots=True)
+class _Mixture:
+    """What is the same for every row; see `distillation_loss`."""
+
+    alpha: Any
+    trust: Any | None
+    temperature: float
+    min_mass: float
+    student_loss: keras.losses.Loss
+    from_logits: bool
+
+    def weights(self, known: Any, told: Any, trust: Any) -> tuple[Any, Any]:
+        """Weights of the hard and the soft term: a missing half hands its weight to the other."""
+        teacher = self.alpha * trust
+        hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
+        soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
+        return hard_weight, soft_weight * self.temperature**2
+
+
+def _sigmoid_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
     """(batch,): the mean over all classes, each weighted by what is known of it."""
     known = ops.equal(hard, hard)  # (batch, classes), False for NaN
-    hard_term = hard_loss_per_class(student_loss, ops.where(known, hard, 0.0), student)
+    hard_term = hard_loss_per_class(mix.student_loss, ops.where(known, hard, 0.0), student)
     if soft is None:
         return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
     told = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    hard_weight, soft_weight = _weights(known, told, alpha, 1.0 if trust is None else trust)
-    soft_term = sigmoid_divergence(
-        ops.where(told, soft, 0.5), student, temperature=temperature, from_logits=from_logits
-    )
-    return ops.mean(hard_weight * hard_term + (soft_weight * temperature**2) * soft_term, axis=-1)
+    hard_weight, soft_weight = mix.weights(known, told, 1.0 if mix.trust is None else mix.trust)
+    soft = ops.where(told, soft, 0.5)
+    soft_term = sigmoid_divergence(soft, student, temperature=mix.temperature, from_logits=mix.from_logits)
+    return ops.mean(hard_weight * hard_term + soft_weight * soft_term, axis=-1)
 
 
-def _softmax_rows(hard, soft, student, alpha, trust, temperature, student_loss, from_logits, min_mass):
+def _softmax_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
     """(batch,): one hard and one soft term a row."""
     row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
     known = row_sum > 0.0  # False for NaN and for noise
     divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = student_loss.call(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
+    hard_term = mix.student_loss.call(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
     known = ops.squeeze(known, -1)  # (batch,)
     if soft is None:
         return ops.where(known, hard_term, 0.0)
     covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
     soft = ops.where(covered, soft, 0.0)
     mass = ops.sum(soft, axis=-1)  # (batch,)
-    told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(min_mass, TINY))
-    belief = 1.0 if trust is None else ops.sum(soft * trust, axis=-1) / ops.where(told, mass, 1.0)  # (batch,)
-    hard_weight, soft_weight = _weights(known, told, alpha, belief)
-    soft_term = softmax_divergence(soft, covered, student, temperature=temperature, from_logits=from_logits)
-    return hard_weight * hard_term + (soft_weight * temperature**2) * soft_term
-
-
-def _weights(known, told, alpha, trust):
-    """Weights of the hard and the soft term: a missing half hands its weight to the other."""
-    teacher = alpha * trust
-    hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
-    soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
-    return hard_weight, soft_weight
+    told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(mix.min_mass, TINY))
+    belief = 1.0 if mix.trust is None else ops.sum(soft * mix.trust, axis=-1) / ops.where(told, mass, 1.0)  # (batch,)
+    hard_weight, soft_weight = mix.weights(known, told, belief)
+    soft_term = softmax_divergence(soft, covered, student, temperature=mix.temperature, from_logits=mix.from_logits)
+    return hard_weight * hard_term + soft_weight * soft_term
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
@@ -112,13 +126,18 @@ class DistillationLoss(keras.losses.Loss):
     `validation_data` can stay hard. `alpha` can be changed while training: `loss.alpha = 0.3`, or `AlphaSchedule`.
 
         model.compile("adam", loss=softlabels.DistillationLoss(0.5, 3.0, from_logits=True))
+
+    Example:
+      >>> loss = softlabels.DistillationLoss.for_labels(labels, from_logits=True)
+      >>> loss.activation, loss.alpha, loss.temperature
+      ('sigmoid', 0.3, 1.0)
     """
 
     def __init__(
         self,
         alpha: float = 0.5,
         temperature: float = 3.0,
-        student_loss: keras.losses.Loss | str | dict | None = None,
+        student_loss: keras.losses.Loss | str | dict[str, Any] | None = None,
         activation: Activation = "softmax",
         from_logits: bool = False,
         reduction: str | None = "sum_over_batch_size",
@@ -137,8 +156,7 @@ class DistillationLoss(keras.losses.Loss):
             smoothing acts on the hard half only.
           activation: "sigmoid" for independent classes, "softmax" for exclusive ones: what the teacher has.
           from_logits: whether the student's outputs are logits.
-          reduction: Keras's own.
-          name: Keras's own.
+          reduction, name: Keras's own.
           trust: one number per class in [0, 1]; None believes the teacher fully.
           min_mass: softmax only; a soft row that sums to less counts as missing.
         Raises: ValueError: an argument is out of range, or the student loss does not fit.
@@ -163,7 +181,7 @@ class DistillationLoss(keras.losses.Loss):
         alpha: float | None = None,
         temperature: float | None = None,
         *,
-        student_loss: keras.losses.Loss | str | dict | None = None,
+        student_loss: keras.losses.Loss | str | dict[str, Any] | None = None,
         from_logits: bool = False,
         reduction: str | None = "sum_over_batch_size",
         name: str = "distillation_loss",
@@ -172,13 +190,12 @@ class DistillationLoss(keras.losses.Loss):
         """Take activation and trust from joined labels, with defaults that fit them: alpha 0.3 and T = 1.
 
         With 2 to 100 % of the clips annotated, alpha 0.2 to 0.3 was best or within half a point of it, so soft labels
-        need not be weighed anew as annotations come in. T = 1 also for softmax, where it beat 2 and 3; for sigmoid
+        need not be weighed again as annotations come in. T = 1 also for softmax, where it beat 2 and 3; for sigmoid
         T > 1 lifts every absent class to 0.5.
 
         Args:
           labels: `JoinedLabels`; its `activation`, `classes` and `class_trust` are read.
-          alpha, temperature: as in the constructor; None takes the default named above.
-          student_loss, from_logits, reduction, name, min_mass: as in the constructor.
+          alpha, temperature: None takes the default named above; the others are the constructor's.
         Raises: ValueError: as the constructor, or trust and class list differ in length.
         """
         trust = labels.class_trust
@@ -219,7 +236,10 @@ class DistillationLoss(keras.losses.Loss):
         y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
         y_pred = y_pred if hasattr(y_pred, "shape") else np.asarray(y_pred)
         check_shapes(y_true, y_pred)
-        self._check_values(y_true, y_pred.shape[-1])
+        values = _values_if_known(y_true)
+        if values is not None:
+            values, classes = values.astype(np.float32, copy=False), y_pred.shape[-1]
+            check_halves(values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss")
         return super().__call__(y_true, y_pred, sample_weight=sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -243,13 +263,6 @@ class DistillationLoss(keras.losses.Loss):
             student_loss=self.student_loss,
             from_logits=self.from_logits,
         )
-
-    def _check_values(self, y_true, classes):
-        """Look at the values where they exist already, that is outside a traced step."""
-        values = _values_if_known(y_true)
-        if values is not None:
-            values = values.astype(np.float32, copy=False)
-            check_halves(values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss")
 
     def get_config(self) -> dict[str, Any]:
         """Every argument as plain values; alpha as it is now."""
@@ -294,13 +307,11 @@ def check_trust(who: str, trust: Any) -> np.ndarray:
 
 
 def split_halves(y_true: Any, classes: int) -> tuple[Any, Any | None]:
-    """Take targets apart into hard and soft; soft is None where there is no teacher.
+    """Hard and soft half, (batch, classes) each; soft is None where there is no teacher.
 
     Args:
       y_true: (batch, 2 * classes), (batch, classes), or of a width that TensorFlow no longer knows because the traced
         function has seen both.
-      classes: the student's.
-    Returns: hard (batch, classes) and soft, the same or None.
     """
     width = y_true.shape[-1]
     if width is not None:

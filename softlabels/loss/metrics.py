@@ -2,13 +2,14 @@
 the student follows its teacher. Not here: the loss.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
 from softlabels.loss.distillation import check_arguments, check_shapes, split_halves
 from softlabels.loss.divergence import sigmoid_divergence, softmax_divergence
+from softlabels.loss.targets import Activation
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
@@ -19,16 +20,19 @@ class HardLabelMetric(keras.metrics.Metric):
     the wrapped metric's name.
 
         model.compile(loss=loss, metrics=[softlabels.HardLabelMetric(keras.metrics.AUC(multi_label=True))])
+
+    Example:
+      >>> softlabels.HardLabelMetric("accuracy").name
+      'categorical_accuracy'
     """
 
-    def __init__(self, metric: keras.metrics.Metric | str | dict, name: str | None = None, dtype: Any = None):
-        """Wrap a metric.
+    def __init__(self, metric: keras.metrics.Metric | str | dict[str, Any], name: str | None = None, dtype: Any = None):
+        """Wrap a metric, its name or its config. Raises: ValueError: no such metric.
 
         Args:
-          metric: a Keras metric, its name, or its config; "accuracy" is categorical accuracy.
+          metric: "accuracy" is categorical accuracy.
           name: None takes the metric's.
           dtype: of the wrapped function where the metric is only a function; else ignored.
-        Raises: ValueError: no such metric.
         """
         metric = keras.metrics.get("categorical_accuracy" if metric in ("accuracy", "acc") else metric)
         if not isinstance(metric, keras.metrics.Metric):
@@ -37,22 +41,11 @@ class HardLabelMetric(keras.metrics.Metric):
         self.metric = metric
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> None:
-        """Show the metric the hard half.
-
-        Args:
-          y_true: (batch, 2 * classes) packed, or (batch, classes) hard.
-          y_pred: (batch, classes).
-          sample_weight: (batch,) or None.
-        Raises: ValueError: the shapes do not fit.
-        """
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        check_shapes(y_true, y_pred)
-        hard, _ = split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1])  # (batch, classes)
+        """Show the metric the hard half of (batch, 2 * classes) or (batch, classes); weights (batch,). ValueError."""
+        hard, _, student = _halves(y_true, y_pred)  # (batch, classes)
         known = ops.equal(hard, hard)  # False for NaN
-        annotated = ops.cast(ops.all(known, axis=-1), "float32")  # (batch,)
-        if sample_weight is not None:
-            annotated = annotated * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-        self.metric.update_state(ops.where(known, hard, 0.0), y_pred, sample_weight=annotated)
+        weight = _weights(ops.all(known, axis=-1), sample_weight)
+        self.metric.update_state(ops.where(known, hard, 0.0), student, sample_weight=weight)
 
     def result(self) -> Any:
         """The wrapped metric's result."""
@@ -73,22 +66,26 @@ class TeacherAgreement(keras.metrics.Metric):
 
     Only the classes the teacher knows count, and only rows where it knows two or more (and, under softmax, has given
     them any mass). Under sigmoid the KL is the mean over those classes. Plain hard targets count as no rows.
+
+    Example:
+      >>> metric = softlabels.TeacherAgreement("sigmoid")
+      >>> metric.update_state(labels.y_true([0]), labels.soft([0]))
+      >>> float(metric.result()["teacher_agreement"])
+      1.0
     """
 
     def __init__(
         self,
-        activation: Literal["sigmoid", "softmax"] = "softmax",
+        activation: Activation = "softmax",
         from_logits: bool = False,
         name: str = "teacher",
         dtype: Any = None,
     ):
-        """Choose how outputs are read.
+        """Choose how outputs are read; results are `<name>_agreement` and `<name>_kl`.
 
         Args:
           activation: of the teacher.
           from_logits: whether the student's outputs are logits.
-          name: results are `<name>_agreement` and `<name>_kl`.
-          dtype: Keras's own.
         Raises: ValueError: unknown activation.
         """
         check_arguments("TeacherAgreement", activation, 1.0, 0.0, 0.0)
@@ -98,39 +95,25 @@ class TeacherAgreement(keras.metrics.Metric):
         self.kl = keras.metrics.Mean(name="kl")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> None:
-        """Compare the soft half with the outputs.
-
-        Args:
-          y_true: (batch, 2 * classes) packed, or (batch, classes) hard, which is skipped.
-          y_pred: (batch, classes).
-          sample_weight: (batch,) or None.
-        Raises: ValueError: the shapes do not fit.
-        """
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        check_shapes(y_true, y_pred)
-        _, soft = split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1])
+        """Compare the soft half with the outputs; hard targets alone are skipped. Shapes and error as above."""
+        _, soft, student = _halves(y_true, y_pred)
         if soft is None:
             return
-        student = ops.cast(y_pred, "float32")
+        student = ops.cast(student, "float32")
         covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
         soft = ops.where(covered, soft, 0.0)
         count = ops.sum(ops.cast(covered, "float32"), axis=-1)  # (batch,)
-        told = ops.logical_and(count >= 2.0, ops.sum(soft, axis=-1) > 0.0) if self._exclusive else count >= 2.0
-        weight = ops.cast(told, "float32")
-        if sample_weight is not None:
-            weight = weight * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+        told = count >= 2.0
+        if self.activation == "softmax":
+            told = ops.logical_and(told, ops.sum(soft, axis=-1) > 0.0)
+        weight = _weights(told, sample_weight)
         same = ops.equal(_top(soft, covered), _top(student, covered))  # (batch,)
         self.agreement.update_state(ops.cast(same, "float32"), sample_weight=weight)
         self.kl.update_state(self._divergence(soft, covered, count, student), sample_weight=weight)
 
-    @property
-    def _exclusive(self):
-        """Whether a row is one distribution."""
-        return self.activation == "softmax"
-
-    def _divergence(self, soft, covered, count, student):
+    def _divergence(self, soft: Any, covered: Any, count: Any, student: Any) -> Any:
         """(batch,) KL to the teacher at T = 1."""
-        if self._exclusive:
+        if self.activation == "softmax":
             return softmax_divergence(soft, covered, student, temperature=1.0, from_logits=self.from_logits)
         kl = sigmoid_divergence(soft, student, temperature=1.0, from_logits=self.from_logits)  # (batch, classes)
         return ops.sum(ops.where(covered, kl, 0.0), axis=-1) / ops.maximum(count, 1.0)
@@ -139,16 +122,24 @@ class TeacherAgreement(keras.metrics.Metric):
         """Both numbers by name."""
         return {f"{self.name}_agreement": self.agreement.result(), f"{self.name}_kl": self.kl.result()}
 
-    def reset_state(self) -> None:
-        """Start over."""
-        self.agreement.reset_state()
-        self.kl.reset_state()
-
     def get_config(self) -> dict[str, Any]:
         """Every argument."""
         return {**super().get_config(), "activation": self.activation, "from_logits": self.from_logits}
 
 
-def _top(values, covered):
+def _halves(y_true: Any, y_pred: Any) -> tuple[Any, Any | None, Any]:
+    """Hard and soft half, (batch, classes) float32 each, and the outputs as they are. Raises: ValueError."""
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    check_shapes(y_true, y_pred)
+    return *split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1]), y_pred
+
+
+def _weights(counts: Any, sample_weight: Any | None) -> Any:
+    """(batch,) float32: the weight of the rows that count, 0 for the others."""
+    weight = ops.cast(counts, "float32")
+    return weight if sample_weight is None else weight * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+
+
+def _top(values: Any, covered: Any) -> Any:
     """(batch, classes) -> (batch,) index of the largest among the covered classes."""
     return ops.argmax(ops.where(covered, values, -3e38), axis=-1)

@@ -1,7 +1,7 @@
 """`AlphaSchedule`: let the teacher's weight change from epoch to epoch. Not here: the loss that has it."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -15,6 +15,10 @@ class AlphaSchedule(keras.callbacks.Callback):
     step is compiled again in each epoch that changes it.
 
         model.fit(ds, epochs=20, callbacks=[softlabels.AlphaSchedule(1.0, 0.3, epochs=20, kind="cosine")])
+
+    Example:
+      >>> softlabels.AlphaSchedule(1.0, 0.5).alpha_at(1, epochs=3)
+      0.75
     """
 
     def __init__(
@@ -48,13 +52,7 @@ class AlphaSchedule(keras.callbacks.Callback):
         self.start, self.end, self.epochs, self.kind, self.loss = float(start), float(end), epochs, kind, loss
 
     def alpha_at(self, epoch: int, epochs: int) -> float:
-        """Alpha of one epoch.
-
-        Args:
-          epoch: 0 is the first.
-          epochs: how many there are.
-        Returns: a number between start and end; end from the last epoch on.
-        """
+        """Alpha of one epoch of so many, the first of which is 0; `end` from the last one on."""
         if self.kind == "constant":
             return self.start
         done = 1.0 if epoch >= epochs - 1 and epoch > 0 else epoch / max(1, epochs - 1)
@@ -62,7 +60,7 @@ class AlphaSchedule(keras.callbacks.Callback):
             done = 0.5 - 0.5 * math.cos(math.pi * done)
         return (1.0 - done) * self.start + done * self.end
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set alpha for this epoch."""
         loss = self._steered_loss()
         alpha = self.alpha_at(epoch, self.epochs or self.params.get("epochs") or 1)

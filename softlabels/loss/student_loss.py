@@ -1,24 +1,26 @@
 """The loss against the human label: how it is found, checked, and called class by class.
 
 Any Keras loss will do whose row value is the mean over the classes (sigmoid) or that gives one value per row (softmax).
-Not here: the mixture with the teacher (loss.py).
+Not here: the mixture with the teacher (distillation.py).
 """
 
 import inspect
 import warnings
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.targets import Activation
 
-def resolve_student_loss(given: Any, activation: Literal["sigmoid", "softmax"], from_logits: bool) -> keras.losses.Loss:
+
+def resolve_student_loss(given: Any, activation: Activation, from_logits: bool) -> keras.losses.Loss:
     """A Keras loss object from what a caller may pass.
 
     Args:
-      given: a loss, a loss function, a name, a config, or None for cross-entropy.
-      activation: chooses between binary and categorical cross-entropy.
+      given: a loss, a loss function, a name, a config, or None for the cross-entropy that fits the activation.
       from_logits: inherited by names, functions and None; an object or a config must agree with it.
     Returns: the loss; its reduction is never used.
     Raises: ValueError: unknown name, or an object that disagrees about `from_logits`.
@@ -52,22 +54,18 @@ def _inherit(found: Any, from_logits: bool) -> keras.losses.Loss:
 class _FunctionLoss(keras.losses.Loss):
     """A loss function as a loss object."""
 
-    def __init__(self, function, arguments):
+    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         super().__init__(name=function.__name__, reduction=None, dtype="float32")
         self.function, self.arguments = function, arguments
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         return self.function(y_true, y_pred, **self.arguments)
 
 
 def hard_loss_per_class(student_loss: keras.losses.Loss, hard: Any, student: Any) -> Any:
-    """The student loss of each class on its own.
+    """The student loss of each class on its own, of which its row value is the mean; no NaN.
 
-    Args:
-      student_loss: a loss whose row value is the mean of these.
-      hard: (batch, classes) float32 without NaN.
-      student: (batch, classes) float32 outputs.
-    Returns: (batch, classes) float32.
+    (batch, classes) twice -> (batch, classes), all float32.
     """
     if type(student_loss) is keras.losses.BinaryCrossentropy and student_loss.axis in (-1, 1):
         # What Keras does before its mean, bit for bit: one pass over (batch, classes), and the outputs keep the
@@ -81,19 +79,17 @@ def hard_loss_per_class(student_loss: keras.losses.Loss, hard: Any, student: Any
 def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bool) -> None:
     """Try a student loss on two rows of three classes.
 
-    Args:
-      loss: the loss.
-      activation: "sigmoid" needs a row value that is the mean over the classes, "softmax" one value per row.
-      from_logits: what the outputs are.
+    "sigmoid" needs a row value that is the mean over the classes, "softmax" one value per row.
+
     Raises: ValueError: the loss does not fit.
     """
     hard = np.array([[1, 0, 0], [0, 0, 1]], np.float32)
     student = np.array([[0.3, 0.5, 0.2], [0.1, 0.3, 0.6]], np.float32)
-    student = np.log(student) if from_logits else student
+    targets, outputs = ops.convert_to_tensor(hard), ops.convert_to_tensor(np.log(student) if from_logits else student)
     who = f"DistillationLoss: student_loss {loss.name!r}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # Keras warns about a trailing axis of one
-        rows = _try(lambda: loss.call(ops.convert_to_tensor(hard), ops.convert_to_tensor(student)), who)
+        rows = _try(lambda: loss.call(targets, outputs), who)
         if rows.shape != (2,):
             raise ValueError(
                 f"{who}: expected one value per row, shape (2,) for two rows; got {rows.shape}; "
@@ -101,9 +97,7 @@ def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bo
             )
         if activation == "softmax":
             return
-        classes = _try(
-            lambda: hard_loss_per_class(loss, ops.convert_to_tensor(hard), ops.convert_to_tensor(student)), who
-        )
+        classes = _try(lambda: hard_loss_per_class(loss, targets, outputs), who)
     if classes.shape != (2, 3) or not np.allclose(classes.mean(axis=1), rows, rtol=1e-5, atol=1e-7):
         raise ValueError(
             f"{who}: expected a loss that is the mean of its classes' losses, as activation='sigmoid' needs; got rows "
@@ -111,7 +105,7 @@ def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bo
         )
 
 
-def _try(call, who):
+def _try(call: Callable[[], Any], who: str) -> np.ndarray:
     """NumPy result of a trial call; any failure becomes a ValueError that names the loss."""
     try:
         return ops.convert_to_numpy(call())

@@ -1,7 +1,7 @@
 """Packed targets `[hard | soft]`: how they are made, taken apart, checked and weighted, in NumPy.
 
 Keras's `fit` takes one target array per output, so the human label and the teacher's opinion travel side by side,
-(batch, 2 * classes). NaN in the hard half means nobody annotated, NaN in the soft half that the teacher said nothing.
+(batch, 2 * classes). NaN in the hard half means nobody annotated, NaN in the soft half that the teacher gave nothing.
 Not here: anything that needs a framework (the loss and the metrics split tensors themselves).
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+Activation = Literal["sigmoid", "softmax"]
 MAX_SOFTMAX_SUM = 1.01  # a softmax row sums to 1, plus what rounding to 8 significand bits may add
 
 
@@ -18,9 +19,12 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
 
     Args:
       hard: (batch, classes) in [0, 1]; NaN where nobody annotated.
-      soft: (batch, classes) teacher probabilities; NaN where the teacher said nothing.
+      soft: (batch, classes) teacher probabilities; NaN where the teacher gave nothing.
     Returns: (batch, 2 * classes) float32.
     Raises: ValueError: the shapes differ or are not (batch, classes).
+    Example:
+      >>> softlabels.pack_targets(np.array([[1, 0]]), np.array([[0.75, 0.25]]))
+      array([[1.  , 0.  , 0.75, 0.25]], dtype=float32)
     """
     hard, soft = np.asarray(hard, np.float32), np.asarray(soft, np.float32)
     if hard.ndim != 2 or hard.shape != soft.shape:
@@ -32,12 +36,14 @@ def pack_targets(hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
 
 
 def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take packed targets apart.
+    """Take packed targets (batch, 2 * classes) apart.
 
-    Args:
-      y: (batch, 2 * classes).
     Returns: (hard, soft), each (batch, classes), views of `y`.
     Raises: ValueError: `y` is not two-dimensional or its width is odd.
+    Example:
+      >>> hard, soft = softlabels.split_targets(labels.y_true([0, 1]))
+      >>> soft.shape
+      (2, 3)
     """
     y = np.asarray(y)
     if y.ndim != 2 or y.shape[1] % 2:
@@ -49,8 +55,8 @@ def split_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y[:, :classes], y[:, classes:]  # (batch, classes) twice
 
 
-def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = None) -> Any:
-    """Refuse packed targets that no teacher can have said; return them unchanged, so it fits into a pipeline.
+def check_targets(y: Any, *, activation: Activation | None = None) -> Any:
+    """Refuse packed targets that no teacher can have given; return them unchanged, so it fits into a pipeline.
 
     Args:
       y: (batch, 2 * classes) packed targets: NumPy, or a TensorFlow tensor, inside `tf.data` too
@@ -59,6 +65,9 @@ def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = 
     Returns: `y`.
     Raises: ValueError: a value outside [0, 1] that is not NaN, or a soft row with too much mass. Inside a
       TensorFlow graph it surfaces as `tf.errors.InvalidArgumentError`.
+    Example:
+      >>> softlabels.check_targets(labels.y_true([0, 1]), activation=labels.activation).shape
+      (2, 6)
     """
     if activation not in (None, "sigmoid", "softmax"):
         raise ValueError(
@@ -72,7 +81,7 @@ def check_targets(y: Any, *, activation: Literal["sigmoid", "softmax"] | None = 
     return y
 
 
-def _check_in_graph(y: Any, activation: str | None) -> Any:
+def _check_in_graph(y: Any, activation: Activation | None) -> Any:
     """The same check as one operation of a TensorFlow graph."""
     import tensorflow as tf  # only a TensorFlow tensor leads here
 
@@ -82,13 +91,11 @@ def _check_in_graph(y: Any, activation: str | None) -> Any:
 
 
 def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, who: str) -> None:
-    """Raise where a half holds what is no probability; `who` begins the message.
+    """Raise ValueError where a half, (batch, classes), holds what is no probability and not NaN.
 
     Args:
-      hard, soft: (batch, classes) each; NaN is always allowed.
       activation: "softmax" also bounds the sum of each soft row.
       who: the caller, for the message.
-    Raises: ValueError: as said.
     """
     for half, values in (("hard", hard), ("soft", soft)):
         low, high = np.fmin.reduce(values, axis=None, initial=0.0), np.fmax.reduce(values, axis=None, initial=1.0)
@@ -100,7 +107,7 @@ def check_halves(hard: np.ndarray, soft: np.ndarray, *, activation: str | None, 
                 f"got {worst:.6g} at row {row}, class {column}; pass probabilities, not logits"
             )
     if activation == "softmax":
-        sums = np.nansum(soft, axis=-1, dtype=np.float64)  # (batch,)
+        sums = np.asarray(np.nansum(soft, axis=-1, dtype=np.float64))  # (batch,)
         if (sums > MAX_SOFTMAX_SUM).any():
             row = int(np.argmax(sums))
             raise ValueError(
@@ -122,6 +129,9 @@ def class_weights_to_sample_weights(
       weights: one weight per class, or a mapping from class index to weight (absent classes: 1).
     Returns: (batch,) float32, for `sample_weight`.
     Raises: ValueError: a weight is negative or not finite, an index is out of range, or the widths do not fit.
+    Example:
+      >>> softlabels.class_weights_to_sample_weights(np.eye(2), {1: 3.0})
+      array([1., 3.], dtype=float32)
     """
     hard = np.asarray(hard, np.float64)
     who = "class_weights_to_sample_weights"

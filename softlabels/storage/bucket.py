@@ -1,7 +1,8 @@
 """A bucket, or a prefix in one, as a place for a store or for recordings: S3, Google Cloud Storage, Azure, by obstore.
 
 Every object carries the sha256 of its bytes as metadata, so a body that was damaged on the way is noticed by whoever
-reads it. Errors quote neither the address of a request nor the server's answer, for both may hold credentials.
+reads it. (obstore's own `checksum_algorithm` is of S3 only, is left to the server to check, and never on reading.)
+Errors quote neither the address of a request nor the server's answer, for both may hold credentials.
 """
 
 import contextlib
@@ -13,18 +14,22 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.storage.file_cache import user_cache
-from softlabels.storage.protocol import TEMPORARY
+from softlabels.storage.protocol import TEMPORARY, Storage
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore import GetOptions, ObjectMeta, PutResult
+    from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store
+
+    ObjectStore = S3Store | GCSStore | AzureStore
 
 Answer = TypeVar("Answer")
 PATIENCE_S = 60.0  # how long a request is tried again before the work is put off
@@ -35,16 +40,46 @@ REQUESTS_AT_ONCE = 32  # where many objects are read
 PAGE = 1000  # keys an answer to a listing
 PIECE = 8 << 20  # bytes a request of a download
 LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$)")
-ROLE = re.compile("latest/api/token|latest/meta-data|metadata.google")  # where a machine is asked for its role
-PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})  # HTTP answers that another try may change
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of the machine",
     "gs": "GOOGLE_SERVICE_ACCOUNT, or the account of the machine",
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
 
+NO_BUCKET = "NoSuchBucket|ContainerNotFound|bucket does not exist"  # comes as a missing object, or as GenericError
+TYPES: dict[str, str] = {
+    "FileNotFoundError": "missing",
+    "AlreadyExistsError": "in the way",  # of a conditional write; of any other request it is a 409
+    "PreconditionError": "replaced",
+    "PermissionDeniedError": "denied",
+    "UnauthenticatedError": "denied",
+    "NotSupportedError": "unsupported",
+}
+TEXTS: dict[str, str] = {  # of GenericError: every answer to a listing, the statuses without a type, no answer at all
+    r"status code: (408|429|50[0234])": "passing",
+    r"status code: 409": "in the way",
+    r"status code: 40[13]|latest/api/token|latest/meta-data|metadata\.google": "denied",  # the last three: no role
+    r"status code: 501": "unsupported",
+    r"BadScheme": "http",
+    r"(Received|following) redirect": "region",
+    r"status code": "",
+    r"HTTP error": "passing",
+}
+MEANINGS: dict[str, tuple[type[SoftLabelsError], str]] = {
+    "no bucket": (StoreError, "there is no such bucket, or it is not yours; create it, or correct the URL"),
+    "in the way": (EnvironmentTrouble, "{doing}: other writers are in the way (409) for {patience:g} s"),
+    "replaced": (EnvironmentTrouble, "{doing}: it was replaced meanwhile"),
+    "denied": (
+        EnvironmentTrouble,
+        "{doing}: access denied ({what}); credentials are taken from the environment: {credentials}",
+    ),
+    "unsupported": (StoreError, "{doing}: the server does not do conditional writes; label into another place"),
+    "http": (EnvironmentTrouble, "the endpoint is http://, which needs AWS_ALLOW_HTTP=true"),
+    "region": (EnvironmentTrouble, "the bucket is in another region; name it in AWS_REGION"),
+}
 
-class ObjectStorage:
+
+class ObjectStorage(Storage):
     """A `Storage` in a bucket.
 
     Writes are whole objects; put-if-absent is the provider's conditional write.
@@ -59,7 +94,7 @@ class ObjectStorage:
     def __str__(self) -> str:
         return self.url
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type["ObjectStorage"], tuple[str]]:
         return ObjectStorage, (self.url,)
 
     def check(self) -> None:
@@ -70,7 +105,7 @@ class ObjectStorage:
         key = f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             created = [self.put_if_absent(key, b"first"), self.put_if_absent(key, b"second")]
-            self._ask(f"deleting {key}", lambda obstore: obstore.delete(self._client, key))
+            self._delete(key)
         except EnvironmentTrouble as e:
             raise StoreError(str(e)) from None
         if created != [True, False]:
@@ -81,19 +116,18 @@ class ObjectStorage:
 
     def is_there(self) -> bool:
         """Whether anything is here; one request, however much it is. Raises: StoreError: there is no such bucket."""
-        return bool(self._ask("listing", lambda obstore: next(iter(obstore.list(self._client, chunk_size=1)), None)))
+        return bool(self._ask("listing", lambda: next(iter(self._client.list(chunk_size=1)), None)))
 
     def names(self) -> set[str]:
-        """What is at the top: names of objects and folders."""
-        found = self._ask("listing", lambda obstore: obstore.list_with_delimiter(self._client))
+        found = self._ask("listing", lambda: self._client.list_with_delimiter())
         names = [meta["path"] for meta in found["objects"]] + list(found["common_prefixes"])
         return {name for name in names if not name.startswith(TEMPORARY)}
 
     def get(self, key: str) -> bytes:
-        """The bytes under a key. Raises: FileNotFoundError. StoreError: they are not what was written."""
+        """As everywhere. Raises: StoreError, too: they are not the bytes that were written."""
         for tries_left in reversed(range(CHANGED_TRIES)):
-            data, expected = self._ask(f"reading {key}", lambda obstore: _read(obstore.get(self._client, key)))
-            found = hashlib.sha256(data).hexdigest()
+            data, expected = self._read(key)
+            found = sha256_of_bytes(data)
             if expected in (None, found):
                 return data
             if tries_left:
@@ -101,12 +135,10 @@ class ObjectStorage:
         raise StoreError(f"'{self}': {key} is damaged: it was written as sha256:{expected}, it is sha256:{found}")
 
     def get_content(self, key: str, sha256: str) -> bytes:
-        """The bytes under a key that is named by content: from this user's cache where it has them."""
         with user_cache().borrow(sha256, lambda: [self.get(key)]) as path:
             return path.read_bytes()
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
-        """The bytes under each key, in order, many requests at once. Raises: as `get`."""
         return in_threads(self.get, ((key,) for key in keys), threads=REQUESTS_AT_ONCE)
 
     def exists(self, key: str) -> bool:
@@ -118,166 +150,125 @@ class ObjectStorage:
 
     def state(self, key: str) -> tuple[int, str]:
         """(size in bytes, entity tag) of an object; the tag is another one once its bytes are. FileNotFoundError."""
-        meta = self._ask(f"looking at {key}", lambda obstore: obstore.head(self._client, key))
-        return meta["size"], meta["e_tag"] or ""
+        return _state(self._ask(f"looking at {key}", lambda: self._client.head(key)))
 
     def states(self, folder: str) -> dict[str, tuple[int, str]]:
         """key -> state of every object in a folder, "" for the top, without those in folders below."""
-
-        def ask(obstore: Any) -> dict[str, tuple[int, str]]:
-            found = obstore.list_with_delimiter(self._client, folder)
-            return {meta["path"]: (meta["size"], meta["e_tag"] or "") for meta in found["objects"]}
-
-        return self._ask(f"listing {folder}", ask)
+        found = self._ask(f"listing {folder}", lambda: self._client.list_with_delimiter(folder))
+        return {meta["path"]: _state(meta) for meta in found["objects"]}
 
     def list(self, folder: str) -> dict[str, int]:
-        """key -> size in bytes of every object in a folder, sorted by key; asked for page by page."""
-        found = self._ask(
-            f"listing {folder}",
-            lambda obstore: {meta["path"]: meta["size"] for meta in self._objects(obstore, folder)},
-        )
-        return dict(sorted(found.items()))
+        """As everywhere; asked for page by page."""
+        sizes = self._ask(f"listing {folder}", lambda: {m["path"]: m["size"] for m in self._objects(folder)})
+        return dict(sorted(sizes.items()))
 
     def pieces(self, key: str, size: int, tag: str) -> Iterator[bytes]:
         """The bytes of one state of an object, a request a piece. Raises: EnvironmentTrouble: it was replaced."""
         for start in range(0, size, PIECE):
-            options = {"range": (start, min(start + PIECE, size)), **({"if_match": tag} if tag else {})}
-            yield self._ask(
-                f"reading {key}", lambda obstore, o=options: bytes(obstore.get(self._client, key, options=o).bytes())
-            )
+            options: GetOptions = {"range": (start, min(start + PIECE, size)), **({"if_match": tag} if tag else {})}
+            yield self._read(key, options)[0]
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace, atomically; what cannot be written undamaged is not left under its key."""
+        """As everywhere; what cannot be written undamaged is not left under its key."""
         for _ in range(CHANGED_TRIES):
-            made = self._ask(f"writing {key}", lambda obstore: obstore.put(self._client, key, data, **_whole(data)))
-            if self._arrived(key, data, made["e_tag"]):
+            made = self._ask(f"writing {key}", lambda: _write(self._client, key, data, "overwrite"))
+            if self._arrived(key, data, made):
                 return
-        self._ask(f"deleting {key}", lambda obstore: obstore.delete(self._client, key))
+        self._delete(key)
         raise EnvironmentTrouble(f"'{self}': {key} is damaged on its way, {CHANGED_TRIES} times")
 
-    def put_if_changed(self, key: str, data: bytes) -> None:
-        """Write or replace, unless these very bytes are there already."""
-        with contextlib.suppress(FileNotFoundError, StoreError):
-            if self.get(key) == data:
-                return
-        self.put(key, data)
-
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write unless something is there already; True if this call wrote it. Atomic between writers.
+        """As everywhere.
 
         An answer may be lost after the object was written; if the next try finds these very bytes, they count as
         written by this call. Two writers of equal bytes may then both be told so.
         """
-        unsure, error = False, None
+        unsure = False
         for pause_s in _pauses():
-            made, error = self._create(key, data)
-            if made is not None:
-                if not self._arrived(key, data, made["e_tag"]):
+            try:
+                made = _write(self._once, key, data, "create")
+            except Exception as e:  # whatever obstore raises is given a meaning
+                kind, trouble = self._trouble(e, f"writing {key}")
+            else:
+                if not self._arrived(key, data, made):
                     self.put(key, data)
                 return True
-            if not _already_exists(error):
-                if not _is_passing(error):
-                    raise self._meaning(error, f"writing {key}")
+            if kind == "in the way":
+                with contextlib.suppress(FileNotFoundError):  # a 409 may only mean that a write is under way
+                    there = self.get(key)
+                    return unsure and there == data
+            elif kind == "passing":
                 unsure = True
-            elif (there := self._there(key)) is not None:
-                return unsure and there == data
+            else:
+                raise trouble
             time.sleep(pause_s)
-        raise self._meaning(error, f"writing {key}")
+        raise trouble
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
-        """Delete objects whose key is not in `keep`, unless they are young; how many."""
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than_s)
+        stale = self._ask(
+            f"listing {folder}",
+            lambda: [m["path"] for m in self._objects(folder) if m["last_modified"] < before and m["path"] not in keep],
+        )
+        if stale:
+            self._delete(stale)
+        return len(stale)
 
-        def stale(obstore: Any) -> list[str]:
-            objects = self._objects(obstore, folder)
-            return [meta["path"] for meta in objects if meta["last_modified"] < before and meta["path"] not in keep]
-
-        keys = self._ask(f"listing {folder}", stale)
-        if keys:
-            self._ask(f"deleting from {folder}", lambda obstore: obstore.delete(self._client, keys))
-        return len(keys)
-
-    def _objects(self, obstore: Any, folder: str) -> Iterator[dict[str, Any]]:
-        for page in obstore.list(self._client, folder, chunk_size=PAGE):
+    def _objects(self, folder: str) -> Iterator["ObjectMeta"]:
+        for page in self._client.list(folder, chunk_size=PAGE):
             for meta in page:
                 path = PurePosixPath(meta["path"])
                 if str(path.parent) == folder and not path.name.startswith(TEMPORARY):
                     yield meta
 
-    def _create(self, key: str, data: bytes) -> tuple[dict[str, Any] | None, Exception | None]:
-        """One conditional write: what was made, or what obstore says."""
-        try:
-            return self._request(
-                lambda obstore: obstore.put(self._once, key, data, mode="create", **_whole(data))
-            ), None
-        except Exception as e:  # the caller gives it a meaning
-            return None, e
+    def _read(self, key: str, options: "GetOptions | None" = None) -> tuple[bytes, str | None]:
+        """The bytes of an object, and the sha256 it carries."""
 
-    def _there(self, key: str) -> bytes | None:
-        """What is under a key; None where the answer "already exists" only meant that a write was under way (409)."""
-        try:
-            return self.get(key)
-        except FileNotFoundError:
-            return None
+        def read() -> tuple[bytes, str | None]:
+            found = self._client.get(key, options=options)
+            return bytes(found.bytes()), found.attributes.get("sha256")
 
-    def _arrived(self, key: str, data: bytes, tag: str | None) -> bool:
+        return self._ask(f"reading {key}", read)
+
+    def _delete(self, keys: str | Sequence[str]) -> None:
+        what = keys if isinstance(keys, str) else f"{len(keys)} objects"
+        self._ask(f"deleting {what}", lambda: self._client.delete(keys))
+
+    def _arrived(self, key: str, data: bytes, made: "PutResult") -> bool:
         """Whether the object is what was sent: its tag is the MD5, as S3 makes it, or it is read back."""
-        if (tag or "").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
-            return True
-        return self._ask(f"reading {key}", lambda obstore: _read(obstore.get(self._client, key)))[0] == data
+        tag = (made["e_tag"] or "").strip('"')
+        return tag == hashlib.md5(data, usedforsecurity=False).hexdigest() or self._read(key)[0] == data
 
-    def _ask(self, doing: str, request: Callable[[Any], Answer]) -> Answer:
+    def _ask(self, doing: str, request: Callable[[], Answer]) -> Answer:
         """The answer to a request. obstore asks again by itself, but not after a 409, nor on every lost connection.
 
         Raises: FileNotFoundError: no such object; StoreError: no such bucket; EnvironmentTrouble.
         """
         for pause_s in _pauses():
             try:
-                return self._request(request)
+                return request()
             except Exception as e:  # whatever obstore raises is given a meaning
-                in_the_way, trouble = _already_exists(e) or _status(e) == 409, self._meaning(e, doing)
-                if not (in_the_way or _is_passing(e)):
+                kind, trouble = self._trouble(e, doing)
+                if kind not in ("in the way", "passing"):
                     raise trouble from None
             time.sleep(pause_s)
-        if in_the_way:
-            raise EnvironmentTrouble(f"'{self}': {doing}: other writers are in the way (409) for {PATIENCE_S:g} s")
         raise trouble
 
-    def _request(self, request: Callable[[Any], Answer]) -> Answer:
-        try:
-            import obstore
-        except ImportError as e:
-            raise StoreError(f"'{self}': buckets need an extra: pip install 'softlabels[cloud]'") from e
-        return request(obstore)
-
-    def _meaning(self, e: Exception, doing: str) -> Exception:
-        """What an error of obstore is here; its text is read, never quoted."""
+    def _trouble(self, e: Exception, doing: str) -> tuple[str, Exception]:
+        """What went wrong, and the error that it is here."""
         if isinstance(e, SoftLabelsError):
-            return e
-        text, status = str(e), _status(e)
-        code = re.search(r"<Code>(\w+)</Code>", text)
-        if re.search("NoSuchBucket|ContainerNotFound|bucket does not exist", text) or (
-            isinstance(e, FileNotFoundError) and doing.startswith("writing")
-        ):
-            return StoreError(f"'{self}': there is no such bucket, or it is not yours; create it, or correct the URL")
-        if isinstance(e, FileNotFoundError):
-            return FileNotFoundError(errno.ENOENT, "no such object", f"{self}: {doing}")
-        if status in (401, 403) or ROLE.search(text):
-            what = f"HTTP {status} {code[1] if code else ''}".strip() if status else "no credentials"
-            return EnvironmentTrouble(
-                f"'{self}': {doing}: access denied ({what}); credentials are taken from the environment: "
-                f"{CREDENTIALS[self.url[:2]]}"
-            )
-        if "BadScheme" in text:
-            return EnvironmentTrouble(f"'{self}': the endpoint is http://, which needs AWS_ALLOW_HTTP=true")
-        if "redirect" in text:
-            return EnvironmentTrouble(f"'{self}': the bucket is in another region; name it in AWS_REGION")
-        if status == 501 or "NotSupported" in type(e).__name__:
-            return StoreError(f"'{self}': {doing}: the server does not do conditional writes; label into another place")
-        if status == 412:
-            return EnvironmentTrouble(f"'{self}': {doing}: it was replaced meanwhile")
-        what = f"HTTP {status} {code[1] if code else ''}".strip() if status else "no connection, or no answer"
-        return EnvironmentTrouble(f"'{self}': {doing}: {what}")
+            return "", e
+        kind, text = _kind(e), str(e)
+        if kind == "missing" and doing.startswith("writing"):
+            kind = "no bucket"
+        if kind == "missing":
+            return kind, FileNotFoundError(errno.ENOENT, "no such object", f"{self}: {doing}")
+        status, code = re.search(r"status code: (\d{3})", text), re.search(r"<Code>(\w+)</Code>", text)
+        nothing = "no credentials" if kind == "denied" else "no connection, or no answer"
+        what = f"HTTP {status[1]} {code[1] if code else ''}".strip() if status else nothing
+        error, meaning = MEANINGS.get(kind, (EnvironmentTrouble, "{doing}: {what}"))
+        meaning = meaning.format(doing=doing, what=what, patience=PATIENCE_S, credentials=CREDENTIALS[self.url[:2]])
+        return kind, error(f"'{self}': {meaning}")
 
     @cached_property
     def _client(self) -> "ObjectStore":
@@ -293,9 +284,11 @@ _connected_in: set[int] = set()  # the process that made connections: its thread
 
 
 def _connect(url: str, *, patience_s: float) -> "ObjectStore":
-    """Raises: StoreError: settings that obstore cannot use; EnvironmentTrouble: in a forked process."""
-    import obstore.store
-
+    """Raises: StoreError: no obstore, or settings that it cannot use; EnvironmentTrouble: in a forked process."""
+    try:
+        import obstore.store
+    except ImportError as e:
+        raise StoreError(f"'{url}': buckets need an extra: pip install 'softlabels[cloud]'") from e
     if _connected_in - {os.getpid()}:
         raise EnvironmentTrouble(
             f"'{url}': this process was forked from one that reads buckets, which would wait for ever; start worker "
@@ -304,13 +297,13 @@ def _connect(url: str, *, patience_s: float) -> "ObjectStore":
     _connected_in.add(os.getpid())
     kind = {"s3": obstore.store.S3Store, "gs": obstore.store.GCSStore, "az": obstore.store.AzureStore}[url[:2]]
     bucket, _, prefix = url.partition("://")[2].partition("/")
-    client = {
+    client: ClientConfig = {
         "timeout": datetime.timedelta(seconds=REQUEST_S),
         "connect_timeout": datetime.timedelta(seconds=CONNECT_S),
     }
     if any(LOOPBACK.match(os.environ.get(name, "")) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")):
         client["allow_http"] = True
-    retry = {
+    retry: RetryConfig = {
         "max_retries": 20 if patience_s else 0,
         "retry_timeout": datetime.timedelta(seconds=patience_s),
         "backoff": {"init_backoff": datetime.timedelta(seconds=0.1), "max_backoff": datetime.timedelta(seconds=5)},
@@ -318,17 +311,17 @@ def _connect(url: str, *, patience_s: float) -> "ObjectStore":
     try:
         return kind(bucket, prefix=prefix or None, client_options=client, retry_config=retry)
     except Exception as e:
-        said = str(e).partition("\n")[0].rpartition(": ")[2]
-        raise StoreError(f"'{url}': {said}; settings are taken from the environment: {CREDENTIALS[url[:2]]}") from None
+        why = str(e).partition("\n")[0].rpartition(": ")[2]
+        raise StoreError(f"'{url}': {why}; settings are taken from the environment: {CREDENTIALS[url[:2]]}") from None
 
 
-def _whole(data: bytes) -> dict[str, Any]:
-    """Options of every write: one request, and the digest beside the bytes."""
-    return {"attributes": {"sha256": hashlib.sha256(data).hexdigest()}, "use_multipart": False}
+def _write(client: "ObjectStore", key: str, data: bytes, mode: Literal["create", "overwrite"]) -> "PutResult":
+    """One request, with the digest beside the bytes."""
+    return client.put(key, data, mode=mode, attributes={"sha256": sha256_of_bytes(data)}, use_multipart=False)
 
 
-def _read(found: Any) -> tuple[bytes, str | None]:
-    return bytes(found.bytes()), found.attributes.get("sha256")
+def _state(meta: "ObjectMeta") -> tuple[int, str]:
+    return meta["size"], meta["e_tag"] or ""
 
 
 def _pauses() -> Iterator[float]:
@@ -339,17 +332,9 @@ def _pauses() -> Iterator[float]:
         longest = min(5.0, 2 * longest)
 
 
-def _status(e: Exception) -> int | None:
-    found = re.search(r"status code: (\d{3})", str(e))
-    return int(found[1]) if found else None
-
-
-def _already_exists(e: Exception) -> bool:
-    return type(e).__name__ == "AlreadyExistsError"
-
-
-def _is_passing(e: Exception) -> bool:
-    status, text = _status(e), str(e)
-    if status is not None:
-        return status in PASSING
-    return "HTTP error" in text and "BadScheme" not in text and not ROLE.search(text)
+def _kind(e: Exception) -> str:
+    """What an error of obstore is; its text is read where the type does not tell, and never quoted."""
+    text = str(e)
+    if re.search(NO_BUCKET, text):
+        return "no bucket"
+    return TYPES.get(type(e).__name__) or next((kind for words, kind in TEXTS.items() if re.search(words, text)), "")

@@ -4,8 +4,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from softlabels.errors import JoinError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
+from softlabels.storage.unfinished import all_or_nothing, remove
 
 logger = logging.getLogger(__name__)
 Opened = TypeVar("Opened")
@@ -37,7 +36,7 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
     which is swept a day later, and the next one builds.
 
     Args:
-      open_: raises JoinError while there is nothing whole at `path`.
+      open_: raises JoinError while there is nothing intact at `path`.
     Raises: JoinError: the folder cannot be written; and what `build` raises.
     """
     with contextlib.suppress(JoinError):
@@ -54,8 +53,13 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
         except JoinError as e:
             if path.exists():
                 logger.warning("%s: building it again", e)
-                _remove(path)
-        _build(path, build)
+                remove(path)
+        try:
+            with all_or_nothing(path) as temporary:
+                build(temporary)
+        except OSError:
+            if not path.is_dir():  # without locks another process may have made the folder meanwhile
+                raise
         return open_()
 
 
@@ -72,31 +76,9 @@ def _locked(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _build(path: Path, build: Callable[[Path], None]) -> None:
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}"
-    try:
-        build(temporary)
-        os.replace(temporary, path)
-    except OSError:
-        if not path.is_dir():  # without locks another process may have made the folder meanwhile
-            raise
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Delete a file or folder; a folder is moved away first, so that nobody opens a part of it."""
-    if path.is_dir():
-        aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-        os.replace(path, aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _sweep(folder: Path) -> None:
     """Delete what killed builds left behind."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - SWEEP_AFTER_S:
-                _remove(path)
+                remove(path)

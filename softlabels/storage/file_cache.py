@@ -11,7 +11,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import BinaryIO
 from softlabels.digests import known_sha256
 from softlabels.errors import EnvironmentTrouble
 from softlabels.storage.protocol import TEMPORARY
+from softlabels.storage.unfinished import unfinished
 
 DEFAULT_GIGABYTES = 20
 ROOM = 0.9  # of the limit is left by a clearing, so that not every file that comes needs one
@@ -71,7 +71,7 @@ class FileCache:
                 self._clear()
 
     def _find(self, sha256: str) -> BinaryIO | None:
-        """A whole file, open and locked; a damaged one is deleted."""
+        """An intact file, open and locked; a damaged one is deleted."""
         path = self.folder / sha256
         with contextlib.ExitStack() as stack:
             try:
@@ -95,27 +95,23 @@ class FileCache:
             return file
 
     def _fetch(self, pieces: Iterable[bytes]) -> BinaryIO:
-        temporary, digest = self.folder / f"{TEMPORARY}{secrets.token_hex(8)}", hashlib.sha256()
+        digest = hashlib.sha256()
         with contextlib.ExitStack() as stack:
-            stack.callback(_delete, temporary)
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary = stack.enter_context(unfinished(self.folder / "content"))
                 file = stack.enter_context(open(temporary, "xb"))
                 _lock(file, fcntl.LOCK_SH)  # stays with the file when it is renamed
             except OSError as e:
                 raise self._trouble(e) from e
             for piece in pieces:
                 digest.update(piece)
-                self._write(file, piece)
+                self._fetched += len(piece)
+                try:
+                    file.write(piece)
+                    file.flush()
+                except OSError as e:
+                    raise self._trouble(e) from e
             return self._keep(temporary, digest.hexdigest())
-
-    def _write(self, file: BinaryIO, piece: bytes) -> None:
-        self._fetched += len(piece)
-        try:
-            file.write(piece)
-            file.flush()
-        except OSError as e:
-            raise self._trouble(e) from e
 
     def _keep(self, temporary: Path, sha256: str) -> BinaryIO:
         """Give a finished and locked file its name, unless there is one: that may be in use and is never replaced."""
@@ -157,11 +153,6 @@ def _cache_at(folder: Path, limit: int) -> FileCache:
 def _lock(file: BinaryIO, how: int) -> None:
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(file, how)
-
-
-def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _delete_unused(path: str) -> bool:

@@ -3,16 +3,16 @@
 import contextlib
 import errno
 import os
-import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from softlabels.errors import StorageFullError, StoreError
-from softlabels.storage.protocol import TEMPORARY, WRITING_S
+from softlabels.storage.protocol import TEMPORARY, WRITING_S, Storage
+from softlabels.storage.unfinished import all_or_nothing, sync_folder, unfinished, write_synced
 
 
-class LocalStorage:
+class LocalStorage(Storage):
     """A directory. Every write is a temporary file in the same folder, fsync, link or rename, fsync folder."""
 
     def __init__(self, root: str | Path) -> None:
@@ -30,27 +30,17 @@ class LocalStorage:
             raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
 
     def names(self) -> set[str]:
-        """What is at the top: names of files and folders, none where there is no directory."""
-        return set(os.listdir(self.root)) if self.root.is_dir() else set()
+        names = os.listdir(self.root) if self.root.is_dir() else []
+        return {name for name in names if not name.startswith(TEMPORARY)}
 
     def get(self, key: str) -> bytes:
-        """The bytes under a key. Raises FileNotFoundError."""
         with open(f"{self.root}/{key}", "rb", buffering=0) as file:  # a store may have a million receipts
             return file.read()
-
-    def get_content(self, key: str, sha256: str) -> bytes:
-        """The bytes under a key, which no cache could give faster."""
-        return self.get(key)
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
-        """The bytes under each key, in order. Raises: FileNotFoundError."""
-        return map(self.get, keys)
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
     def list(self, folder: str) -> dict[str, int]:
-        """key -> size in bytes of every finished file in a folder, sorted by key; {} where there is none."""
         if not self.path(folder).is_dir():
             return {}
         sizes = {}
@@ -62,47 +52,22 @@ class LocalStorage:
         return dict(sorted(sizes.items()))
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or replace, atomically."""
+        path = self.path(key)
         with full_disk_named(self.root, key):
-            temporary = self._write_temporary(key, data)
-            try:
-                os.replace(temporary, self.path(key))
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _fsync_folder(self.path(key).parent)
-
-    def put_if_changed(self, key: str, data: bytes) -> None:
-        """Write or replace, unless these very bytes are there already."""
-        if not self.exists(key) or self.get(key) != data:
-            self.put(key, data)
+            with all_or_nothing(path) as temporary:
+                write_synced(temporary, data)
+            sync_folder(path.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write unless something is there already; True if this call wrote it. Atomic between processes."""
-        with full_disk_named(self.root, key):
-            temporary = self._write_temporary(key, data)
+        path = self.path(key)
+        with full_disk_named(self.root, key), unfinished(path) as temporary:
+            write_synced(temporary, data)
             try:
-                os.link(temporary, self.path(key))
+                os.link(temporary, path)
             except FileExistsError:
                 return False
-            finally:
-                os.unlink(temporary)
-            _fsync_folder(self.path(key).parent)
+            sync_folder(path.parent)
         return True
-
-    def _write_temporary(self, key: str, data: bytes) -> Path:
-        target = self.path(key)
-        temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
         """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many.
@@ -132,11 +97,3 @@ def full_disk_named(root: str | Path, key: str) -> Iterator[None]:
         raise StorageFullError(
             f"store '{root}': {e.strerror} while writing {key}; make room, then run the same command again"
         ) from e
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

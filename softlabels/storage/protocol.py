@@ -3,8 +3,14 @@
 Keys are relative POSIX paths such as `receipts/00017.g0.json`.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
+
+from softlabels.errors import StoreError
+
+TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
+WRITING_S = 60.0
 
 
 class Storage(Protocol):
@@ -23,9 +29,11 @@ class Storage(Protocol):
 
     def get_content(self, key: str, sha256: str) -> bytes:
         """The bytes under a key that is named by content, so that a cache may answer; check their sha256."""
+        return self.get(key)
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes under each key, in order: a store may have a million receipts. Raises: FileNotFoundError."""
+        return map(self.get, keys)
 
     def exists(self, key: str) -> bool: ...
 
@@ -37,13 +45,13 @@ class Storage(Protocol):
 
     def put_if_changed(self, key: str, data: bytes) -> None:
         """Write or replace, unless these very bytes are there already."""
+        with contextlib.suppress(FileNotFoundError, StoreError):
+            if self.get(key) == data:
+                return
+        self.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write unless something is there already; True if this call wrote it. Atomic between writers."""
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
         """Delete what is unfinished or not in `keep`, unless it is young; how many."""
-
-
-TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
-WRITING_S = 60.0

@@ -22,11 +22,12 @@ def compare_rows(stored: ShardRows, again: ShardRows) -> Likeness:
         if name != "dropped_sum" and not np.array_equal(values, getattr(again, name)):
             return "different"
     likeness = compare_probabilities(stored.probabilities, again.probabilities)
-    if stored.dropped_sum is None or likeness == "different":
+    a, b = stored.dropped_sum, again.dropped_sum
+    if a is None or b is None:
+        return likeness if a is b else "different"
+    if likeness == "different" or np.array_equal(a, b):
         return likeness
-    if np.array_equal(stored.dropped_sum, again.dropped_sum):
-        return likeness
-    return "equivalent" if np.allclose(stored.dropped_sum, again.dropped_sum, rtol=ROUNDING_STEP) else "different"
+    return "equivalent" if np.allclose(a, b, rtol=ROUNDING_STEP) else "different"
 
 
 def compare_probabilities(stored: np.ndarray, again: np.ndarray) -> Likeness:

@@ -35,7 +35,7 @@ class Census:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreIndex:
-    """One entry a planned window, in plan order; the windows of a clip stand together, in order.
+    """One entry a planned window, in plan order; the windows of a clip lie together, in order.
 
     clips: as in `Census`.
     stored_clip: (windows,) int32 row in clips; window_index: (windows,) int32; state: (windows,) uint8, LABELLED,
@@ -66,7 +66,7 @@ class StoreIndex:
         return shards.tolist(), [labelled[each] for each in places]
 
     def spans_of(self, clip_ids: Sequence[str]) -> np.ndarray:
-        """(clip_ids, 2) int64: the first entry of each clip and the one behind its last; 0, 0 if never planned.
+        """(clip_ids, 2) int64: the first entry of each clip and the one after its last; 0, 0 if never planned.
 
         Looks all of them up at once: ask for many together.
         """
@@ -88,10 +88,10 @@ def positions_of(clip_ids: Sequence[str], clips: pa.Table) -> np.ndarray:
 
 def take_census(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead]) -> Census:
     """Count the windows of all plans; a clip planned again counts only as last planned."""
-    stretches, clip_of, clips = _standing_stretches(plans)
+    stretches, clip_of, clips = _current_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
-    planned, committed = int(windows.sum()), int(windows[_committed(shard_of, receipts)].sum())
-    quarantine, _ = _standing_quarantine(receipts, clips, clip_of, shard_of)
+    planned, committed = int(windows.sum()), int(windows[np.isin(shard_of, list(receipts))].sum())
+    quarantine, _ = _current_quarantine(receipts, clips, clip_of, shard_of)
     quarantined = sum(entry.windows for entry in quarantine)
     return Census(
         clips=clips,
@@ -105,9 +105,9 @@ def take_census(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead]) 
 
 def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], window: WindowSpec) -> StoreIndex:
     """Lay out the windows of all plans; a clip planned again counts only as last planned."""
-    stretches, clip_of, clips = _standing_stretches(plans)
+    stretches, clip_of, clips = _current_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
-    committed = _committed(shard_of, receipts)
+    committed = np.isin(shard_of, list(receipts))  # (stretches,)
     clip, shard = np.repeat(clip_of, windows), np.repeat(shard_of, windows)  # (windows,) each
     window_index = ranges(_integers(stretches, "first_window"), windows, np.int32)
     readable_hz = np.where(pc.equal(stretches["reason"], "").to_numpy(), _integers(stretches, "rate_hz"), 0)
@@ -115,7 +115,7 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
     start += window_index * np.int64(window.hop_samples)
 
     state = np.repeat(np.where(committed, LABELLED, MISSING).astype(np.uint8), windows)
-    quarantine, position = _standing_quarantine(receipts, clips, clip_of, shard_of)
+    quarantine, position = _current_quarantine(receipts, clips, clip_of, shard_of)
     for entry, first in zip(quarantine, np.searchsorted(clip, position.astype(np.int32)), strict=True):
         state[first + entry.first_window : first + entry.first_window + entry.windows] = QUARANTINED
     return StoreIndex(
@@ -130,12 +130,7 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
     )
 
 
-def _committed(shard_of: np.ndarray, receipts: Mapping[int, ReceiptHead]) -> np.ndarray:
-    """(stretches,) bool."""
-    return np.isin(shard_of, np.fromiter(receipts, np.int64, len(receipts)))
-
-
-def _standing_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:
+def _current_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:
     """The rows of all plans that no later plan replaces, the clip of each (rows,) int32, and the clips' first rows."""
     table = pa.concat_tables(plans or [SCHEMA.empty_table()])
     clip = table["clip_id"].combine_chunks().dictionary_encode().indices.to_numpy()  # (rows,) the same for the same id
@@ -144,8 +139,9 @@ def _standing_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray
     for number, plan in enumerate(plans):
         last_plan[clip[row : row + len(plan)]] = number
         row += len(plan)
-    stands = last_plan[clip] == np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])
-    table, clip = _filtered(table, stands), _numbered(clip[stands])
+    counts = last_plan[clip] == np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])
+    table, clip = _filtered(table, counts), clip[counts]
+    clip = np.cumsum(np.diff(clip, prepend=-1) != 0, dtype=np.int32) - np.int32(1)  # a clip's rows are together
     first = np.diff(clip, prepend=-1) > 0
     return table, clip, _filtered(table, first).combine_chunks()  # callers take rows out of it all the time
 
@@ -155,21 +151,16 @@ def _filtered(table: pa.Table, keep: np.ndarray) -> pa.Table:
     return table if keep.all() else table.filter(pa.array(keep))
 
 
-def _numbered(clip: np.ndarray) -> np.ndarray:
-    """(rows,) int32, counting from 0 in the order in which the clips appear; the rows of a clip stand together."""
-    return np.cumsum(np.diff(clip, prepend=-1) != 0, dtype=np.int32) - np.int32(1)
-
-
-def _standing_quarantine(
+def _current_quarantine(
     receipts: Mapping[int, ReceiptHead], clips: pa.Table, clip_of: np.ndarray, shard_of: np.ndarray
 ) -> tuple[tuple[Quarantined, ...], np.ndarray]:
-    """The quarantined stretches of clips that stand in the shard that says so, and the rows of these clips."""
+    """The quarantined stretches of clips that are planned in the shard that says so, and the rows of these clips."""
     entries = [(shard, entry) for shard, receipt in sorted(receipts.items()) for entry in receipt.quarantined]
     position = positions_of([entry.clip_id for _, entry in entries], clips)
     shard = np.array([shard for shard, _ in entries], np.int64)
     many = 1 + max(receipts, default=0)  # clip and shard as one number
-    stands = (position >= 0) & np.isin(position * many + shard, clip_of.astype(np.int64) * many + shard_of)
-    return tuple(entry for (_, entry), good in zip(entries, stands, strict=True) if good), position[stands]
+    counts = (position >= 0) & np.isin(position * many + shard, clip_of.astype(np.int64) * many + shard_of)
+    return tuple(entry for (_, entry), good in zip(entries, counts, strict=True) if good), position[counts]
 
 
 def _integers(table: pa.Table, name: str) -> np.ndarray:
@@ -178,7 +169,7 @@ def _integers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _row_in_shard(shard: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """How many labelled windows of the same shard stand before each one, (windows,) int32; shards ascend."""
+    """How many labelled windows of the same shard come before each one, (windows,) int32; shards ascend."""
     before = np.cumsum(labelled, dtype=np.int32) - labelled
     first = np.flatnonzero(np.diff(shard, prepend=-1))
     return (before - np.repeat(before[first], np.diff(first, append=len(shard)))).astype(np.int32)

@@ -4,11 +4,10 @@ A clip longer than a shard has several rows. `reason` is empty, or says why the 
 quarantined; such a clip is planned as one window. A later plan file may plan it again, once it can be read.
 """
 
-import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +41,7 @@ class PlannedClip:
     detail: str = ""
 
     def span(self, to_hz: int) -> tuple[int, int]:
-        """The clip's first sample and the one behind its last, in samples at `to_hz` from the file's start."""
+        """The clip's first sample and the one after its last, in samples at `to_hz` from the file's start."""
         start, end = (rescale_samples(n, from_hz=self.rate_hz, to_hz=to_hz) for n in (self.start, self.end))
         return start, end
 
@@ -74,8 +73,12 @@ def same_clip(a: "ClipIdentity | PlannedClip", b: "ClipIdentity | PlannedClip") 
     return np.logical_not(stretch | audio)
 
 
-_TYPES = {int: pa.int64(), str: pa.string()}
-SCHEMA = pa.schema([pa.field(f.name, _TYPES[f.type], nullable=False) for f in dataclasses.fields(PlannedClip)])
+SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.int64() if type_ is int else pa.string(), nullable=False)
+        for name, type_ in get_type_hints(PlannedClip).items()
+    ]
+)
 
 
 def plan_table(rows: Iterable[PlannedClip]) -> pa.Table:

@@ -1,18 +1,18 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-import hashlib
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.classes.class_list import Activation, ClassList
-from softlabels.digests import canonical_json
+from softlabels.digests import sha256_of, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value
 from softlabels.storage.location import Location, location
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class StoreReader:
-    """What a teacher said about a corpus. `len(store)` is the number of labelled windows.
+    """What a teacher answered about a corpus. `len(store)` is the number of labelled windows.
 
     A store is read as it was when opened; for shards committed later, open it again.
     """
@@ -70,12 +70,12 @@ class StoreReader:
 
     @cached_property
     def receipts(self) -> dict[int, ReceiptHead]:
-        """shard -> the head of its standing receipt, for every committed shard."""
+        """shard -> the head of its current receipt, for every committed shard."""
         keys = self.receipt_keys
         return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
 
     def receipt(self, shard: int) -> Receipt:
-        """The whole receipt of a committed shard, read anew. Raises: StoreError: damaged or gone."""
+        """The full receipt of a committed shard, read again. Raises: StoreError: damaged or gone."""
         try:
             return read_receipt(self.storage, self.receipt_keys[shard])
         except FileNotFoundError as e:
@@ -83,7 +83,7 @@ class StoreReader:
 
     @cached_property
     def receipt_keys(self) -> dict[int, str]:
-        """shard -> the key of its standing receipt."""
+        """shard -> the key of its current receipt."""
         return latest_receipt_keys(self.storage)
 
     @cached_property
@@ -98,8 +98,7 @@ class StoreReader:
 
     def state(self) -> str:
         """sha256 over the names and sizes of plans, receipts and shards: another once any of them comes or goes."""
-        listings = [self.storage.list(folder) for folder in ("plan", "receipts", "shards")]
-        return hashlib.sha256(canonical_json(listings)).hexdigest()
+        return sha256_of([self.storage.list(folder) for folder in ("plan", "receipts", "shards")])
 
     @property
     def planned_shards(self) -> int:
@@ -144,7 +143,7 @@ class StoreReader:
         positions = np.unique(self.index.stored_clip[self.index.state == LABELLED])
         return set(self.index.clips["clip_id"].take(positions).to_pylist())
 
-    def hints(self) -> dict:
+    def hints(self) -> dict[str, Any]:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
         try:
             hints = json.loads(self.storage.get("run.json"))
@@ -171,7 +170,7 @@ class StoreReader:
         try:
             return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
         except StoreError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {e}; {self._repair(shard)}") from e
+            raise self._damaged(shard, e) from e
 
     def shard_bytes(self, shard: int, *, cached: bool = True) -> bytes:
         """The Parquet file of one committed shard, held against its digest; arguments and errors as in `read_shard`."""
@@ -182,22 +181,27 @@ class StoreReader:
         try:
             data = get(receipt.file, receipt.digest)
         except FileNotFoundError as e:
-            raise StoreError(f"shard {shard} of '{self.storage}': {receipt.file} is gone; {self._repair(shard)}") from e
+            raise self._damaged(shard, f"{receipt.file} is gone") from e
         except StoreError as e:
-            raise StoreError(f"shard {shard} of {e}; {self._repair(shard)}") from e
-        digest = hashlib.sha256(data).hexdigest()
+            raise self._damaged(shard, str(e).removeprefix(f"'{self.storage}': ")) from e
+        digest = sha256_of_bytes(data)
         if digest != receipt.digest:
-            raise StoreError(
-                f"shard {shard} of '{self.storage}': digest mismatch: receipt says sha256:{receipt.digest}, "
-                f"file is sha256:{digest}; {self._repair(shard)}"
-            )
+            found = f"digest mismatch: receipt says sha256:{receipt.digest}, file is sha256:{digest}"
+            raise self._damaged(shard, found)
         return data
 
-    def _repair(self, shard: int) -> str:
-        return f"run `softlabels regenerate {self.storage} --shard {shard}`"
+    def _damaged(self, shard: int, found: object) -> StoreError:
+        """What was found, and how it is repaired."""
+        repair = f"run `softlabels regenerate {self.storage} --shard {shard}`"
+        return StoreError(f"shard {shard} of '{self.storage}': {found}; {repair}")
 
     def read(self) -> Iterator[ShardRows]:
-        """All labelled windows, shard by shard, each as columns; see `ShardRows`."""
+        """All labelled windows, shard by shard, each as columns; see `ShardRows`.
+
+        Example:
+          >>> sum(len(rows) for rows in store.read()) == len(store)
+          True
+        """
         len(self.index)  # what every shard is held against: made once, before the threads need it
         yield from in_threads(self.read_shard, ((shard,) for shard in self.receipts))
 
@@ -207,7 +211,10 @@ class StoreReader:
         Args:
           keys: (clip_id, window_index) pairs, in any order.
         Returns: (keys, classes) float32, in the order of the keys.
-        Raises: ValueError: a window_index that is no whole number. StoreError: a key that is not labelled.
+        Raises: ValueError: a window_index that is no integer. StoreError: a key that is not labelled.
+        Example:
+          >>> store.take([("c1", 0), ("c0", 0)]).shape  # (keys, classes)
+          (2, 3)
         """
         entries = self._entries(keys)
         taken = np.empty((len(keys), len(self.classes)), np.float32)
@@ -219,6 +226,10 @@ class StoreReader:
         """All labelled windows as a DataFrame, `probabilities` a column of (classes,) arrays.
 
         It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
+
+        Example:
+          >>> store.to_pandas().columns[:2].tolist()
+          ['clip_id', 'window_index']
         """
         import pandas as pd
 
@@ -229,25 +240,24 @@ class StoreReader:
     def per_clip(self, pool: Literal["max", "mean"] = "max") -> "pd.DataFrame":
         """One row a clip: its windows' probabilities pooled; index clip_id, one column a class, float32.
 
-        "max" answers whether the class was heard at all, "mean" for how much of the clip. Clips without any
+        "max" answers whether the class was there at all, "mean" for how much of the clip. Clips without any
         labelled window are left out.
+
+        Example:
+          >>> store.per_clip("mean").shape  # (clips, classes)
+          (6, 3)
         """
         import pandas as pd
 
         if pool not in ("max", "mean"):
             raise ValueError(f"pool: expected 'max' or 'mean', got {pool!r}")
-        pooled: dict[str, np.ndarray] = {}
-        windows: dict[str, int] = {}
+        dtype, combine = (np.float32, np.maximum) if pool == "max" else (np.float64, np.add)
+        pooled: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(self.classes), dtype))
+        windows: Counter[str] = Counter()
         for rows in self.read():
             for clip_id, row in zip(rows.clip_id, rows.probabilities, strict=True):
-                before = pooled.get(clip_id)
-                if before is None:
-                    pooled[clip_id] = row.astype(np.float64 if pool == "mean" else np.float32)
-                elif pool == "max":
-                    np.maximum(before, row, out=before)
-                else:
-                    before += row
-                windows[clip_id] = windows.get(clip_id, 0) + 1
+                combine(pooled[clip_id], row, out=pooled[clip_id])
+                windows[clip_id] += 1
         if pool == "mean":
             pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
@@ -261,14 +271,14 @@ class StoreReader:
 
     def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
         """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
-        # int32 like the column, which would be converted as a whole otherwise
-        first, behind = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
-        here = first + np.flatnonzero(self.index.state[first:behind] == LABELLED)
+        # int32 like the column, all of which would be converted otherwise
+        first, end = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
+        here = first + np.flatnonzero(self.index.state[first:end] == LABELLED)
         return self.index.clips["clip_id"].take(self.index.stored_clip[here]), self.index.window_index[here]
 
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
-        window_index = _whole_numbers([window_index for _, window_index in keys])
+        window_index = _integers([window_index for _, window_index in keys])
         first, stop = self.index.spans_of([clip_id for clip_id, _ in keys]).T
         entries = first + window_index
         unknown = (window_index < 0) | (entries >= stop)
@@ -278,7 +288,7 @@ class StoreReader:
             raise StoreError(f"'{self.storage}' has no label for clip {clip_id!r}, window {window}")
         return entries
 
-    def _read_header(self) -> dict:
+    def _read_header(self) -> dict[str, Any]:
         try:
             header = json.loads(self.storage.get("store.json"))
             if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
@@ -306,7 +316,7 @@ class StoreReader:
         return classes
 
 
-def _whole_numbers(window_index: list[int]) -> np.ndarray:
+def _integers(window_index: list[int]) -> np.ndarray:
     """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
     strange = [n for n in window_index if not isinstance(n, int | np.integer)]
     if strange:

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_origin, get_type_hints
 
-from softlabels.digests import canonical_json
+from softlabels.digests import canonical_json, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.storage.protocol import Storage
 from softlabels.store.quarantine import Quarantined
@@ -53,19 +53,16 @@ class ReceiptHead:
         for name, kind in _KINDS.items():  # a store may have a million receipts: no more work for each than this
             if type(content[name]) is not kind:
                 raise ValueError(f"expected {kind.__name__} as {name}")
-        if content["quarantined"]:
-            content["quarantined"] = tuple(Quarantined(**entry) for entry in content["quarantined"])
-        else:
-            content["quarantined"] = ()
+        content["quarantined"] = tuple([Quarantined(**entry) for entry in content["quarantined"]])
         return cls(**{name: content[name] for name in cls.__slots__} if cls is ReceiptHead else content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(ReceiptHead):
-    """The whole receipt of one committed shard.
+    """The full receipt of one committed shard.
 
     audio: clip_id -> {"file": sha256 of the audio file, "pcm": sha256 of the clip's samples as the teacher
-      heard them}, so that a mismatch years later names its stage.
+      got them}, so that a mismatch years later names its stage.
     environment: package versions.
     """
 
@@ -75,58 +72,49 @@ class Receipt(ReceiptHead):
     @property
     def identity(self) -> str:
         """sha256 of the receipt itself."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return sha256_of_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
 
-_KINDS = {
-    "shard": int,
-    "fingerprint": str,
-    "digest": str,
-    "size": int,
-    "rows": int,
-    "quarantined": list,
-    "numerics_class": str,
-    "audio": dict,
-    "environment": dict,
-}  # of a receipt's fields, in JSON
+# of a receipt's fields, in JSON
+_KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Receipt).items()} | {"quarantined": list}
 
 
 def commit_shard(storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = "") -> tuple[Outcome, Receipt]:
     """Put a shard and its receipt.
 
     Args:
-      replacing: the digest (`Receipt.identity`) of a standing receipt that may be replaced by a better one.
-    Returns: what happened, and the receipt that stands now. "committed": this one. "equal": another one with the same
+      replacing: the digest (`Receipt.identity`) of a current receipt that may be replaced by a better one.
+    Returns: what happened, and the receipt that counts now. "committed": this one. "equal": another one with the same
       digest. "different": one with another digest was there first, and stays.
     """
     storage.put(receipt.file, data)  # named by content, so this replaces nothing but equal or damaged bytes
-    standing = standing_receipt(storage, receipt.shard)
-    if standing is None and storage.put_if_absent(_receipt_key(receipt.shard, 0), receipt.to_bytes()):
-        return "committed", receipt
-    standing = standing or standing_receipt(storage, receipt.shard)
-    if standing.digest == receipt.digest and standing.quarantined == receipt.quarantined:
-        return "equal", standing
-    if replacing and standing.identity == replacing:
+    current = current_receipt(storage, receipt.shard)
+    while current is None:
+        if storage.put_if_absent(_receipt_key(receipt.shard, 0), receipt.to_bytes()):
+            return "committed", receipt
+        current = current_receipt(storage, receipt.shard)
+    if current.digest == receipt.digest and current.quarantined == receipt.quarantined:
+        return "equal", current
+    if replacing and current.identity == replacing:
         commit_generation(storage, data, receipt)
         return "committed", receipt
-    return "different", standing
+    return "different", current
 
 
-def standing_receipt(storage: Storage, shard: int) -> Receipt | None:
+def current_receipt(storage: Storage, shard: int) -> Receipt | None:
     """The receipt of a shard that counts, or None."""
     generation = _next_generation(storage, shard) - 1
     return read_receipt(storage, _receipt_key(shard, generation)) if generation >= 0 else None
 
 
 def commit_generation(storage: Storage, data: bytes, receipt: Receipt) -> None:
-    """Let a shard replace the standing one of the same number: the receipt of the next generation counts."""
+    """Let a shard replace the current one of the same number: the receipt of the next generation counts."""
     storage.put(receipt.file, data)
-    while not storage.put_if_absent(
-        _receipt_key(receipt.shard, _next_generation(storage, receipt.shard)), receipt.to_bytes()
-    ):
+    shard, content = receipt.shard, receipt.to_bytes()
+    while not storage.put_if_absent(_receipt_key(shard, _next_generation(storage, shard)), content):
         continue  # somebody else was faster with this generation
 
 
@@ -145,17 +133,11 @@ def _receipt_key(shard: int, generation: int) -> str:
 def latest_receipt_keys(storage: Storage) -> dict[int, str]:
     """shard -> key of its receipt with the highest generation."""
     latest: dict[int, tuple[int, str]] = {}
-    for shard, generation, key in _receipts(storage):
-        latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
-    return {shard: key for shard, (_, key) in sorted(latest.items())}
-
-
-def _receipts(storage: Storage) -> Iterator[tuple[int, int, str]]:
-    """(shard, generation, key) of every receipt there is."""
     for key in storage.list("receipts"):
-        match = re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key)
-        if match:
-            yield int(match[1]), int(match[2]), key
+        if match := re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key):
+            shard, generation = int(match[1]), int(match[2])
+            latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
+    return {shard: key for shard, (_, key) in sorted(latest.items())}
 
 
 def read_receipt(storage: Storage, key: str) -> Receipt:
@@ -177,7 +159,7 @@ def _parse(storage: Storage, key: str, data: bytes, kind: type[_Kind]) -> _Kind:
         return kind.from_bytes(data)
     except (ValueError, TypeError, KeyError) as e:
         raise StoreError(
-            f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard anew"
+            f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard again"
         ) from e
 
 

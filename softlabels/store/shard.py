@@ -26,8 +26,9 @@ from softlabels.errors import StoreError
 from softlabels.store.spec import LabelSpec
 
 KEPT_BITS = 8  # stored significand bits of values up to 0.5: a relative error of at most 2^-9
-_KEYS = (("clip_id", pa.string()), ("window_index", pa.int32()), ("start_s", pa.float64()))
-_KEYS += (("end_s", pa.float64()), ("pad_fraction", pa.float32()))
+_KEYS = {"clip_id": pa.string(), "window_index": pa.int32()}
+_KEYS |= {"start_s": pa.float64(), "end_s": pa.float64(), "pad_fraction": pa.float32()}
+_FLOAT, _CLASS = (pa.field("element", type_, nullable=False) for type_ in (pa.float32(), pa.uint16()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +63,16 @@ def round_probabilities(probabilities: np.ndarray) -> np.ndarray:
     Near 1 the distance to 1 is what counts, and float32 has no bits to spare there.
     """
     bits = np.ascontiguousarray(probabilities + np.float32(0.0)).view(np.uint32)  # + 0: no negative zero
-    dropped = 23 - KEPT_BITS
-    half = np.uint32((1 << (dropped - 1)) - 1)
-    rounded = (bits + half + ((bits >> np.uint32(dropped)) & np.uint32(1))) & np.uint32(
-        ~((1 << dropped) - 1) & 0xFFFFFFFF
-    )
+    one, dropped = np.uint32(1), np.uint32(23 - KEPT_BITS)
+    half = (one << (dropped - one)) - one + ((bits >> dropped) & one)
+    rounded = (bits + half) >> dropped << dropped
     return np.where(probabilities <= 0.5, rounded.view(np.float32), bits.view(np.float32))
 
 
 def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
     """The Parquet file of one shard. Probabilities are rounded on the way."""
     probabilities = round_probabilities(rows.probabilities)
-    columns = [pa.array(rows.keys()[name], type_) for name, type_ in _KEYS]
+    columns = [pa.array(rows.keys()[name], type_) for name, type_ in _KEYS.items()]
     columns += _dense_columns(probabilities) if spec.layout == "dense" else _sparse_columns(probabilities, spec)
     columns += [pa.array(rows.dropped_sum, pa.float32())] if spec.keeps_some else []
     metadata = {
@@ -109,7 +108,7 @@ def decode_shard(
         raise StoreError(
             f"expected {len(keys[1])} windows as planned, in order, got {len(table)}; plan or receipt was edited"
         )
-    columns = {name: table[name].to_numpy() for name, _ in _KEYS}
+    columns = {name: table[name].to_numpy() for name in _KEYS}
     probabilities = _read_dense(table, classes) if spec.layout == "dense" else _read_sparse(table, classes)
     dropped_sum = table["dropped_sum"].to_numpy() if spec.keeps_some else None
     return ShardRows(**columns, probabilities=probabilities, dropped_sum=dropped_sum)
@@ -122,29 +121,16 @@ def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarra
 
 @lru_cache(maxsize=16)  # asked for twice a shard
 def _schema(spec: LabelSpec, classes: int) -> pa.Schema:
-    keys = [pa.field(name, type_, nullable=False) for name, type_ in _KEYS]
-    dropped = [pa.field("dropped_sum", pa.float32(), nullable=False)] if spec.keeps_some else []
-    if spec.layout == "dense":
-        values = pa.field("probabilities", pa.list_(_element(pa.float32()), classes), nullable=False)
-        return pa.schema([*keys, values, *dropped])
-    return pa.schema(
-        [
-            *keys,
-            pa.field("class_index", pa.list_(_element(pa.uint16())), nullable=False),
-            pa.field("probability", pa.list_(_element(pa.float32())), nullable=False),
-            pa.field("tail_sum", pa.float32(), nullable=False),
-            *dropped,
-        ]
-    )
-
-
-def _element(type_: pa.DataType) -> pa.Field:
-    return pa.field("element", type_, nullable=False)
+    dense = {"probabilities": pa.list_(_FLOAT, classes)}
+    sparse = {"class_index": pa.list_(_CLASS), "probability": pa.list_(_FLOAT), "tail_sum": pa.float32()}
+    types = {**_KEYS, **(dense if spec.layout == "dense" else sparse)}
+    types |= {"dropped_sum": pa.float32()} if spec.keeps_some else {}
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
 
 def _dense_columns(probabilities: np.ndarray) -> list[pa.Array]:
     values = pa.array(probabilities.reshape(-1), pa.float32())
-    return [pa.FixedSizeListArray.from_arrays(values, type=pa.list_(_element(pa.float32()), probabilities.shape[1]))]
+    return [pa.FixedSizeListArray.from_arrays(values, type=pa.list_(_FLOAT, probabilities.shape[1]))]
 
 
 def _sparse_columns(probabilities: np.ndarray, spec: LabelSpec) -> list[pa.Array]:
@@ -155,8 +141,8 @@ def _sparse_columns(probabilities: np.ndarray, spec: LabelSpec) -> list[pa.Array
     values = pa.array(probabilities[kept])
     tails = [math.fsum(row[~keep]) for row, keep in zip(probabilities.astype(np.float64), kept, strict=True)]
     return [
-        pa.ListArray.from_arrays(offsets, index, type=pa.list_(_element(pa.uint16()))),
-        pa.ListArray.from_arrays(offsets, values, type=pa.list_(_element(pa.float32()))),
+        pa.ListArray.from_arrays(offsets, index, type=pa.list_(_CLASS)),
+        pa.ListArray.from_arrays(offsets, values, type=pa.list_(_FLOAT)),
         pa.array(np.array(tails, np.float32)),
     ]
 

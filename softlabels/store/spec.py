@@ -1,13 +1,12 @@
 """LabelSpec: everything that changes the bytes of a shard, and nothing that does not."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from softlabels.classes.class_list import Activation
-from softlabels.digests import canonical_json
+from softlabels.digests import sha256_of
 from softlabels.errors import StoreError
 from softlabels.windows import WindowSpec
 
@@ -27,7 +26,7 @@ class LabelSpec:
     window: the grid on which clips are scored.
     batch_size: windows per forward pass; partial batches are padded, because it can change bits.
     jitters: how many fixed shifts within 50 ms the teacher's probabilities are the mean of; 1 is none.
-    teacher_class_digest: of the teacher's whole class list where the store keeps only some of its classes; else "".
+    teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -54,19 +53,22 @@ class LabelSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _check("activation", self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax")
-        _check("layout", self.layout, self.layout in ("dense", "sparse"), "dense or sparse")
-        _check("shard_windows", self.shard_windows, self.shard_windows > 0, "1 or more")
-        _check("batch_size", self.batch_size, self.batch_size > 0, "1 or more")
-        _check("jitters", self.jitters, 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}")
-        _check("fold", self.fold, bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''")
-        in_range = 0 < self.min_probability < 1 if self.layout == "sparse" else self.min_probability == 0
-        _check(
-            "min_probability",
-            self.min_probability,
-            in_range,
-            "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
-        )
+        sparse, p = self.layout == "sparse", self.min_probability
+        for name, holds, expected in (
+            ("activation", self.activation in get_args(Activation), "sigmoid or softmax"),
+            ("layout", self.layout in get_args(Layout), "dense or sparse"),
+            ("shard_windows", self.shard_windows > 0, "1 or more"),
+            ("batch_size", self.batch_size > 0, "1 or more"),
+            ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
+            ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
+            (
+                "min_probability",
+                0 < p < 1 if sparse else p == 0,
+                "between 0 and 1 (both excluded) with layout sparse, 0 with dense",
+            ),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
     @property
     def keeps_some(self) -> bool:
@@ -102,7 +104,7 @@ class LabelSpec:
 
 @lru_cache(maxsize=16)  # asked for once a shard
 def _fingerprint(spec: LabelSpec) -> str:
-    return hashlib.sha256(canonical_json(spec.to_json())).hexdigest()
+    return sha256_of(spec.to_json())
 
 
 def newer_format(version: object) -> StoreError:
@@ -110,8 +112,3 @@ def newer_format(version: object) -> StoreError:
         f"store format version {version!r}: this softlabels reads version {FORMAT_VERSION}; "
         "`pip install --upgrade softlabels`"
     )
-
-
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")

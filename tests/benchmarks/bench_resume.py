@@ -85,7 +85,7 @@ def opened(folder: Path) -> dict[str, int] | None:
         print(f"strace cannot look: {e.stderr[:200]}")
         return None
     paths = [match[1] for match in re.finditer(r'"([^"]*)"', trace.read_text(errors="replace"))]
-    patterns = {"audio": r"/audio/.", "shards": r"/store/shards/.", "receipts": r"/store/receipts/."}
+    patterns = {"audio": r"\.wav$", "shards": r"/store/shards/.", "receipts": r"/store/receipts/."}
     return {kind: sum(bool(re.search(pattern, path)) for path in paths) for kind, pattern in patterns.items()}
 
 

@@ -3,12 +3,12 @@
 $XDG_CACHE_HOME/softlabels/models/<digest of the source>-fold<version>-<digest of the derived model>.tflite
 """
 
-import hashlib
 import logging
 
 import numpy as np
 
 from pipeline.teachers.interpreter import answer, open_interpreter
+from softlabels.digests import sha256_of_bytes
 from softlabels.errors import StoreError, TeacherError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
@@ -28,12 +28,12 @@ def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
     Raises: TeacherError: there is nothing to fold in it, or it answers differently when folded.
     """
     storage = LocalStorage(user_folder())
-    prefix = f"{hashlib.sha256(content).hexdigest()}-fold{FOLD_VERSION}-"
+    prefix = f"{sha256_of_bytes(content)}-fold{FOLD_VERSION}-"
     kept = _find_kept(storage, prefix)
     if kept is not None:
         return kept
     derived, digest = _derive(model, content)
-    key = f"models/{prefix}{digest}-{hashlib.sha256(derived).hexdigest()}.tflite"
+    key = f"models/{prefix}{digest}-{sha256_of_bytes(derived)}.tflite"
     try:
         storage.put(key, derived)  # workers that start together write the same bytes
     except (OSError, StoreError) as e:
@@ -48,7 +48,7 @@ def _find_kept(storage: LocalStorage, prefix: str) -> tuple[bytes, str] | None:
             name = key.removeprefix("models/").removesuffix(".tflite")
             if name.startswith(prefix):
                 content, (digest, _, sha256) = storage.get(key), name.removeprefix(prefix).partition("-")
-                if hashlib.sha256(content).hexdigest() == sha256:
+                if sha256_of_bytes(content) == sha256:
                     return content, digest
     except OSError as e:
         logger.warning("the cache of folded models cannot be read: %s", e)
