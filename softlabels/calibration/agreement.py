@@ -58,7 +58,7 @@ def check_halves(soft: np.ndarray, hard: np.ndarray, groups: np.ndarray | None) 
         raise ValueError(f"groups: expected one number a row, shape {soft.shape[:1]}, got {np.shape(groups)}")
 
 
-def row_blocks(rows: int, classes: int) -> Iterator[slice]:
-    """Slices of rows of about a million values each."""
-    step = max(1, 2**20 // max(classes, 1))
+def row_blocks(rows: int, classes: int, values: int = 1 << 20) -> Iterator[slice]:
+    """Slices of rows, of about so many values each."""
+    step = max(1, values // max(classes, 1))
     return (slice(first, first + step) for first in range(0, rows, step))
