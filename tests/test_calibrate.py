@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_labels import made_labels, sigmoid
+from scipy import optimize
 
 import softlabels
 from softlabels.calibration.calibrate import calibrate
@@ -175,7 +176,6 @@ def test_a_class_that_the_teacher_has_upside_down_gets_one_probability() -> None
 @pytest.mark.parametrize("method", ["platt", "temperature", "beta"])
 def test_no_map_with_slopes_of_zero_or_more_is_likelier(method: str, activation: str) -> None:
     """Most classes upside down and few clips, so that slopes meet their bound on the way and at the end."""
-    optimize = pytest.importorskip("scipy.optimize", reason="needs the extra report")
     if (method, activation) == ("beta", "softmax"):
         return
     rng = np.random.default_rng(0)
