@@ -56,7 +56,7 @@ class Evidence:
         return replace(self, terms=cut, hard=self.hard[rows][:, classes], known=self.known[rows][:, classes])
 
     def blocks(self) -> Iterator["Evidence"]:
-        return map(self.part, row_blocks(*self.hard.shape, _BLOCK))
+        return map(self.part, row_blocks(len(self.hard), self.hard.shape[1], _BLOCK))
 
     def logits(self, parameters: np.ndarray) -> np.ndarray:
         """(classes or 1, k) -> (n, classes) float64."""

@@ -173,7 +173,7 @@ def class_calibrations(
     positives, negatives = (hard == 1).sum(axis=0), (hard == 0).sum(axis=0)
     return tuple(
         ClassCalibration(
-            name=names[c],
+            name=names[int(c)],
             positives=int(positives[c]),
             negatives=int(negatives[c]),
             before=fit_of(before[0][:, c], before[1][:, c], hard[:, c]),

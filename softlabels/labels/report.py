@@ -24,7 +24,7 @@ class ClassReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinReport(Report):
-    """What a join matched. A row has a hard label where it is annotated, a soft one where the teacher spoke.
+    """What a join matched. A row has a hard label where it is annotated, a soft one where the teacher labelled it.
 
     clips: of the manifest's split; rows: in the join, the sum of the next four; splits: split -> its rows.
     windows_quarantined, windows_missing: windows of these clips without a soft label; the first are never rows.
