@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_labels import made_labels, sigmoid
+from scipy import optimize
 
 import softlabels
 from softlabels.calibration.calibrate import calibrate
@@ -169,6 +170,41 @@ def test_a_class_that_the_teacher_has_upside_down_gets_one_probability() -> None
     _, gradient, _ = curvature(own, evidence)
     assert gradient[1, 1] + own[1, 1] / 1.5**2 == pytest.approx(0, abs=1e-3)  # the shift is at its best
     assert gradient[1, 0] > 0
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("method", ["platt", "temperature", "beta"])
+def test_no_map_with_slopes_of_zero_or_more_is_likelier(method: str, activation: str) -> None:
+    """Most classes upside down and few clips, so that slopes meet their bound on the way and at the end."""
+    if (method, activation) == ("beta", "softmax"):
+        return
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-3, 2.5, (200, 60))
+    soft = sigmoid(logits)
+    if activation == "softmax":
+        soft /= soft.sum(axis=1, keepdims=True)
+        hard = np.eye(60)[(rng.gumbel(size=logits.shape) - 0.3 * logits + rng.normal(0, 1, 60)).argmax(axis=1)]
+    else:
+        hard = rng.random(soft.shape) < sigmoid(np.where(np.arange(60) % 3, -0.8 * logits - 4, logits))
+    evidence = Evidence.of(hard.astype(np.float32), soft.astype(np.float32), method, activation)
+    shared = np.full((1, len(evidence.terms)), 0.1)
+    own = fit_classes(evidence, method, shared)
+    is_shift = np.array(parameter_names(method, activation)) == "shift"
+    assert own[:, ~is_shift].min() >= 0
+    assert (own[:, ~is_shift] == 0).any()
+
+    def posterior(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient, _ = curvature(flat.reshape(own.shape), evidence)
+        away = (flat.reshape(own.shape) - shared) / np.where(is_shift, 1.5, 0.5)
+        gradient = gradient.reshape(own.shape) + away / np.where(is_shift, 1.5, 0.5)
+        return value.sum() + (away**2).sum() / 2, gradient.ravel()
+
+    bounds = [(None if shift else 0, None) for shift in is_shift] * len(own)
+    best = optimize.minimize(
+        posterior, np.tile(shared, (60, 1)).ravel(), jac=True, bounds=bounds, options={"ftol": 0, "maxiter": 2000}
+    )
+    assert posterior(own.ravel())[0] <= best.fun * (1 + 1e-9)
+    np.testing.assert_allclose(own.ravel(), best.x, atol=3e-4)
 
 
 def test_separable_labels_get_a_finite_map() -> None:

@@ -246,7 +246,7 @@ def test_agreement_in_blocks_is_agreement_at_once(monkeypatch: pytest.MonkeyPatc
     soft, hard = joined()
     whole = teacher_label_agreement(soft, hard)
     monkeypatch.setattr(
-        "softlabels.calibration.canary.row_blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7))
+        "softlabels.calibration.agreement.row_blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7))
     )
     blocks = teacher_label_agreement(soft, hard)
     assert (blocks.rows, blocks.top1) == (whole.rows, pytest.approx(whole.top1))

@@ -1,4 +1,4 @@
-"""Confusions: what else the teacher hears where it hears one class; the dark knowledge, as a small ordered matrix."""
+"""Confusions: what else the teacher scores where one class is on top; the dark knowledge, as a small ordered matrix."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Confusions:
         self._sums.update(dict(zip(pairs.tolist(), np.bincount(which.ravel(), p.ravel()).tolist(), strict=True)))
 
     def matrix(self) -> ConfusionMatrix | None:
-        """The classes that are most often on top, and what else is heard with them; None if nothing ever is."""
+        """The classes that are most often on top, and what else is scored with them; None if nothing ever is sure."""
         rows = [c for c, _ in self._windows.most_common(ROWS)]
         if not rows:
             return None
@@ -70,6 +70,8 @@ class Confusions:
 
 def leaf_order(rows: np.ndarray) -> list[int]:
     """An order of the rows that puts similar ones side by side: agglomerative clustering, average linkage, cosine.
+
+    scipy's leaf order lays 16 rows out 1 % further apart, and would be one more package to install.
 
     Args:
       rows: (n, columns), none of them all zero. Each merge is laid so that the nearest ends meet.

@@ -35,14 +35,14 @@ def teacher_label_agreement(soft: np.ndarray, hard: np.ndarray) -> Agreement:
     rows, agreed = 0, 0.0
     sums, counts = np.zeros((2, soft.shape[1])), np.zeros((2, soft.shape[1]), np.int64)  # of absent, of present
     for block in row_blocks(len(soft), soft.shape[1]):
-        said, label = np.asarray(soft[block]), np.asarray(hard[block])
-        known = ~np.isnan(said)
+        p, label = np.asarray(soft[block]), np.asarray(hard[block])
+        known = ~np.isnan(p)
         for value in (0, 1):
             here = known & (label == value)
             counts[value] += here.sum(axis=0)
-            sums[value] += np.where(here, said, 0).sum(axis=0, dtype=np.float64)
+            sums[value] += np.where(here, p, 0).sum(axis=0, dtype=np.float64)
         present = known & (label == 1)
-        top = known & (said == np.where(known, said, -1).max(axis=1, keepdims=True, initial=-1))
+        top = known & (p == np.where(known, p, -1).max(axis=1, keepdims=True, initial=-1))
         asked = present.any(axis=1)
         rows += int(asked.sum())
         agreed += ((top & present).sum(axis=1)[asked] / top.sum(axis=1)[asked]).sum()
@@ -58,7 +58,12 @@ def check_halves(soft: np.ndarray, hard: np.ndarray, groups: np.ndarray | None) 
         raise ValueError(f"groups: expected one number a row, shape {soft.shape[:1]}, got {np.shape(groups)}")
 
 
-def row_blocks(rows: int, classes: int) -> Iterator[slice]:
-    """Slices of rows of about a million values each."""
-    step = max(1, 2**20 // max(classes, 1))
+def row_blocks(rows: int, classes: int, values: int = 1 << 20) -> Iterator[slice]:
+    """Slices of rows, of about so many values each."""
+    step = max(1, values // max(classes, 1))
     return (slice(first, first + step) for first in range(0, rows, step))
+
+
+def evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
+    """All of the values, or so many of them."""
+    return values if len(values) <= most else values[np.linspace(0, len(values) - 1, most).astype(np.int64)]

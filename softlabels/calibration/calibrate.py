@@ -7,7 +7,8 @@ standard errors, and the shared map by more than one; the winner is then fitted 
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,13 +24,20 @@ MAX_EXCLUSIVE = 300  # classes under one softmax with a map each: these are fitt
 logger = logging.getLogger(__name__)
 
 
+_Fit = Callable[[Evidence, np.ndarray], np.ndarray]  # with what the simpler candidate found there, -> parameters
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Trial:
-    """A candidate: its name, and what it says of examples it was not fitted on; (n, classes) each."""
+class _Candidate:
+    """A way to calibrate: its name, how it is fitted, and what it scored on examples that no fit had seen.
+
+    losses, probabilities: (n, classes) float32.
+    """
 
     name: str
+    fit: _Fit
     losses: np.ndarray
-    said: np.ndarray
+    probabilities: np.ndarray
 
 
 def calibrate(
@@ -47,122 +55,116 @@ def calibrate(
     """
     if folds < 2:
         raise ValueError(f"folds: expected 2 or more, got {folds}")
-    if method != "none":
-        parameter_names(method, activation)  # refuses what is no method
-    asked = _asked(method, per_class and (activation == "sigmoid" or len(classes) <= MAX_EXCLUSIVE), activation)
-    lacking = _lacking(annotated)
+    fits = _fits(method, activation, per_class, len(classes))
+    report = CalibrationReport(
+        asked=list(fits)[-1],
+        examples=len(annotated),
+        clips=annotated.clips,
+        recordings=annotated.groups,
+        positives=int(annotated.positives.sum()),
+        negatives=int(annotated.negatives.sum()),
+    )
+    lacking = _lacking(report)
     if lacking:
-        report = _report(annotated, classes, activation, asked, note=f"{lacking}: the labels stay as they are")
+        report = replace(report, note=f"{lacking}: the labels stay as they are")
         logger.warning("calibrate: %s", report.note)
         return None, report
     folds = min(folds, annotated.groups)
-    trials = [_as_they_are(annotated, activation)]
-    if method != "none":
-        names = list(dict.fromkeys([f"{method}, shared", asked]))
-        trials += _held_out(annotated, annotated.folds(folds), names, method, activation)
-    best = _best(trials, annotated.group)
-    note = "" if best.name == asked else _why_not(asked, best, trials)
-    report = _report(annotated, classes, activation, asked, note=note, folds=folds, trials=(trials[0], best))
-    logger.log(logging.WARNING if note else logging.INFO, "calibrate: %s", note or best.name)
-    if best.name == "none":
+    candidates = _held_out(annotated, annotated.folds(folds), fits, method, activation)
+    best = candidates.index(_best(candidates, annotated.group))
+    report = _measured(replace(report, folds=folds), annotated, classes, activation, candidates, best)
+    logger.log(logging.WARNING if report.note else logging.INFO, "calibrate: %s", report.note or report.used)
+    if best == 0:
         return None, report
-    everything = Evidence.of(annotated.hard, annotated.soft, method, activation)
-    parameters = fit_shared(everything, method)
-    if best.name.endswith("per class"):
-        parameters = fit_classes(everything, method, parameters)
+    evidence, parameters = Evidence.of(annotated.hard, annotated.soft, method, activation), np.empty(0)
+    for candidate in candidates[1 : best + 1]:
+        parameters = candidate.fit(evidence, parameters)
     return Calibrated(method=method, activation=activation, parameters=parameters), report
 
 
-def _asked(method: Method, per_class: bool, activation: Activation) -> str:
-    """A temperature is one number for all classes that share a softmax."""
+def _fits(method: Method, activation: Activation, per_class: bool, classes: int) -> dict[str, _Fit]:
+    """The candidates by name, each fitted from the one before it; the last is the one asked for."""
+    fits: dict[str, _Fit] = {"none": lambda evidence, _: np.ones((1, 1))}  # a temperature of 1
     if method == "none":
-        return "none"
-    one = not per_class or (method == "temperature" and activation == "softmax")
-    return f"{method}, {'shared' if one else 'per class'}"
+        return fits
+    parameter_names(method, activation)  # refuses what is no method
+    fits[f"{method}, shared"] = lambda evidence, _: fit_shared(evidence, method)
+    one = activation == "softmax" and (method == "temperature" or classes > MAX_EXCLUSIVE)
+    if per_class and not one:
+        fits[f"{method}, per class"] = lambda evidence, shared: fit_classes(evidence, method, shared)
+    return fits
 
 
-def _lacking(annotated: Annotated) -> str:
+def _lacking(found: CalibrationReport) -> str:
     """What is missing for a fit; "" where there is enough."""
-    positives, negatives = int(annotated.positives.sum()), int(annotated.negatives.sum())
-    enough = len(annotated) >= MIN_EXAMPLES and min(positives, negatives) >= MIN_POSITIVES and annotated.groups >= 2
-    if enough:
+    labels = min(found.positives, found.negatives)
+    if found.examples >= MIN_EXAMPLES and labels >= MIN_POSITIVES and found.recordings >= 2:
         return ""
     return (
         f"expected {MIN_EXAMPLES} annotated clips or more, {MIN_POSITIVES} positives and {MIN_POSITIVES} negatives "
-        f"among them, of 2 recordings or more; got {len(annotated)}, {positives}, {negatives} and {annotated.groups}"
+        f"among them, of 2 recordings or more; got {found.examples}, {found.positives}, {found.negatives} and "
+        f"{found.recordings}"
     )
 
 
 def _held_out(
-    annotated: Annotated, fold: np.ndarray, names: list[str], method: Method, activation: Activation
-) -> list[_Trial]:
-    """One trial a name, each example said by a fit on the other folds."""
+    annotated: Annotated, fold: np.ndarray, fits: dict[str, _Fit], method: Method, activation: Activation
+) -> list[_Candidate]:
+    """The candidates, each example mapped by a fit on the other folds."""
+    (as_they_are, identity), *maps = fits.items()
+    evidence = Evidence.of(annotated.hard, annotated.soft, "temperature", activation)
+    candidates = [_scored(as_they_are, identity, evidence.logits(identity(evidence, np.empty(0))), evidence)]
+    if not maps:
+        return candidates
     evidence = Evidence.of(annotated.hard, annotated.soft, method, activation)
-    logits = np.empty((len(names), *annotated.hard.shape), np.float32)
+    logits = np.empty((len(maps), *annotated.hard.shape), np.float32)
     for number in np.unique(fold):
         here = fold == number
-        seen, unseen = evidence.part(~here), evidence.part(here)
-        shared = fit_shared(seen, method)
-        logits[0, here] = unseen.logits(shared)
-        if len(names) == 2:
-            logits[1, here] = unseen.logits(fit_classes(seen, method, shared))
-    return [_trial(name, each, evidence) for name, each in zip(names, logits, strict=True)]
+        seen, unseen, parameters = evidence.part(~here), evidence.part(here), np.empty(0)
+        for (_, fit), mapped in zip(maps, logits, strict=True):
+            parameters = fit(seen, parameters)
+            mapped[here] = unseen.logits(parameters)
+    return candidates + [_scored(*each, mapped, evidence) for each, mapped in zip(maps, logits, strict=True)]
 
 
-def _as_they_are(annotated: Annotated, activation: Activation) -> _Trial:
-    evidence = Evidence.of(annotated.hard, annotated.soft, "temperature", activation)
-    return _trial("none", evidence.logits(np.ones((1, 1))), evidence)
+def _scored(name: str, fit: _Fit, logits: np.ndarray, evidence: Evidence) -> _Candidate:
+    scores = losses_of(logits, evidence.hard, evidence.known, evidence.activation)
+    losses, probabilities = (each.astype(np.float32) for each in scores)
+    return _Candidate(name=name, fit=fit, losses=losses, probabilities=probabilities)
 
 
-def _trial(name: str, logits: np.ndarray, evidence: Evidence) -> _Trial:
-    losses, said = losses_of(logits, evidence.hard, evidence.known, evidence.activation)
-    return _Trial(name=name, losses=losses.astype(np.float32), said=said.astype(np.float32))
-
-
-def _best(trials: list[_Trial], group: np.ndarray) -> _Trial:
-    """The simplest trial that no later one clearly beats; standard errors are counted over recordings."""
-    best = trials[0]
-    for trial in trials[1:]:
-        gains = np.bincount(group, (best.losses - trial.losses).sum(axis=1, dtype=np.float64))
+def _best(candidates: list[_Candidate], group: np.ndarray) -> _Candidate:
+    """The simplest candidate that no later one clearly beats; standard errors are counted over recordings."""
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        gains = np.bincount(group, (best.losses - candidate.losses).sum(axis=1, dtype=np.float64))
         gains = gains[np.bincount(group) > 0]
-        errors = FROM_NONE if best is trials[0] else FROM_SHARED
+        errors = FROM_NONE if best is candidates[0] else FROM_SHARED
         if gains.sum() > errors * np.sqrt(len(gains)) * gains.std(ddof=1):
-            best = trial
+            best = candidate
     return best
 
 
-def _why_not(asked: str, best: _Trial, trials: list[_Trial]) -> str:
-    """Say that something else than what was asked for is used, with the log-losses that decided."""
-    losses = "; ".join(f"{trial.name} {trial.losses.sum(dtype=np.float64):.1f}" for trial in trials)
-    used = "the labels stay as they are" if best.name == "none" else f"'{best.name}' is used"
-    return f"'{asked}' is not clearly better, held out: {used} (log-loss in nats: {losses})"
-
-
-def _report(
+def _measured(
+    report: CalibrationReport,
     annotated: Annotated,
     classes: ClassList,
     activation: Activation,
-    asked: str,
-    *,
-    note: str,
-    folds: int = 0,
-    trials: tuple[_Trial, _Trial] | None = None,
+    candidates: list[_Candidate],
+    best: int,
 ) -> CalibrationReport:
-    """The report; without trials (labels as they are, and the best) it says only what there is."""
-    per_row = activation == "softmax"
-    fits = [fit_of(trial.losses, trial.said, annotated.hard, per_row=per_row) for trial in trials or ()]
-    sides = [(trial.losses, trial.said) for trial in trials or ()]
-    return CalibrationReport(
-        asked=asked,
-        used=trials[1].name if trials else "none",
-        examples=len(annotated),
-        clips=annotated.clips,
-        recordings=annotated.groups,
-        folds=folds,
-        positives=int(annotated.positives.sum()),
-        negatives=int(annotated.negatives.sum()),
-        before=fits[0] if fits else None,
-        after=fits[1] if fits else None,
-        per_class=class_calibrations(classes.names, annotated.hard, *sides) if sides else (),
+    """The report with what was used, how it fits, and, where something else was asked for, the losses that decided."""
+    name, note = candidates[best].name, ""
+    if name != report.asked:
+        losses = "; ".join(f"{each.name} {each.losses.sum(dtype=np.float64):.1f}" for each in candidates)
+        used = f"'{name}' is used" if best else "the labels stay as they are"
+        note = f"'{report.asked}' is not clearly better, held out: {used} (log-loss in nats: {losses})"
+    before, after = ((each.losses, each.probabilities) for each in (candidates[0], candidates[best]))
+    return replace(
+        report,
+        used=name,
+        before=fit_of(*before, annotated.hard, per_row=activation == "softmax"),
+        after=fit_of(*after, annotated.hard, per_row=activation == "softmax"),
+        per_class=class_calibrations(classes.names, annotated.hard, before, after),
         note=note,
     )

@@ -1,4 +1,4 @@
-"""Does the teacher's answer belong to the row and the class it stands at? A canary for wrong joins.
+"""Do the teacher's probabilities belong to these rows and classes? A canary for wrong joins.
 
 The teacher's probability of the annotated class, as joined, is held against the same with rows permuted and with
 the class axis permuted. What lives here is arithmetic on two arrays; `join` decides what to do about the verdict.
@@ -6,10 +6,10 @@ the class axis permuted. What lives here is arithmetic on two arrays; `join` dec
 The choices, and why:
 - Two measures, mean probability and mean log-odds, share one permutation test (the larger of the two in standard
   deviations counts): probability shows a teacher that is sure now and then, log-odds one that is never sure.
-- Ties count against the join, so a teacher that says the same everywhere never passes.
+- Ties count against the join, so a teacher with the same probabilities everywhere never passes.
 - Classes are permuted among the annotated ones and weigh the same. Any permutation then has the same sum of class
   biases, so neither a favourite of the teacher nor a dominant class decides. Below six classes the test is left out:
-  it could hardly reach p < 0.01, and a class or two that the teacher is deaf to would be an alarm.
+  it could hardly reach p < 0.01, and a class or two that the teacher never scores would be an alarm.
 - Both tests pass when most classes are right. So each pair of classes is looked at too: an error if the teacher would
   be clearly better, by t > 6 and 0.2 of probability, with the two exchanged.
 - Windows of one clip resemble each other; counted as independent they would let a wrong clip table pass by chance.
@@ -17,7 +17,7 @@ The choices, and why:
 What it cannot see: a shift within stretches of equal labels, and exchanged classes of which the teacher knows nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import factorial
 from typing import Literal
@@ -47,12 +47,12 @@ class Canary:
     verdict: "misaligned" is a wrong join, or a teacher that knows nothing of these classes.
     mean_probability: of the annotated classes, as joined; None where nothing is annotated.
     mean_rows_permuted, mean_classes_permuted: the same after permuting. p_rows, p_classes: how often a permutation
-    does as well. None where it was not tested.
+    does as well. All four None where not tested.
     rows, classes: annotated ones that were used. groups: how many independent stretches the rows were counted as.
     swapped: pairs of class positions that look exchanged for each other.
     """
 
-    verdict: Verdict
+    verdict: Verdict = "not testable"
     mean_probability: float | None
     mean_rows_permuted: float | None = None
     mean_classes_permuted: float | None = None
@@ -80,7 +80,7 @@ class Canary:
 
 
 def alignment_canary(soft: np.ndarray, hard: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0) -> Canary:
-    """Whether the teacher's answers stand at the rows and classes that people annotated.
+    """Whether the teacher's probabilities belong to the rows and classes that people annotated.
 
     Of more than 20,000 rows, one out of each of 20,000 equal stretches is looked at; at most the 200 most annotated
     classes are used. Testable when two classes have 20 annotated rows each (and, with `groups`, ten stretches).
@@ -106,24 +106,23 @@ def alignment_canary(soft: np.ndarray, hard: np.ndarray, *, groups: np.ndarray |
     needed = np.bincount(at, minlength=len(classes)) >= (1 if groups is None else _GROUPS_A_CLASS)
     tested = np.flatnonzero(needed & (np.bincount(column, minlength=len(classes)) >= _ROWS_A_CLASS))
     measures = _measures(soft, used, classes, starts)  # probability and log-odds, (stretches, classes) each
-    counts = {"rows": len(used), "groups": len(starts), "classes": len(classes)}
     mean = float(measures[0][stretch, at].mean(dtype=np.float64)) if len(at) else None
+    canary = Canary(mean_probability=mean, rows=len(used), groups=len(starts), classes=len(classes))
     if len(tested) < 2:
-        return Canary(verdict="not testable", mean_probability=mean, **counts)
+        return canary
     by_rows = _rows_permuted(measures, stretch, at, rng)
     p_classes, mean_classes = _test_classes(measures, stretch, at, tested, rng)
     swapped = _swapped(measures[0], stretch, at, tested)
     p_rows = _p_value(by_rows)
     fine = p_rows < SIGNIFICANT and (p_classes is None or p_classes < SIGNIFICANT) and not swapped
-    return Canary(
+    return replace(
+        canary,
         verdict="aligned" if fine else "misaligned",
-        mean_probability=mean,
         mean_rows_permuted=float(by_rows[1:, 0].mean()),
         mean_classes_permuted=mean_classes,
         p_rows=p_rows,
         p_classes=p_classes,
         swapped=tuple((int(classes[a]), int(classes[b])) for a, b in swapped),
-        **counts,
     )
 
 
@@ -165,15 +164,14 @@ def _stretch_starts(
 
 def _measures(soft: np.ndarray, used: np.ndarray, classes: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
     """Probability and log-odds, (stretches, classes) float32 each, averaged over the rows of a stretch."""
-    said = np.asarray(soft[used[:, None], classes], np.float32)  # (used, classes)
+    p = np.asarray(soft[used[:, None], classes], np.float32)  # (used, classes)
     if not len(used):
-        return [said, said]
-    unknown = np.isnan(said)
-    sums = np.where(unknown, 0, said).sum(axis=0, dtype=np.float64)
-    said = np.where(unknown, (sums / (~unknown).sum(axis=0)).astype(np.float32), said)  # the class's mean: no opinion
-    bounded = np.clip(said, 1e-6, 1 - 1e-6)
+        return [p, p]
+    means = np.nanmean(p, axis=0, dtype=np.float64)
+    p = np.where(np.isnan(p), means.astype(np.float32), p)  # no opinion
+    bounded = np.clip(p, 1e-6, 1 - 1e-6)
     rows = np.diff(starts, append=len(used))[:, None].astype(np.float32)
-    return [np.add.reduceat(each, starts) / rows for each in (said, np.log(bounded) - np.log1p(-bounded))]
+    return [np.add.reduceat(each, starts) / rows for each in (p, np.log(bounded) - np.log1p(-bounded))]
 
 
 def _rows_permuted(
@@ -222,10 +220,10 @@ def _swapped(probability: np.ndarray, stretch: np.ndarray, at: np.ndarray, teste
     """Pairs of tested classes that the teacher tells apart the wrong way round (Welch's t of own minus other)."""
     lead, noise = np.empty((2, len(tested), len(tested)))
     for i, c in enumerate(tested):
-        said = probability[stretch[at == c]]
-        ahead = said[:, [c]] - said[:, tested]  # (stretches of c, tested)
-        lead[i] = ahead.mean(axis=0)
-        noise[i] = ahead.var(axis=0, ddof=1) / len(ahead)
+        p = probability[stretch[at == c]]
+        gap = p[:, [c]] - p[:, tested]  # (stretches of c, tested)
+        lead[i] = gap.mean(axis=0)
+        noise[i] = gap.var(axis=0, ddof=1) / len(gap)
     lead, noise = lead + lead.T, noise + noise.T
     wrong = (lead < -_SWAP_PROBABILITY) & (lead < -_SWAP_T * np.sqrt(noise))
     return [(int(tested[a]), int(tested[b])) for a, b in np.argwhere(np.triu(wrong, 1))]

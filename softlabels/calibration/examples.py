@@ -1,4 +1,4 @@
-"""Annotated examples: where people and teacher both spoke, one example a clip, grouped by recording.
+"""Annotated examples: with labels of both people and teacher, one example a clip, grouped by recording.
 
 Calibration and trust are measured on these. A weak label does not say which window, so a clip of several windows
 counts with its maxima (in a distribution: with the window in which the teacher is surest of a class other than the
@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from softlabels.calibration.agreement import evenly_spaced
 from softlabels.classes.class_list import REST, Activation, ClassList
 
 MAX_VALUES, MAX_CLIPS = 1 << 24, 50_000  # of more annotated clips an evenly spaced part is looked at
@@ -20,9 +21,8 @@ _BLOCK = 1 << 22  # values read at once
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Annotated:
-    """Examples with a hard and a soft label.
+    """Examples with a hard and a soft label, (n, classes) float32 each; both NaN where either is unknown.
 
-    hard: (n, classes) float32, 1 or 0; soft: (n, classes) float32 probabilities; both NaN where either is unknown.
     group: (n,) int64, the recording or, where the manifest names them, the fold of each. clips: how many there are.
     """
 
@@ -88,53 +88,46 @@ def annotated_examples(
       group_of: (n,) clips -> (n,) int64, the recording (or fold) of each.
       max_values: of a half; of more clips an evenly spaced part is taken.
     """
-    clips = np.unique(clip[annotated])
     most = min(MAX_CLIPS, max(1, max_values // len(classes)))
-    if len(clips) > most:
-        clips = clips[np.linspace(0, len(clips) - 1, most).astype(np.int64)]
+    clips = evenly_spaced(np.unique(clip[annotated]), most)
     rows = np.flatnonzero(annotated & np.isin(clip, clips))
-    parts = [(np.zeros((0, len(classes)), np.float32),) * 2 + (clips[:0],)]
-    for block in _whole_clips(clip[rows], max(1, _BLOCK // len(classes))):
+    nothing = np.zeros((0, len(classes)), np.float32)
+    parts = [(nothing, nothing, clips[:0])]
+    for block in _clip_slices(clip[rows], max(1, _BLOCK // len(classes))):
         parts.append(_examples(clip[rows[block]], y_true(rows[block]), classes, activation))
     hard, soft, of_clip = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Annotated(hard=hard, soft=soft, group=group_of(of_clip), clips=len(np.unique(of_clip)))
 
 
-def _whole_clips(clip: np.ndarray, rows: int) -> list[slice]:
+def _clip_slices(clip: np.ndarray, rows: int) -> list[slice]:
     """Slices of about so many rows each that cut no clip; clip: (rows,) ascending."""
     ends = np.searchsorted(clip, clip[rows - 1 :: rows], side="right")
     edges = np.unique([0, *ends, len(clip)])
-    return [slice(first, behind) for first, behind in pairwise(edges)]
+    return [slice(first, end) for first, end in pairwise(edges)]
 
 
 def _examples(
     clip: np.ndarray, y_true: np.ndarray, classes: ClassList, activation: Activation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of whole clips -> hard, soft and clip of their examples."""
+    """All rows of some clips -> hard, soft and clip of their examples."""
     hard, soft = np.split(y_true, 2, axis=1)
-    both = (hard == hard) & (soft == soft)  # False for NaN
+    both = ~np.isnan(hard) & ~np.isnan(soft)
     if activation == "softmax":
-        whole = (both == (soft == soft)).all(axis=1) & (both.sum(axis=1) >= 2)
-        both &= (whole & (np.where(both, hard, 0).sum(axis=1) > 0) & (np.where(both, soft, 0).sum(axis=1) > 0))[:, None]
+        complete = (both == ~np.isnan(soft)).all(axis=1) & (both.sum(axis=1) >= 2)
+        both &= (complete & (hard.sum(axis=1, where=both) > 0) & (soft.sum(axis=1, where=both) > 0))[:, None]
     some = both.any(axis=1)
     clip, hard, soft = clip[some], np.where(both, hard, -1)[some], np.where(both, soft, -1)[some]  # -1 is unknown
     starts = np.flatnonzero(np.diff(clip, prepend=-1))
     if not len(starts):
         return hard, soft, clip
-    which = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(clip)))  # (rows,) clip within these
     differs = np.logical_or.reduceat(hard == 1, starts) & np.logical_or.reduceat(hard == 0, starts)
-    in_time = differs.any(axis=1)[which]  # (rows,)
+    kept = np.repeat(differs.any(axis=1), np.diff(starts, append=len(clip)))  # (rows,) annotated in time
     if activation == "softmax":
         rest = len(classes) - 1 if classes.names[-1] == REST else len(classes)
-        sure = np.lexsort((-soft[:, :rest].max(axis=1), which))  # by clip, the surest window first
-        chosen = np.zeros(len(clip), bool)
-        chosen[sure[starts]] = True
+        kept[np.lexsort((-soft[:, :rest].max(axis=1), clip))[starts]] = True  # by clip, the surest window first
     else:
-        hard[starts], soft[starts] = (
-            np.where(in_time[starts, None], half[starts], np.maximum.reduceat(half, starts)) for half in (hard, soft)
-        )
-        chosen = np.zeros(len(clip), bool)
-        chosen[starts] = True
-    kept = chosen | in_time
+        for half in (hard, soft):
+            half[starts] = np.where(kept[starts, None], half[starts], np.maximum.reduceat(half, starts))
+        kept[starts] = True
     known = hard[kept] >= 0
     return np.where(known, hard[kept], np.nan), np.where(known, soft[kept], np.nan), clip[kept]

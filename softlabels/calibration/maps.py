@@ -7,16 +7,15 @@ sigmoid     beta         on * log(p) - off * log(1 - p) + shift                 
 softmax     platt        slope * log(p) + shift ("vector scaling")                slope 1, shift 0
 softmax     temperature  slope * log(p), one slope for all classes                slope 1
 
-Sources: Platt 1999; Guo et al. 2017, arXiv:1706.04599; Kull et al. 2017, "Beta calibration". Fitting is in
-calibration_fit.py.
+Sources: Platt 1999; Guo et al. 2017, arXiv:1706.04599; Kull et al. 2017, "Beta calibration". Fitting is in fit.py.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from softlabels.calibration.agreement import row_blocks
 from softlabels.classes.class_list import Activation, ClassList
 
 Method = Literal["platt", "temperature", "beta", "none"]
@@ -87,20 +86,16 @@ class Calibrated:
         """Map `soft` in place, in float32: within 1e-6 of float64. NaN stays NaN."""
         names = parameter_names(self.method, self.activation)
         parameters = self.parameters.astype(np.float32).T  # (k, classes or 1)
-        for rows in _blocks(soft):
-            logits = terms(rows, self.method, self.activation)
-            total = logits[0] * parameters[0]  # (rows, classes)
-            for term, slope in zip(logits[1:], parameters[1:], strict=False):
-                total += term * slope
+        for block in row_blocks(len(soft), soft.shape[1], _BLOCK):
+            rows = soft[block]
+            first, *others = terms(rows, self.method, self.activation)
+            logits = first * parameters[0]  # (rows, classes)
+            for term, slope in zip(others, parameters[1:], strict=False):
+                logits += term * slope
             if names[-1] == "shift":
-                total += parameters[-1]
-            rows[...] = _sigmoid(total) if self.activation == "sigmoid" else _softmax(total, rows)
+                logits += parameters[-1]
+            rows[...] = _sigmoid(logits) if self.activation == "sigmoid" else _softmax(logits, rows)
         return hard, soft
-
-
-def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
-    step = max(1, _BLOCK // max(1, values.shape[1]))
-    return (values[first : first + step] for first in range(0, len(values), step))
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -114,7 +109,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def _softmax(logits: np.ndarray, before: np.ndarray) -> np.ndarray:
     """(rows, classes): the known classes share what they had before, so a row keeps its sum."""
-    known = before == before
+    known = ~np.isnan(before)
     top = np.max(logits, axis=1, where=known, initial=-np.inf, keepdims=True)  # (rows, 1)
     shares = np.exp(logits - np.where(np.isfinite(top), top, 0))
     mass = before.sum(axis=1, where=known, keepdims=True)

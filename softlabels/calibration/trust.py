@@ -29,7 +29,7 @@ def class_trust(annotated: Annotated) -> np.ndarray | None:
         return None
     skill = np.zeros(len(positives))
     for c in np.flatnonzero(measured):
-        known = annotated.hard[:, c] == annotated.hard[:, c]
+        known = ~np.isnan(annotated.hard[:, c])
         prevalence = positives[c] / (positives[c] + negatives[c])
         precision = average_precision(annotated.hard[known, c] == 1, annotated.soft[known, c])
         skill[c] = np.clip((precision - prevalence) / (1 - prevalence), 0, 1)
@@ -38,16 +38,15 @@ def class_trust(annotated: Annotated) -> np.ndarray | None:
     return (weight * skill + _PRIOR * mean) / (weight + _PRIOR)
 
 
-def average_precision(present: np.ndarray, said: np.ndarray) -> float:
+def average_precision(present: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean precision at the rank of each positive; equal probabilities share a rank, so their order does not matter.
 
     Args:
-      present: (n,) bool, at least one True; said: (n,) probabilities.
+      present: (n,) bool, at least one True; probabilities: (n,).
     """
-    order = np.argsort(-said, kind="stable")
-    present, said = present[order], said[order]
-    ends = np.append(np.flatnonzero(np.diff(said)), len(said) - 1)  # the last of each rank
-    hits = np.cumsum(present)[ends]
+    order = np.argsort(-probabilities, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # the last of each rank
+    hits = np.cumsum(present[order])[ends]
     return float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])
 
 
@@ -68,11 +67,11 @@ def harm_notes(annotated: Annotated, splits: dict[str, int]) -> list[str]:
     entries = agreement.annotated.sum()
     if entries < MIN_POSITIVES:
         return notes
-    said = np.nansum(agreement.mean_present * agreement.annotated) / entries
-    if agreement.top1 < LOW_AGREEMENT or said < LOW_PROBABILITY:
+    probability = np.nansum(agreement.mean_present * agreement.annotated) / entries
+    if agreement.top1 < LOW_AGREEMENT or probability < LOW_PROBABILITY:
         notes.append(
             f"soft labels as they are may harm: on {agreement.rows:,} annotated clips the teacher's top class is right "
-            f"in {agreement.top1:.0%}, and its mean probability of the annotated classes is {said:.2g}; try "
+            f"in {agreement.top1:.0%}, and its mean probability of the annotated classes is {probability:.2g}; try "
             "labels.calibrate() or exclusive(), then trust(), and compare with hard labels only"
         )
     return notes

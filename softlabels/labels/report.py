@@ -1,10 +1,9 @@
 """JoinReport: what a join matched and what it left out; prints as a table, saves as JSON."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from softlabels.calibration.report import Report, class_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +23,8 @@ class ClassReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinReport:
-    """What a join matched. A row has a hard label where it is annotated, a soft one where the teacher spoke.
+class JoinReport(Report):
+    """What a join matched. A row has a hard label where it is annotated, a soft one where the teacher labelled it.
 
     clips: of the manifest's split; rows: in the join, the sum of the next four; splits: split -> its rows.
     windows_quarantined, windows_missing: windows of these clips without a soft label; the first are never rows.
@@ -62,17 +61,10 @@ class JoinReport:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "JoinReport":
-        """What `dataclasses.asdict` made, back from JSON."""
+        """What `to_json` made, back from JSON."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         per_class = tuple(ClassReport(**entry) for entry in values["per_class"])
         return cls(**{**values, **lists, "per_class": per_class})
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def __str__(self) -> str:
         matched = ", ".join(f"{count} {how}" for how, count in self.matched.items())
@@ -100,17 +92,14 @@ class JoinReport:
     def _share(self, name: str, count: int, examples: tuple[str, ...] = ()) -> str:
         return f"{name:<22}{count:>12,}{count / max(1, self.rows):>9.1%}  {_listed(examples)}"
 
-    def _class_lines(self, shown: int = 20) -> list[str]:
+    def _class_lines(self) -> list[str]:
         """The classes with the most annotated rows."""
-        classes = sorted((c for c in self.per_class if c.rows), key=lambda c: (-c.rows, c.name))
-        if not classes:
-            return []
-        table = [
+        lines = [
             f"{c.name[:44]:<45}{c.rows:>8,}{_number(c.on_present):>9}{_number(c.on_absent):>9}  {c.how or 'unknown'}"
-            for c in classes[:shown]
+            for c in sorted((c for c in self.per_class if c.rows), key=lambda c: (-c.rows, c.name))
         ]
-        more = [f"... and {len(classes) - shown} more"] if len(classes) > shown else []
-        return [f"{'class':<45}{'rows':>8}{'present':>9}{'absent':>9}  (teacher's mean probability)", *table, *more]
+        head = f"{'class':<45}{'rows':>8}{'present':>9}{'absent':>9}  (teacher's mean probability)"
+        return class_table(head, lines)
 
 
 def _line(name: str, count: int, examples: tuple[str, ...] = ()) -> str:
