@@ -1,12 +1,40 @@
-"""The flags and help texts of the command line. What the commands do is in `cli.py`."""
+"""The commands of the command line: their flags and help texts. What they do is in `commands.py`."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pipeline.exports.export import THRESHOLD
-from softlabels.audio.decode import DEFAULT_BUDGET
+from pipeline.checking.regenerate import regenerate
+from pipeline.checking.verify import verify
+from pipeline.cli.flags import add_flags
+from pipeline.drafts.manifest import ManifestSource
+from pipeline.exports.export import THRESHOLD, export
+from pipeline.planning.prepare import LabelOptions
+from pipeline.report.report import ReportOptions
+from pipeline.running.run import RunOptions
+from pipeline.teachers.teacher import TeacherChoice
+from softlabels.audio.decode import AudioBudget
 
 MANIFEST, STORE, MAPPING = "data_manifest.csv", "soft_labels", "mapping.csv"
+WHERE: Mapping[str, Any] = {  # what verify and regenerate have in common
+    "root": {"metavar": "DIR|URL", "help": "where the audio is now, default where it was"},
+    "model": {"metavar": "PATH", "help": "where the model is now, default where it was"},
+    "jobs": {"metavar": "N", "help": "default one a core"},
+}
+
+
+def gigabytes(text: str) -> int:
+    return round(float(text) * 1e9)
+
+
+BUDGET = {
+    "max_hours": {"metavar": "H", "help": "default 25"},
+    "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "help": "default 16"},
+    "max_channels": {"metavar": "N", "help": "default 16"},
+    "min_rate_hz": {"metavar": "HZ", "help": "default 8000"},
+    "max_rate_hz": {"metavar": "HZ", "help": "default 384000"},
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -18,19 +46,13 @@ def make_parser() -> argparse.ArgumentParser:
         "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_manifest(commands)
-    _add_classes(commands)
-    _add_inspect(commands)
-    _add_report(commands)
-    _add_verify(commands)
-    _add_regenerate(commands)
-    _add_export(commands)
-    _add_compare(commands)
+    adders = (_add_run, _add_manifest, _add_classes, _add_inspect, _add_report)
+    for add in (*adders, _add_verify, _add_regenerate, _add_export, _add_compare):
+        add(commands)
     return parser
 
 
-def _add_command(commands, name: str, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+def _add_command(commands, name: str, summary: str, epilog: str, *, store: bool = True) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name,
         help=summary,
@@ -39,6 +61,8 @@ def _add_command(commands, name: str, summary: str, epilog: str = "") -> argpars
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(name=name)
+    if store:
+        command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
     return command
 
 
@@ -56,83 +80,22 @@ def _add_run(commands) -> None:
   softlabels run --teacher my_module:my_teacher   a teacher of your own
   softlabels run --task $SLURM_ARRAY_TASK_ID/100  in a job array, `sbatch --array=0-99`
 Interrupt it at any time: the same command goes on at the first missing shard.""",
+        store=False,
     )
     run.add_argument("manifest", nargs="?", default=MANIFEST, metavar="MANIFEST|DIR", help=f"default {MANIFEST}")
     run.add_argument("-o", "--store", default=STORE, help=f"the store, a folder or s3://..., default {STORE}")
-    _add_teacher_flags(run.add_argument_group("teacher"))
-    _add_label_flags(run.add_argument_group("labels (fixed once the store is made)"))
-    _add_job_flags(run.add_argument_group("job"))
-    _add_budget_flags(run.add_argument_group("audio budget (a file that asks for more is quarantined)"))
-
-
-def _add_teacher_flags(teacher) -> None:
-    teacher.add_argument(
-        "--teacher", default="birdnet", help="birdnet, litert, keras, onnx or module:factory; default birdnet"
-    )
-    teacher.add_argument("--model", help="the model file, or SavedModel folder; birdnet finds its own")
-    teacher.add_argument("--labels", help="the model's class names, one a line, in the order of its outputs")
-    teacher.add_argument("--rate", type=int, metavar="HZ", help="litert, keras, onnx: the sample rate of the model")
-    teacher.add_argument("--activation", choices=["sigmoid", "softmax"], help="independent or exclusive classes")
-    teacher.add_argument("--outputs", choices=["logits", "probabilities"], help="before or after the activation")
-    teacher.add_argument("--portable", action="store_true", help="equal bytes on any x86-64 CPU, for 3 x the time")
-    teacher.add_argument(
-        "--no-fold", action="store_true", help="birdnet: its file as it is, at half the speed; a store keeps to one"
-    )
-    teacher.add_argument(
-        "--model-sha256", metavar="HEX", help="keras: confirms the model, because loading one may run code in it"
-    )
-    teacher.add_argument(
-        "--batch-size", type=int, metavar="N", help="keras, onnx: default 32; halved while memory does not suffice"
-    )
-    teacher.add_argument("--device", choices=["cpu", "gpu"], help="keras, onnx: default cpu")
-
-
-def _add_label_flags(labels) -> None:
-    labels.add_argument("--overlap", type=float, metavar="SECONDS", help="of neighbouring windows, default 0")
-    labels.add_argument(
-        "--jitters",
-        type=int,
-        metavar="J",
-        help="mean over J shifts within 50 ms, at J times the cost; default 1",
-    )
-    labels.add_argument("--keep-classes", metavar="FILE", help="keep only these classes, and the sum over the others")
-    labels.add_argument("--layout", choices=["dense", "sparse"], help="all classes, or only those above a threshold")
-    labels.add_argument("--min-probability", type=float, metavar="P", help="the threshold of sparse, default 0.0001")
-    labels.add_argument("--shard-windows", type=int, metavar="N", help="windows a file; default by corpus, 64 to 1024")
-
-
-def _add_job_flags(job) -> None:
-    job.add_argument("--jobs", type=int, default=-1, metavar="N", help="worker processes, default one a core")
+    add_flags(run.add_argument_group("teacher"), TeacherChoice)
+    add_flags(run.add_argument_group("labels (fixed once the store is made)"), LabelOptions)
+    job = run.add_argument_group("job")
     job.add_argument("--root", metavar="DIR|URL", help="what paths are relative to, default the manifest's folder")
-    job.add_argument("--on-error", choices=["skip", "fail"], default="skip", help="quarantine and go on, or stop")
     job.add_argument(
         "--allow-quarantined", default="0", metavar="N", help="exit 0 with up to N windows (or N%%) quarantined"
     )
-    job.add_argument("--retry-quarantined", action="store_true", help="try permanent faults again, not only transient")
-    job.add_argument("--strict", action="store_true", help="refuse a machine that rounds differently from the store's")
-    job.add_argument("--timeout", type=float, metavar="SECONDS", help="of a shard, default 600 and 10 a window")
-    job.add_argument(
-        "--backend",
-        choices=["loky", "dask", "ray", "spark", "sequential"],
-        default="loky",
-        help="processes of this machine (default), a cluster's, or all in this one",
-    )
-    job.add_argument(
-        "--address", help="of the cluster: dask tcp://HOST:PORT, ray auto or HOST:PORT, spark a master; default local"
-    )
-    job.add_argument(
-        "--task", metavar="i/n", help="one of n runs that share the work, i from 0: a SLURM array on one store"
-    )
+    add_flags(job, RunOptions)
     job.add_argument("--finish", action="store_true", help="label nothing; close a store that such runs have labelled")
     job.add_argument("--dry-run", action="store_true", help="show the plan and what it will cost; label nothing")
-
-
-def _add_budget_flags(budget) -> None:
-    budget.add_argument("--max-hours", type=float, default=DEFAULT_BUDGET.max_hours, metavar="H", help="default 25")
-    budget.add_argument("--max-gigabytes", type=float, default=DEFAULT_BUDGET.max_bytes / 1e9, help="default 16")
-    budget.add_argument("--max-channels", type=int, default=DEFAULT_BUDGET.max_channels, metavar="N", help="default 16")
-    budget.add_argument("--min-rate", type=int, default=DEFAULT_BUDGET.min_rate_hz, metavar="HZ", help="default 8000")
-    budget.add_argument("--max-rate", type=int, default=DEFAULT_BUDGET.max_rate_hz, metavar="HZ", help="default 384000")
+    budget = run.add_argument_group("audio budget (a file that asks for more is quarantined)")
+    add_flags(budget, AudioBudget, BUDGET)
 
 
 def _add_manifest(commands) -> None:
@@ -160,13 +123,12 @@ examples:
   softlabels manifest xc/ --metadata xc.csv --column "path=XC{id}" --column "label={gen} {sp}_{en}"
   softlabels manifest field/ --raven "tables/*.txt" --column label=Species
 Exits 1 if rows of the metadata name files that are not there; they are left out.""",
+        store=False,
     )
     manifest.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
     manifest.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
     source = manifest.add_mutually_exclusive_group()
-    source.add_argument("--unlabelled", action="store_true", help="leave every clip not annotated")
-    source.add_argument("--metadata", type=Path, metavar="CSV", help="labels from a table, one row a recording")
-    source.add_argument("--raven", metavar="GLOB", help="labels from Raven selection tables")
+    add_flags(source, ManifestSource)
     manifest.add_argument(
         "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
     )
@@ -194,6 +156,7 @@ examples:
   softlabels classes my_classes.txt                         against soft_labels, or BirdNET where there is no store
   softlabels classes my_classes.txt --against birdnet -o to_birdnet.csv
   softlabels classes my_classes.txt --against teacher_classes.txt""",
+        store=False,
     )
     classes.add_argument("classes", metavar="LIST", help="your class names, a UTF-8 text file, one a line")
     classes.add_argument(
@@ -207,8 +170,7 @@ examples:
 
 
 def _add_inspect(commands) -> None:
-    inspect = _add_command(commands, "inspect", "say what a store holds, and what is missing or quarantined")
-    inspect.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    inspect = _add_command(commands, "inspect", "say what a store holds, and what is missing or quarantined", "")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
 
@@ -227,35 +189,28 @@ examples:
   softlabels report --classes my_classes.txt      and what the teacher has of a student's list
   softlabels report a --compare b -o ab.html      and what another store says of the same audio""",
     )
-    report.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default report.html, replaced")
-    report.add_argument("--manifest", type=Path, metavar="CSV", help=f"with the labels, default {MANIFEST} if there")
-    report.add_argument("--classes", metavar="LIST", help="a student's class list, to show the coverage of")
-    report.add_argument("--mapping", metavar="CSV", help="for names that are not found; see `softlabels classes`")
-    report.add_argument("--compare", metavar="STORE", help="another store of the same audio")
-    report.add_argument("--root", metavar="DIR|URL", help="where the audio is now, default where it was")
-    report.add_argument("--suspects", type=Path, metavar="CSV", help="write likely wrong labels, worst first")
+    add_flags(report, ReportOptions)
 
 
 def _add_verify(commands) -> None:
-    verify = _add_command(
+    verify_ = _add_command(
         commands,
         "verify",
         "read every byte of a store and hold it against receipts and plan; change nothing",
         epilog="--recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;\n"
         "--shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.",
     )
-    verify.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    verify.add_argument("--shard", type=int, action="append", metavar="N", help="only this one; may be given again")
-    verify.add_argument(
-        "--recompute", type=float, default=0.0, metavar="FRACTION", help="windows to score again, 0 to 1"
-    )
-    verify.add_argument("--json", action="store_true", help="as one JSON object")
-    _add_where(verify)
+    described = {
+        "shards": {"flags": "--shard", "metavar": "N", "help": "only this one; may be given again"},
+        "recompute": {"metavar": "FRACTION", "help": "windows to score again, 0 to 1"},
+    }
+    add_flags(verify_, verify, described | WHERE)
+    verify_.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _add_regenerate(commands) -> None:
-    regenerate = _add_command(
+    regenerate_ = _add_command(
         commands,
         "regenerate",
         "make shards again from the store's own plan and compare; restore what is damaged",
@@ -263,22 +218,15 @@ def _add_regenerate(commands) -> None:
         "equivalent  within rounding, as from another CPU class: the stored shard stands\n"
         "different   exit 1, and what differs: audio, packages, numerics class",
     )
-    regenerate.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    regenerate.add_argument("--shard", type=int, action="append", required=True, metavar="N", help="may be given again")
-    regenerate.add_argument(
-        "--accept-equivalent", action="store_true", help="let equivalent bytes become the shard, on record"
-    )
-    _add_where(regenerate)
-
-
-def _add_where(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", metavar="DIR|URL", help="where the audio is now, default where it was")
-    command.add_argument("--model", type=Path, metavar="PATH", help="where the model is now, default where it was")
-    command.add_argument("--jobs", type=int, default=-1, metavar="N", help="default one a core")
+    described = {
+        "shards": {"flags": "--shard", "metavar": "N", "help": "may be given again"},
+        "accept_equivalent": {"help": "let equivalent bytes become the shard, on record"},
+    }
+    add_flags(regenerate_, regenerate, described | WHERE)
 
 
 def _add_export(commands) -> None:
-    export = _add_command(
+    export_ = _add_command(
         commands,
         "export",
         "write a store in another format, read shard by shard, whole or not at all",
@@ -292,14 +240,14 @@ examples:
   softlabels export soft_labels --to detections --threshold 0.25 -o detections.csv
   softlabels export soft_labels --to hf -o dataset""",
     )
-    export.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
-    export.add_argument("--to", required=True, choices=["birdnet-stm32", "detections", "hf"], help="the format")
-    export.add_argument("-o", "--output", required=True, metavar="OUT", help="a new file or folder")
-    export.add_argument("--classes", metavar="LIST", help="which classes, in which order; default the store's")
-    export.add_argument("--mapping", metavar="CSV", help="for names that are not found; see `softlabels classes`")
-    export.add_argument(
-        "--threshold", type=float, metavar="P", help=f"detections: the least probability, default {THRESHOLD}"
-    )
+    described = {
+        "to": {"help": "the format"},
+        "output": {"flags": "-o --output", "metavar": "OUT", "help": "a new file or folder"},
+        "classes": {"metavar": "LIST", "help": "which classes, in which order; default the store's"},
+        "mapping": {"metavar": "CSV", "help": "for names that are not found; see `softlabels classes`"},
+        "threshold": {"metavar": "P", "help": f"detections: the least probability, default {THRESHOLD}"},
+    }
+    add_flags(export_, export, described)
 
 
 def _add_compare(commands) -> None:
@@ -312,6 +260,7 @@ classes by name. same_top_class is the share of windows in which both give one c
 heard_by counts windows x classes at 0.5 or more; kl is in nats, from A to B; correlation is of log-odds, so that
 calibration alone does not lower it. The classes and windows that differ most come last, tab-separated; --json has
 all classes.""",
+        store=False,
     )
     compare.add_argument("a", metavar="A", help="a store")
     compare.add_argument("b", metavar="B", help="another one")

@@ -5,12 +5,12 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
-import json
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.checking.compare import compare
@@ -25,6 +25,7 @@ from pipeline.cli.console import (
     print_contents,
     print_exported,
     print_forecast,
+    print_json,
     print_quarantine,
     print_regenerated,
     print_reported,
@@ -32,6 +33,7 @@ from pipeline.cli.console import (
     print_verified,
     progress,
 )
+from pipeline.cli.flags import filled
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.folder import clips_of_folder, with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
@@ -83,91 +85,57 @@ def _terminate(number: int, _frame: object) -> None:
     raise Terminated(signal.Signals(number).name)
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many windows may be quarantined: so many, or such a share of all planned ones."""
+
+    limit: float
+    is_share: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Allowance":
+        """Read "12" or "0.1%". Raises: ValueError."""
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise ValueError(
+                f"--allow-quarantined: expected a number of windows or a percentage such as 0.1%, got {text!r}"
+            )
+        return cls(number / 100, True) if text.endswith("%") else cls(number, False)
+
+    def covers(self, summary: RunSummary) -> bool:
+        return summary.quarantined <= self.limit * (summary.windows if self.is_share else 1)
+
+
 def _run(args: argparse.Namespace) -> int:
     began = time.monotonic()
-    allowed = _parse_allowed(args.allow_quarantined)
+    allowed = Allowance.parse(args.allow_quarantined)
     if args.finish:
         summary = finish(args.store)
-        print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
-        return _exit_code(summary, allowed)
-    clips, root = _clips_and_root(args)
-    choice, labelling, options = _teacher_choice(args), _label_options(args), _run_options(args)
-    with RunConsole() as console:
+    else:
+        clips, root = _clips_and_root(args)
+        choice, labelling = filled(TeacherChoice, args), filled(LabelOptions, args)
+        task = ArrayTask.parse(args.task) if args.task else None
+        options = filled(RunOptions, args, task=task, budget=filled(AudioBudget, args))
+        with RunConsole() as console:
+            what = {"jobs": args.jobs, "labelling": labelling, "root": root}
+            if args.dry_run:
+                prepared = prepare(
+                    clips, store=args.store, choice=choice, **what, budget=options.budget, on_probed=console.on_probe
+                )
+                expected = forecast(prepared, jobs=args.jobs)
+            else:
+                summary = run(clips, args.store, teacher=choice, **what, options=options, events=console.events)
         if args.dry_run:
-            prepared = prepare(
-                clips,
-                root,
-                args.store,
-                choice,
-                labelling,
-                jobs=args.jobs,
-                budget=options.budget,
-                on_probed=console.events.on_probe,
-            )
-            expected = forecast(prepared, jobs=args.jobs)
-        else:
-            summary = run(
-                clips,
-                args.store,
-                teacher=choice,
-                jobs=args.jobs,
-                root=root,
-                labelling=labelling,
-                options=options,
-                events=console.events,
-            )
-    if args.dry_run:
-        print_forecast(expected, args.store)
-        return 0
+            print_forecast(expected, args.store)
+            return 0
     print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
-    return _exit_code(summary, allowed)
-
-
-def _teacher_choice(args: argparse.Namespace) -> TeacherChoice:
-    return TeacherChoice(
-        kind=args.teacher,
-        model=args.model,
-        labels=args.labels,
-        rate_hz=args.rate,
-        activation=args.activation,
-        outputs=args.outputs,
-        portable=args.portable,
-        fold=False if args.no_fold else None,
-        model_sha256=args.model_sha256,
-        batch_size=args.batch_size,
-        device=args.device,
-    )
-
-
-def _label_options(args: argparse.Namespace) -> LabelOptions:
-    return LabelOptions(
-        overlap_s=args.overlap,
-        layout=args.layout,
-        min_probability=args.min_probability,
-        shard_windows=args.shard_windows,
-        jitters=args.jitters,
-        keep_classes=args.keep_classes,
-    )
-
-
-def _run_options(args: argparse.Namespace) -> RunOptions:
-    budget = AudioBudget(
-        max_hours=args.max_hours,
-        max_channels=args.max_channels,
-        min_rate_hz=args.min_rate,
-        max_rate_hz=args.max_rate,
-        max_bytes=round(args.max_gigabytes * 1e9),
-    )
-    return RunOptions(
-        backend=args.backend,
-        address=args.address,
-        task=ArrayTask.parse(args.task) if args.task else None,
-        on_error=args.on_error,
-        retry_quarantined=args.retry_quarantined,
-        strict=args.strict,
-        timeout_s=args.timeout,
-        budget=budget,
-    )
+    if summary.resumable:
+        return 3
+    failed = summary.stopped or summary.missing or summary.different or summary.deferred
+    return 1 if failed or not allowed.covers(summary) else 0
 
 
 def _manifest_path(args: argparse.Namespace) -> Path:
@@ -179,7 +147,8 @@ def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Location]:
     folder = Path(args.manifest)
     if not folder.is_dir():
         return read_clips(folder, args.root)
-    clips, root = _clips_of_folder(folder, Path(MANIFEST), unlabelled=False)
+    root = _root_of(folder, Path(MANIFEST))
+    clips = clips_of_folder(folder, relative_to=root)
     if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
         raise ManifestError(
             f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "
@@ -191,49 +160,17 @@ def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Location]:
     return clips, location(args.root) if args.root else root
 
 
-def _clips_of_folder(folder: Path, manifest: Path, *, unlabelled: bool) -> tuple[list[Clip], Path]:
-    """Clips with paths relative to the manifest's folder where the audio lies below it, else to the audio's."""
-    root = _root_of(folder, manifest)
-    return clips_of_folder(folder, relative_to=root, unlabelled=unlabelled), root
-
-
 def _root_of(folder: Path, manifest: Path) -> Path:
+    """What paths are relative to: the manifest's folder where the audio lies below it, else the audio's."""
     beside = manifest.resolve().parent
     return beside if folder.resolve().is_relative_to(beside) else folder
-
-
-def _parse_allowed(text: str) -> float:
-    """Windows that may be quarantined; a share below 0 means percent."""
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError(
-            f"--allow-quarantined: expected a number of windows or a percentage such as 0.1%, got {text!r}"
-        )
-    return -number / 100 if text.endswith("%") else number
-
-
-def _exit_code(summary: RunSummary, allowed: float) -> int:
-    limit = -allowed * summary.windows if allowed < 0 else allowed
-    if summary.resumable:
-        return 3
-    failed = summary.stopped or summary.missing or summary.different or summary.deferred
-    return 1 if failed or summary.quarantined > limit else 0
 
 
 def _manifest(args: argparse.Namespace) -> int:
     if args.output.exists():
         raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
-    source = ManifestSource(
-        folder=args.folder,
-        root=_root_of(args.folder, args.output),
-        unlabelled=args.unlabelled,
-        metadata=args.metadata,
-        raven=args.raven,
-        columns=parse_columns(args.column),
-    )
+    root, columns = _root_of(args.folder, args.output), parse_columns(args.column)
+    source = filled(ManifestSource, args, root=root, columns=columns)
     found = source.read(split=args.split, seed=args.seed)
     clips = found.clips
     if args.sha256:
@@ -303,7 +240,7 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.quarantine:
         print_quarantine(store)
     elif args.json:
-        print(json.dumps(contents, indent=2, ensure_ascii=False))
+        print_json(contents)
     else:
         print_contents(contents)
     return 1 if contents["missing"] or contents["quarantined"] else 0
@@ -311,14 +248,11 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     store = open_store(args.store)
-    manifest = args.manifest or (Path(MANIFEST) if Path(MANIFEST).is_file() else None)
-    options = ReportOptions(
-        manifest=manifest,
-        root=args.root,
-        classes=args.classes,
-        mapping=args.mapping,
-        other=args.compare and open_store(args.compare),
-        suspects=args.suspects,
+    options = filled(
+        ReportOptions,
+        args,
+        manifest=args.manifest or (MANIFEST if Path(MANIFEST).is_file() else None),
+        other=args.other and open_store(args.other),
     )
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
@@ -327,27 +261,13 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    report = verify(
-        open_store(args.store),
-        shards=args.shard,
-        recompute=args.recompute,
-        root=args.root,
-        model=args.model,
-        jobs=args.jobs,
-    )
+    report = filled(verify, args, store=open_store(args.store))
     print_verified(report, as_json=args.json)
     return 0 if report.good else 1
 
 
 def _regenerate(args: argparse.Namespace) -> int:
-    results = regenerate(
-        open_store(args.store),
-        args.shard,
-        root=args.root,
-        model=args.model,
-        jobs=args.jobs,
-        accept_equivalent=args.accept_equivalent,
-    )
+    results = filled(regenerate, args, store=open_store(args.store))
     print_regenerated(results)
     return 1 if any(result.problem for result in results) else 0
 
@@ -355,15 +275,7 @@ def _regenerate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     store = open_store(args.store)
     with progress(len(store), "windows") as on_windows:
-        done = export(
-            store,
-            args.to,
-            args.output,
-            classes=args.classes,
-            mapping=args.mapping,
-            threshold=args.threshold,
-            on_windows=on_windows,
-        )
+        done = filled(export, args, store=store, on_windows=on_windows)
     print_exported(done, args.output, store)
     return 1 if store.census.missing else 0
 
@@ -373,7 +285,7 @@ def _compare(args: argparse.Namespace) -> int:
     with progress(len(a), "windows") as on_windows:
         found = compare(a, b, on_windows=on_windows)
     if args.json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        print_json(found.to_json())
     else:
         print_comparison(found)
     return 0

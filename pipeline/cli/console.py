@@ -34,36 +34,35 @@ class RunConsole:
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._hop_s = 0.0
-        self.events = RunEvents(on_probe=self._on_probe, on_plan=self._on_plan, on_shard=self._on_shard)
+        self.events = RunEvents(on_probe=self.on_probe, on_plan=self._on_plan, on_shard=self._on_shard)
 
     def __enter__(self) -> "RunConsole":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _new_bar(self, total: int, unit: str) -> tqdm:
-        self.__exit__()
-        often = 0.1 if sys.stderr.isatty() else 60  # a log file wants a line a minute
-        return tqdm(total=total, unit=f" {unit}", mininterval=often, dynamic_ncols=True, leave=False)
-
-    def _on_probe(self, files: int, total: int) -> None:
+    def on_probe(self, files: int, total: int) -> None:
+        """Some more of the files have been probed."""
         if self._bar is None and files < total:
-            self._bar = self._new_bar(total, "files probed")
+            self._bar = _bar(total, "files probed")
         if self._bar is not None:
             self._bar.update(files)
 
     def _on_plan(self, windows: int, shards: int, window: WindowSpec, teacher: Teacher) -> None:
-        self.__exit__()
+        self._close()
         if shards:  # an unchanged store is worth one line in all
             print(f"teacher: {teacher.name}, {len(teacher.classes):,} classes", file=sys.stderr)
             if teacher.notice:
                 print(f"notice: {teacher.notice}", file=sys.stderr)
             print(f"labelling {windows:,} windows in {shards:,} shards", file=sys.stderr)
-            self._hop_s = window.hop_samples / window.rate_hz
-            self._bar = self._new_bar(windows, "windows")
+            self._hop_s = window.hop_s
+            self._bar = _bar(windows, "windows")
 
     def _on_shard(self, status: ShardStatus) -> None:
         if self._bar is None:
@@ -77,12 +76,25 @@ class RunConsole:
             self._bar.write(f"put off shard {status.shard}: {status.message}", file=sys.stderr)
 
 
+def _bar(total: int, unit: str, delay: float = 0) -> tqdm:
+    often = 0.1 if sys.stderr.isatty() else 60  # a log file wants a line a minute
+    return tqdm(total=total, unit=f" {unit}", mininterval=often, delay=delay, dynamic_ncols=True, leave=False)
+
+
 @contextmanager
-def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+def progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """A bar on stderr once a job takes a second; what it gives is called with the number of things just done."""
-    often = 0.1 if sys.stderr.isatty() else 60
-    with tqdm(total=total, unit=f" {unit}", mininterval=often, delay=1, dynamic_ncols=True, leave=False) as bar:
-        yield bar.update
+    with _bar(total, unit, delay=1) as bar:
+
+        def on_done(number: int) -> None:
+            bar.update(number)
+
+        yield on_done
+
+
+def print_json(value: object) -> None:
+    """One JSON object, as a person reads it."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
@@ -93,59 +105,53 @@ def print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> Non
             f"{summary.quarantined:,} quarantined"
         )
         return
-    fields = {
-        "clips": f"{summary.clips:,}",
-        "windows": f"{summary.windows:,}",
-        "labelled": f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
-        "quarantined": f"{summary.quarantined:,}",
-        "missing": f"{summary.missing:,}",
-        "seconds": f"{seconds:,.1f}",
-        "bytes_per_window": f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
-        "store": str(summary.store),
-    }
-    _print_fields(fields)
+    _print_fields(
+        {
+            "clips": summary.clips,
+            "windows": summary.windows,
+            "labelled": f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
+            "quarantined": summary.quarantined,
+            "missing": summary.missing,
+            "seconds": f"{seconds:,.1f}",
+            "bytes_per_window": f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
+            "store": summary.store,
+        }
+    )
     for line in _advice(summary, manifest):
         print(line, file=sys.stderr)
 
 
-def _advice(summary: RunSummary, manifest: Path) -> list[str]:
-    lines = []
+def _advice(summary: RunSummary, manifest: Path) -> Iterator[str]:
     if summary.stopped:
-        lines.append(f"stopped early: {summary.stopped}")
+        yield f"stopped early: {summary.stopped}"
     if summary.different:
-        lines.append(
+        yield (
             f"shards {', '.join(map(str, summary.different[:10]))} came out with other bytes than those committed, "
-            "which stand: another machine, another package version, or a fault"
+            "which stay: another machine, another package version, or a fault"
         )
     if summary.numerics_classes > 1:
-        lines.append(
-            f"{summary.numerics_classes} numerics classes made this store: its labels are equal within rounding"
-        )
+        yield f"{summary.numerics_classes} numerics classes made this store: its labels are equal within rounding"
     if summary.deferred:
-        lines.append(f"{len(summary.deferred):,} put off, the environment is at fault: {summary.deferred[0]}")
+        yield f"{len(summary.deferred):,} put off, the environment is at fault: {summary.deferred[0]}"
     if summary.left:
-        lines.append(f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept")
+        yield f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept"
     if summary.missing or summary.deferred:
-        lines.append("next: the same command again, it goes on from here")
+        yield "next: the same command again, it goes on from here"
     elif summary.quarantined:
-        lines.append(f"next: softlabels inspect {summary.store} --quarantine")
+        yield f"next: softlabels inspect {summary.store} --quarantine"
     else:
-        lines.append(f"next, in Python: softlabels.open({str(summary.store)!r}).join({str(manifest)!r})")
-    return lines
+        yield f"next, in Python: softlabels.open({str(summary.store)!r}).join({str(manifest)!r})"
 
 
 def print_forecast(expected: Forecast, store: str) -> None:
     """What `run` would do."""
     _print_fields(
         {
-            "clips": f"{expected.clips:,}",
-            "unusable_clips": f"{expected.unusable_clips:,}",
-            "windows": f"{expected.windows:,}",
-            "shards": f"{expected.shards:,}",
+            **_named(expected, "clips", "unusable_clips", "windows", "shards"),
             "seconds": f"{expected.seconds:,.0f}",
-            "bytes_dense": f"{expected.dense_bytes:,}",
-            "bytes_sparse": f"{expected.sparse_bytes:,}",
-            "bytes_100_classes": f"{expected.subset_bytes:,}",
+            "bytes_dense": expected.dense_bytes,
+            "bytes_sparse": expected.sparse_bytes,
+            "bytes_100_classes": expected.subset_bytes,
             "store": store,
         }
     )
@@ -155,7 +161,7 @@ def print_forecast(expected: Forecast, store: str) -> None:
 def describe(store: StoreReader) -> dict[str, Any]:
     """What a store holds, as plain values."""
     census = store.census
-    reasons = Counter()
+    reasons: Counter[str] = Counter()
     for entry in census.quarantine:
         reasons[entry.reason] += entry.windows
     return {
@@ -164,9 +170,7 @@ def describe(store: StoreReader) -> dict[str, Any]:
         "spec": store.spec.to_json(),
         "classes": len(store.classes),
         "clips": len(census.clips),
-        "windows": census.windows,
-        "labelled": census.labelled,
-        "quarantined": census.quarantined,
+        **_named(census, "windows", "labelled", "quarantined"),
         "quarantined_by_reason": dict(reasons.most_common()),
         "missing": census.missing,
         "shards": store.planned_shards,
@@ -178,27 +182,23 @@ def describe(store: StoreReader) -> dict[str, Any]:
 
 def print_contents(contents: dict[str, Any]) -> None:
     """`describe` for people."""
-    spec = contents["spec"]
-    window = spec["window"]
-    rate_hz = window["rate_hz"]
+    spec, missing = contents["spec"], len(contents["missing_shards"])
+    window = WindowSpec(**spec["window"])
     _print_fields(
         {
             "store": contents["store"],
             "fingerprint": contents["fingerprint"],
             "teacher": f"{spec['teacher']} sha256:{spec['teacher_digest']}",
             "classes": f"{contents['classes']:,} {spec['activation']}",
-            "window_s": f"{window['window_samples'] / rate_hz:g}",
-            "hop_s": f"{window['hop_samples'] / rate_hz:g}",
-            "rate_hz": f"{rate_hz}",
+            "window_s": f"{window.window_s:g}",
+            "hop_s": f"{window.hop_s:g}",
+            "rate_hz": f"{window.rate_hz}",
             "layout": spec["layout"],
-            "clips": f"{contents['clips']:,}",
-            "windows": f"{contents['windows']:,}",
-            "labelled": f"{contents['labelled']:,}",
-            "quarantined": f"{contents['quarantined']:,}",
-            **{f"  {reason}": f"{count:,}" for reason, count in contents["quarantined_by_reason"].items()},
-            "missing": f"{contents['missing']:,}",
-            "shards": f"{contents['shards']:,} ({len(contents['missing_shards']):,} missing)",
-            "bytes": f"{contents['bytes']:,}",
+            **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
+            **{f"  {reason}": count for reason, count in contents["quarantined_by_reason"].items()},
+            "missing": contents["missing"],
+            "shards": f"{contents['shards']:,} ({missing:,} missing)",
+            "bytes": contents["bytes"],
         }
     )
 
@@ -213,17 +213,17 @@ def print_quarantine(store: StoreReader) -> None:
 def print_verified(report: VerifyReport, *, as_json: bool) -> None:
     """Counts, then one `problem` line each."""
     if as_json:
-        print(json.dumps({"good": report.good, **dataclasses.asdict(report)}, indent=2, ensure_ascii=False))
+        print_json({"good": report.good, **dataclasses.asdict(report)})
         return
     likenesses = Counter(check.likeness for check in report.shards if check.likeness)
     problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
     _print_fields(
         {
-            "shards": f"{len(report.shards):,}",
+            "shards": len(report.shards),
             "recomputed": f"{sum(check.recomputed for check in report.shards):,} windows",
             **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},
-            "orphans": f"{len(report.orphans):,}",
-            "problems": f"{len(problems):,}",
+            "orphans": len(report.orphans),
+            "problems": len(problems),
         }
     )
     for problem in problems:
@@ -252,14 +252,15 @@ def print_advice_for_manifest(manifest: Path, source: ManifestSource) -> None:
 
 def print_reported(done: Reported, output: Path, options: ReportOptions) -> None:
     """What the page says, and where it is."""
-    fields = {
-        "annotated": f"{done.annotated:,} clips" if options.manifest else "no manifest",
-        "suspects": f"{done.suspects:,}",
-        "duplicates": f"{done.duplicates:,} sets of clips",
-        "bytes": f"{done.bytes:,}",
-        "written": f"{output} {options.suspects or ''}".rstrip(),
-    }
-    _print_fields(fields)
+    _print_fields(
+        {
+            "annotated": f"{done.annotated:,} clips" if options.manifest else "no manifest",
+            "suspects": done.suspects,
+            "duplicates": f"{done.duplicates:,} sets of clips",
+            "bytes": done.bytes,
+            "written": f"{output} {options.suspects or ''}".rstrip(),
+        }
+    )
     print(f"next: open {output} in a browser", file=sys.stderr)
 
 
@@ -268,10 +269,8 @@ def print_exported(done: Exported, output: str, store: StoreReader) -> None:
     census = store.census
     _print_fields(
         {
-            "rows": f"{done.rows:,}",
-            "labelled": f"{census.labelled:,}",
-            "quarantined": f"{census.quarantined:,}",
-            "missing": f"{census.missing:,}",
+            "rows": done.rows,
+            **_named(census, "labelled", "quarantined", "missing"),
             "written": output,
         }
     )
@@ -287,17 +286,14 @@ WORST_CLASSES = 10
 def print_comparison(found: Comparison) -> None:
     """The figures, then the classes and the windows that differ most."""
     counts = ("clips", "clips_only_a", "clips_only_b", "clips_other_audio", "windows", "unmatched_windows")
-    heard = ("heard_by_both", "heard_by_a_only", "heard_by_b_only")
     _print_fields(
         {
-            "a": found.a,
-            "b": found.b,
-            **{name: f"{getattr(found, name):,}" for name in counts},
-            "classes": f"{len(found.classes):,}",
+            **_named(found, "a", "b", *counts),
+            "classes": len(found.classes),
             "classes_only_a": _some(found.classes_only_a),
             "classes_only_b": _some(found.classes_only_b),
             "same_top_class": f"{found.same_top_class:.4f}",
-            **{name: f"{getattr(found, name):,}" for name in heard},
+            **_named(found, "heard_by_both", "heard_by_a_only", "heard_by_b_only"),
             "kl": f"{found.kl:.6f}",
         }
     )
@@ -318,7 +314,11 @@ def _some(names: tuple[str, ...]) -> str:
     return f"{len(names):,}: {listed}" if names else "0"
 
 
-def _print_fields(fields: dict[str, str]) -> None:
+def _named(of: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
+
+
+def _print_fields(fields: dict[str, Any]) -> None:
     width = 2 + max(map(len, fields))
     for name, value in fields.items():
-        print(f"{name:<{width}}{value}")
+        print(f"{name:<{width}}{value:,}" if isinstance(value, int) else f"{name:<{width}}{value}")

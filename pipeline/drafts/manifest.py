@@ -9,6 +9,7 @@ from pipeline.drafts.folder import clips_of_folder
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
+from pipeline.options import option
 from softlabels.corpus.manifest import Clip
 
 
@@ -32,9 +33,9 @@ class ManifestSource:
 
     folder: Path
     root: Path
-    unlabelled: bool = False
-    metadata: Path | None = None
-    raven: str | None = None
+    unlabelled: bool = option(False, "leave every clip not annotated")
+    metadata: Path | None = option(None, "labels from a table, one row a recording", metavar="CSV")
+    raven: str | None = option(None, "labels from Raven selection tables", metavar="GLOB")
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

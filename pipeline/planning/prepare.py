@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import softlabels
+from pipeline.options import option
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import probe_files
@@ -38,12 +39,14 @@ DEFAULT_MIN_PROBABILITY = 1e-4
 class LabelOptions:
     """What the user may choose that changes bytes; None means the store's own setting, or the default."""
 
-    overlap_s: float | None = None
-    layout: Layout | None = None
-    min_probability: float | None = None
-    shard_windows: int | None = None
-    jitters: int | None = None
-    keep_classes: str | Path | None = None
+    overlap_s: float | None = option(None, "of neighbouring windows, default 0", metavar="SECONDS")
+    jitters: int | None = option(None, "mean over J shifts within 50 ms, at J times the cost; default 1", metavar="J")
+    keep_classes: str | Path | None = option(
+        None, "keep only these classes, and the sum over the others", metavar="FILE"
+    )
+    layout: Layout | None = option(None, "all classes, or only those above a threshold")
+    min_probability: float | None = option(None, "the threshold of sparse, default 0.0001", metavar="P")
+    shard_windows: int | None = option(None, "windows a file; default by corpus, 64 to 1024", metavar="N")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.options import option
 from softlabels.corpus.manifest import read_manifest
-
-if TYPE_CHECKING:
-    from softlabels.store.reader import StoreReader
+from softlabels.store.reader import StoreReader
 
 MAX_BYTES = 15_000_000
 
@@ -37,19 +35,14 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """What a report shows besides the store.
+    """What a report shows besides the store; without a manifest it holds the teacher against no labels."""
 
-    manifest: with the labels that the teacher is held against; None leaves them out. root: where the audio is; None is
-    where the run found it. classes, mapping: a student's list to show the coverage of. other: a store to compare with.
-    suspects: a CSV to write, with all likely wrong labels.
-    """
-
-    manifest: str | Path | None = None
-    root: str | Path | None = None
-    classes: str | Path | None = None
-    mapping: str | Path | None = None
-    other: "StoreReader | None" = None
-    suspects: str | Path | None = None
+    manifest: str | Path | None = option(None, "with the labels, default data_manifest.csv if there", metavar="CSV")
+    classes: str | Path | None = option(None, "a student's class list, to show the coverage of", metavar="LIST")
+    mapping: str | Path | None = option(None, "for names that are not found; see `softlabels classes`", metavar="CSV")
+    other: StoreReader | None = option(None, "another store of the same audio", flags="--compare", metavar="STORE")
+    root: str | Path | None = option(None, "where the audio is now, default where it was", metavar="DIR|URL")
+    suspects: str | Path | None = option(None, "write likely wrong labels, worst first", metavar="CSV")
 
     def __post_init__(self) -> None:
         if self.suspects and not self.manifest:
@@ -59,7 +52,7 @@ class ReportOptions:
 
 
 def report(
-    store: "StoreReader",
+    store: StoreReader,
     output: str | Path,
     options: ReportOptions | None = None,
     *,

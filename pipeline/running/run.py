@@ -12,6 +12,7 @@ import joblib
 import softlabels
 from pipeline.labelling.claims import Claims
 from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher
+from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.running.closing import RunSummary, sum_up, write_endings
 from pipeline.running.engines import BackendName, Engine, connected
@@ -31,26 +32,24 @@ from softlabels.windows import WindowSpec
 class RunOptions:
     """What the user may choose that never changes a byte.
 
-    jobs: worker processes; -1 is one a core.
-    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived; "dask", "ray" and
-      "spark" in the workers of a cluster.
-    address: of the cluster, see `pipeline.running.engines.connected`.
-    task: this run is one of many that share the work.
-    on_error: "skip" quarantines and goes on, "fail" stops before a shard with a quarantined window is committed.
-    retry_quarantined: try permanent faults again too, not only transient ones.
-    strict: refuse to add to a store that another numerics class made.
-    timeout_s: time limit of a shard; None is far beyond what any teacher needs.
+    backend: a crash of "sequential", which works in this process, cannot be survived.
+    address: see `pipeline.running.engines.connected`.
+    on_error: "fail" stops before a shard with a quarantined window is committed.
     budget: how much an audio file may ask for; one that asks for more is quarantined.
     """
 
-    jobs: int = -1
-    backend: BackendName = "loky"
-    address: str | None = None
-    task: ArrayTask | None = None
-    on_error: Literal["skip", "fail"] = "skip"
-    retry_quarantined: bool = False
-    strict: bool = False
-    timeout_s: float | None = None
+    jobs: int = option(-1, "worker processes, default one a core", metavar="N")
+    on_error: Literal["skip", "fail"] = option("skip", "quarantine and go on, or stop")
+    retry_quarantined: bool = option(False, "try permanent faults again, not only transient")
+    strict: bool = option(False, "refuse a machine that rounds differently from the store's")
+    timeout_s: float | None = option(None, "of a shard, default 600 and 10 a window", metavar="SECONDS")
+    backend: BackendName = option("loky", "processes of this machine (default), a cluster's, or all in this one")
+    address: str | None = option(
+        None, "of the cluster: dask tcp://HOST:PORT, ray auto or HOST:PORT, spark a master; default local"
+    )
+    task: ArrayTask | None = option(
+        None, "one of n runs that share the work, i from 0: a SLURM array on one store", metavar="i/n"
+    )
     budget: AudioBudget = DEFAULT_BUDGET
 
 
