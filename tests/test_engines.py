@@ -26,13 +26,14 @@ import pipeline
 import softlabels
 from pipeline import RunOptions
 from pipeline.running import engines
-from pipeline.running.engines import Streaming
+from pipeline.running.streaming import Streaming
 from softlabels.storage.protocol import TEMPORARY
 
 PACKAGES = {"dask": "distributed", "ray": "ray", "spark": "joblibspark"}
 NAMES = ["loky", *PACKAGES]
 HASTY = (  # the command line, by which an engine that went away is missed sooner
-    "import sys, pipeline.cli, pipeline.running.engines as e; e.CONNECT_S, e.WORKERS_S, e.REOPEN_S = 3, 3, 1; "
+    "import sys, pipeline.cli, pipeline.running.engines as e, pipeline.running.streaming as s; "
+    "e.CONNECT_S = s.CONNECT_S = e.WORKERS_S = 3; e.REOPEN_S = 1; "
     "sys.exit(pipeline.cli.commands.main(sys.argv[1:]))"
 )
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.exports.written import require_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import HOW, ClassFinder
 from softlabels.errors import StoreError
@@ -104,6 +105,8 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
       on_windows: called with the number of windows just compared.
     Raises: StoreError: no class, no clip or no window in common, or a damaged store.
     """
+    for store in (a, b):
+        require_labels(store)
     position_a, position_b = _common_classes(a.classes, b.classes)
     clips = _match_clips(a, b)
     entry_a, entry_b, unmatched = _match_windows(a, b, clips.pairs)
@@ -146,8 +149,8 @@ def _common_classes(a: ClassList, b: ClassList) -> tuple[np.ndarray, np.ndarray]
             f"the stores have no class in common: expected some names that both lists have, got {a[0]!r} and "
             f"{len(a) - 1} more against {b[0]!r} and {len(b) - 1} more"
         )
-    pairs = sorted((mine, theirs) for theirs, mine in taken.items())
-    return tuple(np.array(pairs, np.int64).T)
+    position_a, position_b = np.array(sorted((mine, theirs) for theirs, mine in taken.items()), np.int64).T
+    return position_a, position_b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,7 @@ def _labelled_centres(store: StoreReader, clips: np.ndarray) -> tuple[np.ndarray
 def _probabilities(
     a: StoreReader, b: StoreReader, entry_a: np.ndarray, entry_b: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(n,) matches, and what A and B said of each: (n, classes of A), (n, classes of B). One shard of A at a time."""
+    """(n,) matches, and the probabilities of each: (n, classes of A), (n, classes of B). One shard of A at a time."""
     held = lru_cache(maxsize=SHARDS_HELD)(b.read_shard)
     shards, matches = places_by_value(a.index.shard[entry_a])
     read = in_threads(a.read_shard, ((shard,) for shard in shards.tolist()))
@@ -233,7 +236,7 @@ def _rows_of(store: StoreReader, read: Callable[[int], ShardRows], entries: np.n
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums over windows; one number a class, float64, unless said otherwise."""
+    """Running sums over windows; one number a class, float64, unless otherwise noted."""
 
     width: int
     windows: int = 0

@@ -1,13 +1,11 @@
 """The commands of the command line: their flags and help texts. What they do is in `commands.py`."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
-from pipeline.cli.flags import add_flags
+from pipeline.cli.flags import Described, add_flags
 from pipeline.drafts.manifest import ManifestSource
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.planning.prepare import LabelOptions
@@ -17,7 +15,7 @@ from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.decode import AudioBudget
 
 MANIFEST, STORE, MAPPING = "data_manifest.csv", "soft_labels", "mapping.csv"
-WHERE: Mapping[str, Any] = {  # what verify and regenerate have in common
+WHERE: Described = {  # what verify and regenerate have in common
     "root": {"metavar": "DIR|URL", "help": "where the audio is now, default where it was"},
     "model": {"metavar": "PATH", "help": "where the model is now, default where it was"},
     "jobs": {"metavar": "N", "help": "default one a core"},
@@ -28,7 +26,7 @@ def gigabytes(text: str) -> int:
     return round(float(text) * 1e9)
 
 
-BUDGET = {
+BUDGET: Described = {
     "max_hours": {"metavar": "H", "help": "default 25"},
     "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "help": "default 16"},
     "max_channels": {"metavar": "N", "help": "default 16"},
@@ -201,11 +199,12 @@ def _add_verify(commands) -> None:
         epilog="--recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;\n"
         "--shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.",
     )
-    described = {
+    described: Described = {
         "shards": {"flags": "--shard", "metavar": "N", "help": "only this one; may be given again"},
         "recompute": {"metavar": "FRACTION", "help": "windows to score again, 0 to 1"},
+        **WHERE,
     }
-    add_flags(verify_, verify, described | WHERE)
+    add_flags(verify_, verify, described)
     verify_.add_argument("--json", action="store_true", help="as one JSON object")
 
 
@@ -214,22 +213,23 @@ def _add_regenerate(commands) -> None:
         commands,
         "regenerate",
         "make shards again from the store's own plan and compare; restore what is damaged",
-        epilog="identical   the same bytes; a damaged or deleted file is whole again\n"
-        "equivalent  within rounding, as from another CPU class: the stored shard stands\n"
+        epilog="identical   the same bytes; a damaged or deleted file is intact again\n"
+        "equivalent  within rounding, as from another CPU class: the stored shard stays\n"
         "different   exit 1, and what differs: audio, packages, numerics class",
     )
-    described = {
+    described: Described = {
         "shards": {"flags": "--shard", "metavar": "N", "help": "may be given again"},
         "accept_equivalent": {"help": "let equivalent bytes become the shard, on record"},
+        **WHERE,
     }
-    add_flags(regenerate_, regenerate, described | WHERE)
+    add_flags(regenerate_, regenerate, described)
 
 
 def _add_export(commands) -> None:
     export_ = _add_command(
         commands,
         "export",
-        "write a store in another format, read shard by shard, whole or not at all",
+        "write a store in another format, read shard by shard, complete or not at all",
         epilog="""birdnet-stm32  a folder: the teacher cache that its training reads. Label with --overlap 1.75 for it:
                its grid has 1.25 s. Recordings are known by file stem, so two with the same one are refused
 detections     a file .csv or .parquet: input, start_time, end_time, species_name, confidence, as birdnet writes it

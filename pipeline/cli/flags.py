@@ -24,8 +24,9 @@ Described = Mapping[str, Mapping[str, Any]]
 
 def add_flags(group: _ActionsContainer, owner: Callable[..., Any], described: Described | None = None) -> None:
     """Add a flag for every described field or parameter of a dataclass or function, in their order."""
-    texts = {f.name: f.metadata for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else {}
-    texts |= described or {}
+    texts = dict(described or {})
+    if dataclasses.is_dataclass(owner) and not texts:
+        texts = {field.name: field.metadata for field in dataclasses.fields(owner)}
     hints = get_type_hints(owner)
     for name, parameter in inspect.signature(owner).parameters.items():
         if texts.get(name):

@@ -79,8 +79,10 @@ class ManifestSource:
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:
     """`label=primary_label` and so on as a mapping. Raises: ValueError: without a name, a '=' or a column."""
-    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in texts]
-    wrong = [text for text, pair in zip(texts, pairs, strict=True) if not all(pair)]
-    if wrong or len(dict(pairs)) < len(pairs):
-        raise ValueError(f"--column: expected NAME=COLUMN, each name once, got {', '.join(wrong or texts)}")
-    return dict(pairs)
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, column = (part.strip() for part in text.partition("=")[::2])
+        if not (name and column) or name in columns:
+            raise ValueError(f"--column: expected NAME=COLUMN, each name once, got {', '.join(texts)}")
+        columns[name] = column
+    return columns

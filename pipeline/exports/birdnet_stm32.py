@@ -6,8 +6,8 @@ mapped.npy   (windows, classes) float16: probabilities
 starts.npy   (windows,) float32: seconds from the start of the recording
 index.npz    of each recording: sample_id (its file stem), row_offset, n_windows
 
-A chunk gets the window whose centre is nearest its own. A row with NaN means "the teacher said nothing", so windows
-without a label stand there as NaN: left out, a neighbour would answer for them.
+A chunk gets the window whose centre is nearest its own. A row with NaN means "no label", so windows without
+one are there as NaN: left out, a neighbour would answer for them.
 """
 
 import json
@@ -67,7 +67,7 @@ def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:
     collisions = [" and ".join(map(repr, found[:3])) for _, found in sorted(sharing.items()) if len(found) > 1]
     if collisions:
         raise StoreError(
-            f"'{store}': {len(collisions)} file names stand for several recordings, expected each once because "
+            f"'{store}': {len(collisions)} file names belong to several recordings, expected each once because "
             f"birdnet-stm32 knows a recording by its file stem, got {'; '.join(collisions[:10])}; rename the files, or "
             "label the folders into a store each"
         )

@@ -62,7 +62,7 @@ def probe_files(
       cache: a JSON-lines file to read and extend; None probes everything.
       budget: how much a file may ask for.
       jobs: threads.
-      distrusted: paths that are probed anew whatever the cache says.
+      distrusted: paths that are probed again whatever the cache says.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
     """
@@ -96,8 +96,7 @@ def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) 
         return FileProbe(path=path, reason=e.reason, detail=e.detail)
     except EnvironmentTrouble as e:
         return FileProbe(path=path, trouble=str(e))
-    state = {"size": size, "mtime_ns": mtime_ns, "etag": etag}
-    return FileProbe(path=path, sha256=sha256, **state, **dataclasses.asdict(info))
+    return FileProbe(path=path, size=size, mtime_ns=mtime_ns, etag=etag, sha256=sha256, **dataclasses.asdict(info))
 
 
 def check_inside(root: Path, path: str) -> None:

@@ -1,9 +1,10 @@
-"""Diagrams as SVG text to stand in a page: lines and letters take the page's own colour, light or dark."""
+"""Diagrams as SVG text for a page: lines and letters take the page's own colour, light or dark."""
 
 import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from softlabels.calibration.report import Bin
 
 _INK = "#010203"  # becomes the page's colour
 _BLUE, _ORANGE = "#3b82c4", "#d9822b"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # class names may hold dollars
     "font.family": "sans-serif",
@@ -34,7 +35,7 @@ class Drawing:
         self.name, self.figure, self.svg = name, figure, ""
 
     def finish(self) -> None:
-        matplotlib.rcParams["svg.hashsalt"] = self.name  # several stand in one page: their ids must differ
+        matplotlib.rcParams["svg.hashsalt"] = self.name  # a page has several: their ids must differ
         sink = io.StringIO()
         self.figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
         text = sink.getvalue()

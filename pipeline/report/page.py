@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pipeline.checking.compare import Comparison
 from pipeline.report import figures
-from pipeline.report.accuracy import Accuracy, measure_accuracy
+from pipeline.report.accuracy import measure_accuracy
 from pipeline.report.clip_evidence import HumanLabels
 from pipeline.report.listening import Listening
 from pipeline.report.survey import Survey
@@ -42,7 +42,7 @@ class Findings:
 
 
 def render(found: Findings) -> str:
-    """The whole page as text; every byte it needs is in it."""
+    """The page as text; every byte it needs is in it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -56,7 +56,7 @@ def render(found: Findings) -> str:
     listening = Listening(found.store, _audio_root(found))
     return environment.get_template("report.html.j2").render(
         **_contents(found.store),
-        **_sureness(found, listening),
+        **_confidence(found, listening),
         **_judgement(found, listening),
         coverage=_coverage(found),
         confusions=_confusions(found),
@@ -99,12 +99,11 @@ def _contents(store: StoreReader) -> dict[str, Any]:
     return {"teacher": spec.teacher, "tiles": tiles, "settings": settings, "quarantine": quarantine}
 
 
-def _sureness(found: Findings, listening: Listening) -> dict[str, Any]:
+def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
     """How sure the teacher was, and what it heard most, with a window to listen to."""
-    sure, store = found.survey.sureness, found.store
+    sure, store = found.survey.confidence, found.store
     top = sure.top[~np.isnan(sure.top)]
-    often = np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS]
-    often = [int(c) for c in often if sure.best[c] >= 0.1]
+    often = [int(c) for c in np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS] if sure.best[c] >= 0.1]
     heard = [
         {
             "name": store.classes[c],
@@ -133,8 +132,8 @@ def _sureness(found: Findings, listening: Listening) -> dict[str, Any]:
 
 def _judgement(found: Findings, listening: Listening) -> dict[str, Any]:
     """The teacher against the labels; `accuracy` is None where there are none."""
-    hearing = found.survey.hearing
-    accuracy: Accuracy | None = hearing and measure_accuracy(hearing, found.store.classes)
+    evidence = found.survey.evidence
+    accuracy = measure_accuracy(evidence, found.store.classes) if evidence else None
     cards = [
         _card(found.store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
         for rank, suspect in enumerate(found.suspects[:SUSPECTS], 1)
@@ -168,7 +167,7 @@ def _coverage(found: Findings) -> dict[str, Any] | None:
     student, match = found.student, found.match
     if student is None or match is None:
         return None
-    heard = found.survey.sureness.heard
+    heard = found.survey.confidence.heard
     rows = [
         {
             "name": name,
@@ -192,7 +191,7 @@ def _made_of(match: ClassMatch, c: int) -> np.ndarray:
 
 def _confusions(found: Findings) -> Markup | None:
     matrix = found.survey.confusions
-    return matrix and Markup(figures.heat_map(matrix, list(found.store.classes)))
+    return Markup(figures.heat_map(matrix, list(found.store.classes))) if matrix else None
 
 
 def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:

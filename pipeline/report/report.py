@@ -1,14 +1,14 @@
 """report(): one HTML file that shows what a store holds, and where teacher and people disagree.
 
-room             holds
-survey.py        one pass over the store, which feeds all of these:
-  sureness.py    how sure the teacher was of each window and class
-  confusions.py  what else it heard
-  duplicates.py  the same audio under two names
-  hearing.py     what it said for and against the labels of each clip, for accuracy.py and suspects.py
-listening.py     windows as sound and picture
-figures.py       diagrams
-page.py          all of it as one page, templates/report.html.j2
+file                holds
+survey.py           one pass over the store, which feeds all of these:
+  confidence.py     how sure the teacher was of each window and class
+  confusions.py     what else it scored high
+  duplicates.py     the same audio under two names
+  clip_evidence.py  the probabilities for and against the labels of each clip, for accuracy.py and suspects.py
+listening.py        windows as sound and picture
+figures.py          diagrams
+page.py             all of it as one page, templates/report.html.j2
 """
 
 import importlib.util
@@ -77,11 +77,11 @@ def report(
     options = options or ReportOptions()
     clips = None if options.manifest is None else read_manifest(options.manifest)
     student = None if options.classes is None else ClassList.from_file(options.classes)
-    match = student and match_classes(student, store.classes, mapping=options.mapping, min_coverage=0)
-    labels = clips and HumanLabels.of(clips, store.index, store.classes)
+    match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=0) if student else None
+    labels = HumanLabels.of(clips, store.index, store.classes) if clips else None
     found = survey(store, labels if labels and labels.clips else None, on_windows)
-    suspects = find_suspects(found.hearing, store.index, store.classes) if found.hearing else []
-    comparison = options.other and compare(store, options.other)
+    suspects = find_suspects(found.evidence, store.index, store.classes) if found.evidence else []
+    comparison = compare(store, options.other) if options.other is not None else None
     page = render(
         Findings(
             store=store,

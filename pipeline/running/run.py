@@ -11,13 +11,13 @@ import joblib
 
 import softlabels
 from pipeline.labelling.claims import Claims
-from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher
+from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher, status_of
 from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.running.closing import RunSummary, sum_up, write_endings
 from pipeline.running.engines import BackendName, Engine, connected
 from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
-from pipeline.running.rounds import Rounds, put_off
+from pipeline.running.rounds import Rounds
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
@@ -142,29 +142,29 @@ class _Shift:
 
     def work(self, jobs: int, engine: Engine | None = None, claims: Claims | None = None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
-        windows = sum(clip.windows for task in self.tasks for clip in task.clips)
+        windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
         workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
         rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
         try:
-            if claims is None:
+            if claims is None or self.options.task is None:
                 rounds.run(self.tasks)
             else:
-                self._share(rounds, claims)
+                self._share(rounds, claims, self.options.task)
         except _Stop as e:
             self.stopped = str(e)
         except (StorageFullError, EnvironmentTrouble) as e:
             self.stopped, self.resumable = str(e), True
 
-    def _share(self, rounds: Rounds, claims: Claims) -> None:
+    def _share(self, rounds: Rounds, claims: Claims, task: ArrayTask) -> None:
         """Work through the own slice, then through what nobody else is doing."""
         planned = sorted({shard for plan in self.store.plans for shard in plan["shard"].unique().to_pylist()})
-        self._shared = SharedWork(claims, self.options.task, self.tasks, planned, self._on_elsewhere)
+        self._shared = SharedWork(claims, task, self.tasks, planned, self._on_elsewhere)
         while tasks := self._shared.next_tasks():
             rounds.run(tasks)
 
     def _on_elsewhere(self, task: ShardTask) -> None:
-        self.events.on_shard(dataclasses.replace(put_off(task, ""), outcome="claimed"))
+        self.events.on_shard(status_of(task, "claimed"))
 
     def _on_status(self, status: ShardStatus) -> None:
         if self._shared is not None:
@@ -201,7 +201,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
 def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> list[int]:
     """Committed shards with a fault that labelling them again may mend.
 
-    A clip that was planned as faulty is not among them: it is planned anew once its file can be used. Nor is one
+    A clip that was planned as faulty is not among them: it is planned again once its file can be used. Nor is one
     that a later plan has in another shard.
     """
     faulty = {

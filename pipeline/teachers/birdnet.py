@@ -20,8 +20,7 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
     """BirdNET's FP32 model: 3 s at 48 kHz in, 6,522 logits out, sigmoid; folded unless the choice says otherwise."""
     if bool(choice.model) != bool(choice.labels):
         raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
-    files = (Path(choice.model), Path(choice.labels)) if choice.model else find_birdnet()
-    model, labels = files
+    model, labels = (Path(choice.model), Path(choice.labels)) if choice.model and choice.labels else find_birdnet()
     return LiteRTTeacher(
         model,
         read_labels(labels),
@@ -30,7 +29,7 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
         activation="sigmoid",
         outputs="logits",
         portable=choice.portable,
-        fold=choice.fold is not False,
+        folded=choice.fold is not False,
         notice=NOTICE,
     )
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +10,12 @@ from pipeline.teachers.batch_teacher import (
     BatchTeacher,
     OpenModel,
     Shape,
+    check_settings,
     confirm,
     file_digest,
     files_digest,
-    require_settings,
 )
+from pipeline.teachers.litert import described, read_model
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -35,12 +37,13 @@ def onnx_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings or onnxruntime missing, another sha256, a model that does not fit, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    require_settings(choice)
-    path = Path(choice.model)
+    told = described(choice)
+    path = told.model
+    check_settings(choice)
     digest = onnx_digest(path)
     if choice.model_sha256:
         confirm(choice, digest)
-    return BatchTeacher(choice, _open(path, choice.device or "cpu"), digest=digest)
+    return BatchTeacher(choice, told, _open(path, choice.device or "cpu"), digest=digest)
 
 
 def onnx_digest(path: Path) -> str:
@@ -51,10 +54,7 @@ def onnx_digest(path: Path) -> str:
 
 def external_files(path: Path) -> list[Path]:
     """The files, in the model's folder or below it, in which it keeps tensors. Raises: TeacherError."""
-    try:
-        content = path.read_bytes()
-    except OSError as e:
-        raise TeacherError(f"model '{path}': cannot be read: {e.strerror or e}") from e
+    content = read_model(path)
     found = {_location(content, match) for match in LOCATION.finditer(content)}
     files = {path.parent / name for name in found if name}
     return sorted(file for file in files if file.is_file() and ".." not in file.relative_to(path.parent).parts)
@@ -95,7 +95,7 @@ def _open(path: Path, device: str) -> OpenModel:
     )
 
 
-def _runtime():
+def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as e:
@@ -103,7 +103,7 @@ def _runtime():
     return onnxruntime
 
 
-def _provider(runtime, device: str) -> tuple[str, dict[str, str]]:
+def _provider(runtime: Any, device: str) -> tuple[str, dict[str, str]]:
     provider, there = PROVIDERS[device], runtime.get_available_providers()
     if provider not in there:
         raise TeacherError(

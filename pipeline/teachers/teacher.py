@@ -68,4 +68,4 @@ class TeacherChoice:
 
 def derivation(teacher: Teacher) -> dict[str, str]:
     """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
-    return {name: getattr(teacher, name, "") for name in ("fold", "source_digest")}
+    return {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}
