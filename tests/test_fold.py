@@ -220,7 +220,7 @@ def test_without_a_writable_cache_the_model_is_folded_all_the_same(model: bytes,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert "RFFT2D" not in kinds(folded_model("tiny.tflite", model)[0])
-    assert "cannot be kept and is made anew each time" in caplog.text
+    assert "cannot be kept and is made again each time" in caplog.text
 
 
 def test_nothing_to_fold_names_the_model_and_the_flag(cache: Path) -> None:

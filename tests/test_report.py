@@ -290,7 +290,8 @@ def test_a_store_to_compare_with_that_is_only_planned_is_refused(store, corpus) 
         shutil.rmtree(planned / folder)
     done = run_cli("report", store.storage.root, "--compare", planned, cwd=corpus.folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"softlabels report: '{planned}': no window is labelled yet; `softlabels run` labels them\n"
+    unlabelled = f"'{planned}': no clip that both stores have is labelled in it; `softlabels run` labels them"
+    assert done.stderr == f"softlabels report: {unlabelled}\n"
 
 
 def test_a_missing_extra_is_told_with_the_line_that_brings_it(store, corpus, monkeypatch) -> None:

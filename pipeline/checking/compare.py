@@ -15,13 +15,12 @@ sparse store the classes below its threshold share their sum, which lowers the c
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from pipeline.exports.written import require_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import HOW, ClassFinder
 from softlabels.errors import StoreError
@@ -105,8 +104,6 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
       on_windows: called with the number of windows just compared.
     Raises: StoreError: no class, no clip or no window in common, or a damaged store.
     """
-    for store in (a, b):
-        require_labels(store)
     position_a, position_b = _common_classes(a.classes, b.classes)
     clips = _match_clips(a, b)
     entry_a, entry_b, unmatched = _match_windows(a, b, clips.pairs)
@@ -115,6 +112,8 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
         sums.add(here, p[:, position_a], q[:, position_b])
         on_windows(len(here))
     names_a, names_b = [a.classes[i] for i in position_a], [b.classes[i] for i in position_b]
+    worst = sorted(sums.most, reverse=True)
+    both, a_only, b_only = sums.heard.tolist()
     found_a, found_b = set(names_a), set(names_b)
     return Comparison(
         a=str(a.storage),
@@ -126,14 +125,14 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
         windows=sums.windows,
         unmatched_windows=unmatched,
         same_top_class=sums.same_top / sums.windows,
-        heard_by_both=sums.heard[0],
-        heard_by_a_only=sums.heard[1],
-        heard_by_b_only=sums.heard[2],
-        kl=float(sums.kl.sum() / sums.windows),
+        heard_by_both=both,
+        heard_by_a_only=a_only,
+        heard_by_b_only=b_only,
+        kl=float(sums.sums[-1].sum() / sums.windows),
         classes=sums.classes(names_a, names_b),
         classes_only_a=tuple(name for name in a.classes if name not in found_a),
         classes_only_b=tuple(name for name in b.classes if name not in found_b),
-        most_different=tuple(_described(found, a, b, entry_a, entry_b, names_a, names_b) for found in sums.worst()),
+        most_different=tuple(_described(found, a, b, entry_a, entry_b, names_a, names_b) for found in worst),
     )
 
 
@@ -234,69 +233,51 @@ def _rows_of(store: StoreReader, read: Callable[[int], ShardRows], entries: np.n
     return taken
 
 
-@dataclass(slots=True)
 class _Sums:
-    """Running sums over windows; one number a class, float64, unless otherwise noted."""
+    """Running sums over windows.
 
-    width: int
-    windows: int = 0
-    same_top: int = 0
-    heard: list[int] = field(default_factory=lambda: [0, 0, 0])  # by both, by A only, by B only
-    most: list[tuple] = field(default_factory=list)  # heap of (kl, -match, top of A, p, top of B, q)
-    p: np.ndarray = field(init=False)
-    q: np.ndarray = field(init=False)
-    x: np.ndarray = field(init=False)  # x, y: log-odds of A and B
-    y: np.ndarray = field(init=False)
-    xx: np.ndarray = field(init=False)
-    yy: np.ndarray = field(init=False)
-    xy: np.ndarray = field(init=False)
-    kl: np.ndarray = field(init=False)
+    sums: (8, classes) float64: of the probabilities p, q in A and B, their log-odds x, y, and of xx, yy, xy and KL.
+    heard: windows x classes, by both, by A only, by B only; most: heap of (kl, -match, top of A, p, top of B, q).
+    """
 
-    def __post_init__(self) -> None:
-        for name in ("p", "q", "x", "y", "xx", "yy", "xy", "kl"):
-            setattr(self, name, np.zeros(self.width))
+    def __init__(self, width: int) -> None:
+        self.sums, self.heard = np.zeros((8, width)), np.zeros(3, np.int64)
+        self.windows = self.same_top = 0
+        self.most: list[tuple] = []
 
     def add(self, matches: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
         """matches: (n,) their numbers; p, q: (n, classes) probabilities of A and B."""
         p, x = _held_in(p)
         q, y = _held_in(q)
         kl = np.maximum(p * (x - y) + np.logaddexp(0, y) - np.logaddexp(0, x), 0)  # (n, classes)
-        for total, values in zip(
-            (self.p, self.q, self.x, self.y, self.xx, self.yy, self.xy, self.kl),
-            (p, q, x, y, x * x, y * y, x * y, kl),
-            strict=True,
-        ):
-            total += values.sum(axis=0)
+        self.sums += [values.sum(axis=0) for values in (p, q, x, y, x * x, y * y, x * y, kl)]
         top_a, top_b = p.argmax(axis=1), q.argmax(axis=1)
         self.windows += len(matches)
         self.same_top += int((top_a == top_b).sum())
-        for i, both in enumerate([(p >= HEARD) & (q >= HEARD), (p >= HEARD) & (q < HEARD), (p < HEARD) & (q >= HEARD)]):
-            self.heard[i] += int(both.sum())
+        in_a, in_b = p >= HEARD, q >= HEARD
+        self.heard += [(in_a & in_b).sum(), (in_a & ~in_b).sum(), (in_b & ~in_a).sum()]
         n = np.arange(len(matches))
         columns = (kl.sum(axis=1), -matches, top_a, p[n, top_a], top_b, q[n, top_b])
         for found in zip(*(column.tolist() for column in columns), strict=True):
             (heapq.heappush if len(self.most) < MOST_DIFFERENT else heapq.heappushpop)(self.most, found)
 
-    def worst(self) -> list[tuple]:
-        return sorted(self.most, reverse=True)
-
     def classes(self, names_a: list[str], names_b: list[str]) -> tuple[ClassComparison, ...]:
         """Worst first."""
-        n = self.windows
-        var_x, var_y = self.xx / n - (self.x / n) ** 2, self.yy / n - (self.y / n) ** 2
+        n, (_, _, sum_x, sum_y, _, _, _, _) = self.windows, self.sums
+        mean_a, mean_b, x, y, xx, yy, xy, kl = self.sums / n
+        var_x, var_y = xx - x**2, yy - y**2
         varies = (var_x > 1e-9) & (var_y > 1e-9)
-        covariance = self.xy / n - self.x * self.y / n**2
-        r = np.clip(covariance / np.sqrt(np.where(varies, var_x * var_y, 1)), -1, 1)
+        r = np.clip((xy - sum_x * sum_y / n**2) / np.sqrt(np.where(varies, var_x * var_y, 1)), -1, 1)
         found = [
             ClassComparison(
                 name=names_a[i],
                 name_b=names_b[i],
-                mean_a=float(self.p[i] / n),
-                mean_b=float(self.q[i] / n),
+                mean_a=float(mean_a[i]),
+                mean_b=float(mean_b[i]),
                 correlation=float(r[i]) if varies[i] else None,
-                kl=float(self.kl[i] / n),
+                kl=float(kl[i]),
             )
-            for i in range(self.width)
+            for i in range(len(names_a))
         ]
         return tuple(sorted(found, key=lambda each: -each.kl))
 

@@ -12,7 +12,7 @@ bool                 --name sets it; of `bool | None`, --no-name clears it
 
 import dataclasses
 import inspect
-from argparse import Namespace, _ActionsContainer
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _ActionsContainer
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -20,6 +20,24 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 _Made = TypeVar("_Made")
 Described = Mapping[str, Mapping[str, Any]]
+MANIFEST, STORE = "data_manifest.csv", "soft_labels"
+
+
+def add_command(commands: Any, action: Callable[[Namespace], int], *, store: bool = True) -> ArgumentParser:
+    """Add the command of a function `_name`, whose docstring is its help; store: with a store as its argument."""
+    summary, _, more = (inspect.getdoc(action) or "").partition("\n\n")
+    summary, name = summary.removesuffix("."), action.__name__.removeprefix("_")
+    command: ArgumentParser = commands.add_parser(
+        name,
+        help=summary[:1].lower() + summary[1:],
+        description=f"{summary}.",
+        epilog=more,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(name=name, action=action)
+    if store:
+        command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    return command
 
 
 def add_flags(group: _ActionsContainer, owner: Callable[..., Any], described: Described | None = None) -> None:

@@ -29,9 +29,9 @@ class Forecast:
     windows: int
     shards: int
     seconds: float
-    dense_bytes: int
-    sparse_bytes: int
-    subset_bytes: int
+    bytes_dense: int
+    bytes_sparse: int
+    bytes_100_classes: int
 
 
 def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
@@ -58,9 +58,9 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
         windows=windows,
         shards=shards,
         seconds=pace.seconds(usable) / workers,
-        dense_bytes=size(rows, dense),
-        sparse_bytes=size(rows, sparse),
-        subset_bytes=size(subset, dense),
+        bytes_dense=size(rows, dense),
+        bytes_sparse=size(rows, sparse),
+        bytes_100_classes=size(subset, dense),
     )
 
 
