@@ -131,15 +131,13 @@ def _check_success(store: StoreReader, number: int) -> Iterator[str]:
     key = f"_SUCCESS-{number:04d}.json"
     if not store.storage.exists(key):
         yield f"{key} is missing; `softlabels run` writes it"
-    elif not _is_as_written(store, key, store.success_bytes(number)):
-        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
-
-
-def _is_as_written(store: StoreReader, key: str, expected: bytes) -> bool:
+        return
     try:
-        return store.storage.get(key) == expected
+        fits = store.storage.get(key) == store.success_bytes(number)
     except StoreError:  # a bucket noticed that it is damaged
-        return False
+        fits = False
+    if not fits:
+        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
 
 
 def _sample(store: StoreReader, shards: list[int], share: float) -> dict[int, set[tuple[str, int]]]:

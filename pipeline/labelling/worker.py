@@ -36,17 +36,7 @@ from softlabels.store.spec import LabelSpec
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
-PACKAGES = (
-    "softlabels",
-    "numpy",
-    "pyarrow",
-    "soundfile",
-    "soxr",
-    "ai-edge-litert",
-    "tensorflow",
-    "keras",
-    "onnxruntime",
-)
+PACKAGES = "softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert", "tensorflow", "keras", "onnxruntime"
 
 
 _Status = TypeVar("_Status")

@@ -37,7 +37,7 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
         activation=spec.activation,
         window_s=spec.window.window_s,
         rate_hz=spec.window.rate_hz,
-        hop_s=spec.window.hop_samples / spec.window.rate_hz,
+        hop_s=spec.window.hop_s,
         layout=spec.layout,
         notice=teacher.notice,
     )

@@ -16,6 +16,7 @@ from softlabels.classes.finder import ClassFinder
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
+from softlabels.ragged import owners, ranges
 from softlabels.store.index import StoreIndex, positions_of
 
 MAX_VALUES = 1 << 24  # clips x labelled classes looked at for rankings; of more clips an evenly spaced part
@@ -59,17 +60,15 @@ class HumanLabels:
             clips=clips,
             position=position[kept],
             classes=classes,
-            hard=HardLabels.of_clips([_known(clip, columns) for clip in clips], columns),
+            hard=HardLabels.of_clips([_only(clip, columns) for clip in clips], columns),
             unknown=dict(unknown.most_common()),
             not_stored=int((~stored).sum()),
             not_annotated=int(stored.sum()) - len(clips),
         )
 
 
-def _known(clip: Clip, columns: dict[str, int]) -> Clip:
-    """The clip without the labels that the teacher has no class for; what it says of the others is kept."""
-    if all(name in columns for name in clip.labels or ()):
-        return clip
+def _only(clip: Clip, columns: dict[str, int]) -> Clip:
+    """The clip without the labels that the teacher has no class for."""
     return dataclasses.replace(clip, labels=tuple(name for name in clip.labels or () if name in columns))
 
 
@@ -88,7 +87,7 @@ class ClipEvidence:
         self.labels = labels
         count, hard = len(labels.clips), labels.hard
         present = hard.value == 1
-        self.entry_clip = np.repeat(np.arange(count), np.diff(hard.offsets))[present]
+        self.entry_clip = owners(np.diff(hard.offsets))[present]
         self.entry_class = hard.index[present].astype(np.int64)
         self._first = np.searchsorted(self.entry_clip, np.arange(count + 1))
         self.entry_best = np.full(len(self.entry_clip), -1, np.float32)
@@ -109,19 +108,15 @@ class ClipEvidence:
         here = np.flatnonzero(clip >= 0)
         windows, clip, p = windows[here], clip[here], probabilities[here]  # p is a copy
         if len(here) and len(self.labels.classes):
-            self._add_ranked(clip, p[:, self.labels.classes])
+            slot = self._slot[clip]
+            np.fmax.at(self.highest, slot[slot >= 0], p[slot >= 0][:, self.labels.classes])
             self._add_entries(clip, p)
             self._add_others(windows, clip, p)
 
-    def _add_ranked(self, clip: np.ndarray, known: np.ndarray) -> None:
-        slot = self._slot[clip]
-        np.fmax.at(self.highest, slot[slot >= 0], known[slot >= 0])
-
     def _add_entries(self, clip: np.ndarray, p: np.ndarray) -> None:
         counts = self._first[clip + 1] - self._first[clip]
-        row = np.repeat(np.arange(len(clip)), counts)
-        entry = np.arange(len(row)) + np.repeat(self._first[clip] - (np.cumsum(counts) - counts), counts)
-        np.maximum.at(self.entry_best, entry, p[row, self.labels.classes[self.entry_class[entry]]])
+        entry = ranges(self._first[clip], counts)
+        np.maximum.at(self.entry_best, entry, p[owners(counts), self.labels.classes[self.entry_class[entry]]])
 
     def _add_others(self, windows: np.ndarray, clip: np.ndarray, p: np.ndarray) -> None:
         """Overwrites p."""

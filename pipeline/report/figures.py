@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -81,7 +80,7 @@ def heat_map(matrix: ConfusionMatrix, names: Sequence[str]) -> str:
     """The confusion matrix, rows and columns named, on a logarithmic scale from 0.001 to 1."""
     rows, columns = matrix.mean.shape
     with drawing("confusions", 3.2 + 0.32 * columns, 2.6 + 0.26 * rows) as made:
-        axes: Axes = made.figure.add_subplot()
+        axes = made.figure.add_subplot()
         shown = np.log10(np.clip(matrix.mean, 1e-3, 1))
         axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
         for y, x in np.argwhere(matrix.mean >= 0.005):

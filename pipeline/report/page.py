@@ -1,7 +1,7 @@
 """The page: findings as plain values, and the template that lays them out."""
 
 import importlib.metadata
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.report.survey import Survey
 from pipeline.report.suspects import Suspect
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
-from softlabels.storage.location import Location, location
+from softlabels.storage.location import location
 from softlabels.store.quarantine import REASONS
 from softlabels.store.reader import StoreReader
 
@@ -53,13 +53,14 @@ def render(found: Findings) -> str:
     environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
     environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
     environment.filters["percent"] = _percent
-    listening = Listening(found.store, _audio_root(found))
+    listening = Listening(found.store, location(found.root or found.store.hints().get("audio_root") or "."))
+    matrix = found.survey.confusions
     return environment.get_template("report.html.j2").render(
         **_contents(found.store),
         **_confidence(found, listening),
         **_judgement(found, listening),
         coverage=_coverage(found),
-        confusions=_confusions(found),
+        confusions=Markup(figures.heat_map(matrix, list(found.store.classes))) if matrix else None,
         comparison=_comparison(found.comparison),
         duplicates=found.survey.duplicates[:DUPLICATE_ROWS],
         duplicate_count=len(found.survey.duplicates),
@@ -67,22 +68,18 @@ def render(found: Findings) -> str:
     )
 
 
-def _audio_root(found: Findings) -> Location:
-    return location(found.root or found.store.hints().get("audio_root") or ".")
-
-
 def _contents(store: StoreReader) -> dict[str, Any]:
     """What was labelled, by what, and what was not."""
     census, spec, window = store.census, store.spec, store.spec.window
     rate, frames = (census.clips[name].to_numpy() for name in ("rate_hz", "end"))
     seconds = (frames - census.clips["start"].to_numpy()) / np.maximum(rate, 1)
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     for entry in census.quarantine:
-        reasons[entry.reason] = reasons.get(entry.reason, 0) + entry.windows
+        reasons[entry.reason] += entry.windows
     settings = {
         "teacher": f"{spec.teacher}, sha256 {spec.teacher_digest[:12]}…",
         "classes": f"{len(store.classes):,}, {spec.activation}",
-        "window": f"{window.window_s:g} s every {window.hop_samples / window.rate_hz:g} s, at {window.rate_hz:,} Hz",
+        "window": f"{window.window_s:g} s every {window.hop_s:g} s, at {window.rate_hz:,} Hz",
         "jitters": f"{spec.jitters}",
         "layout": spec.layout if spec.layout == "dense" else f"sparse, from {spec.min_probability:g}",
         "store": PurePosixPath(str(store.storage)).name,
@@ -107,15 +104,15 @@ def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
     heard = [
         {
             "name": store.classes[c],
-            "windows": int(sure.heard[c]),
-            "share": float(sure.heard[c]) / len(top),
             "best": float(sure.best[c]),
+            "windows": int(sure.heard[c]),
+            "share": sure.heard[c] / len(top),
         }
         for c in often
     ]
     cards = [
-        _card(store, listening, int(sure.best_window[c])) | {"name": store.classes[c], "best": float(sure.best[c])}
-        for c in often[:HEARD_CARDS]
+        _card(store, listening, int(sure.best_window[c])) | each
+        for c, each in zip(often[:HEARD_CARDS], heard, strict=False)
     ]
     return {
         "heard": heard,
@@ -167,16 +164,11 @@ def _coverage(found: Findings) -> dict[str, Any] | None:
     student, match = found.student, found.match
     if student is None or match is None:
         return None
-    heard = found.survey.confidence.heard
-    rows = [
-        {
-            "name": name,
-            "how": match.how[c] or "not found",
-            "made_of": [found.store.classes[int(i)] for i in _made_of(match, c)],
-            "windows": int(heard[_made_of(match, c)].max(initial=0)),
-        }
-        for c, name in enumerate(student)
-    ]
+    heard, rows = found.survey.confidence.heard, []
+    for c, name in enumerate(student):
+        made_of = match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
+        names, windows = [found.store.classes[int(i)] for i in made_of], int(heard[made_of].max(initial=0))
+        rows.append({"name": name, "how": match.how[c] or "not found", "made_of": names, "windows": windows})
     return {
         "rows": rows,
         "found": len(student) - len(match.unmatched),
@@ -185,36 +177,23 @@ def _coverage(found: Findings) -> dict[str, Any] | None:
     }
 
 
-def _made_of(match: ClassMatch, c: int) -> np.ndarray:
-    return match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
-
-
-def _confusions(found: Findings) -> Markup | None:
-    matrix = found.survey.confusions
-    return Markup(figures.heat_map(matrix, list(found.store.classes))) if matrix else None
-
-
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
+def _comparison(c: Comparison | None) -> dict[str, Any] | None:
+    if c is None:
         return None
-    figures_of: dict[str, Callable[[Comparison], str]] = {
-        "this store": lambda c: c.a,
-        "the other": lambda c: c.b,
-        "clips in both": lambda c: f"{c.clips:,}",
-        "windows that meet": lambda c: f"{c.windows:,}",
-        "classes in both": lambda c: f"{len(c.classes):,}",
-        "same class on top": lambda c: _percent(c.same_top_class),
-        "KL, nats a window": lambda c: f"{c.kl:.4f}",
-        "heard (0.5) by both, here only, there only": lambda c: (
+    fields = {
+        "this store": c.a,
+        "the other": c.b,
+        "clips in both": f"{c.clips:,}",
+        "windows that meet": f"{c.windows:,}",
+        "classes in both": f"{len(c.classes):,}",
+        "same class on top": _percent(c.same_top_class),
+        "KL, nats a window": f"{c.kl:.4f}",
+        "heard (0.5) by both, here only, there only": (
             f"{c.heard_by_both:,} / {c.heard_by_a_only:,} / {c.heard_by_b_only:,}"
         ),
-        "classes only here, only there": lambda c: f"{len(c.classes_only_a):,} / {len(c.classes_only_b):,}",
+        "classes only here, only there": f"{len(c.classes_only_a):,} / {len(c.classes_only_b):,}",
     }
-    return {
-        "fields": {name: of(comparison) for name, of in figures_of.items()},
-        "classes": comparison.classes[:COMPARED_CLASSES],
-        "windows": comparison.most_different,
-    }
+    return {"fields": fields, "classes": c.classes[:COMPARED_CLASSES], "windows": c.most_different}
 
 
 def _percent(share: float) -> str:

@@ -180,6 +180,7 @@ class _Shift:
 def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
     """What is planned and not committed, and what is committed with faults that may be gone."""
     missing = store.missing_shards()
+    first_class = next((receipt.numerics_class for receipt in store.receipts.values()), "")
     retried = {shard: store.receipt(shard).identity for shard in _retriable(store, set(missing), options)}
     return [
         ShardTask(
@@ -191,7 +192,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
             store=str(store.storage),
             keep_quarantined=options.on_error == "skip",
             replacing=retried.get(shard, ""),
-            strict_class=_numerics_class(store) if options.strict else "",
+            strict_class=first_class if options.strict else "",
             restoring=shard in store.receipts and shard not in retried,
         )
         for shard, clips in store.planned([*missing, *retried]).items()
@@ -213,30 +214,16 @@ def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> li
     if not candidates:
         return []
     last_planned = store.planned_by_clip()
-    return [
-        shard
-        for shard, clips in store.planned(candidates).items()
-        if any(
-            clip.clip_id in faulty[shard] and not clip.reason and same_clip(clip, last_planned[clip.clip_id])
-            for clip in clips
-        )
-    ]
-
-
-def _numerics_class(store: StoreReader) -> str:
-    """The numerics class of the store's first receipt, "" if it has none yet."""
-    return next((receipt.numerics_class for receipt in store.receipts.values()), "")
+    planned = store.planned(candidates)
+    usable = {s: [clip for clip in planned[s] if clip.clip_id in faulty[s] and not clip.reason] for s in planned}
+    return [s for s in planned if any(same_clip(clip, last_planned[clip.clip_id]) for clip in usable[s])]
 
 
 def _summary(store: StoreReader, prepared: Preparation, shift: _Shift) -> RunSummary:
-    in_manifest = {clip.clip_id for clip in prepared.clips}
-    statuses = shift.statuses
+    in_manifest, statuses = {clip.clip_id for clip in prepared.clips}, shift.statuses
     retried = {task.shard for task in shift.tasks if task.replacing}
-    done = [
-        s
-        for s in statuses
-        if s.outcome == "committed" or (s.outcome in ("equal", "equivalent") and s.shard not in retried)
-    ]
+    made = [status for status in statuses if status.outcome in ("committed", "equal", "equivalent")]
+    done = [status for status in made if status.outcome == "committed" or status.shard not in retried]
     return dataclasses.replace(
         sum_up(store),
         left=sum(clip_id not in in_manifest for clip_id in store.census.clips["clip_id"].to_pylist()),
