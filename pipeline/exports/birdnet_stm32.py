@@ -82,7 +82,7 @@ def _notes(store: StoreReader, match: ClassMatch) -> list[str]:
         notes.append(f"{len(match.unmatched)} classes keep their hard label, the teacher lacks them (teacher_mask)")
     if window.hop_s > HOP_S:
         notes.append(
-            f"this store has a window every {window.hop_s:g} s; birdnet-stm32 looks up on a grid of {HOP_S:g} s: a store "
-            f"made with `softlabels run --overlap {window.window_s - HOP_S:g}` fits its chunks better"
+            f"this store has a window every {window.hop_s:g} s; birdnet-stm32 looks up on a grid of {HOP_S:g} s: a "
+            f"store made with `softlabels run --overlap {window.window_s - HOP_S:g}` fits its chunks better"
         )
     return notes

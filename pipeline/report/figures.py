@@ -51,7 +51,7 @@ def drawing(name: str, width: float, height: float) -> Iterator[Drawing]:
         made.finish()
 
 
-def histogram(name: str, values: np.ndarray, *, label: str, limits: tuple[float, float] | None = None) -> str:
+def histogram(name: str, values: np.ndarray, label: str, *, limits: tuple[float, float] | None = None) -> str:
     """How many windows have which value; NaN is left out."""
     values = values[~np.isnan(values)]
     with drawing(name, 5, 2.6) as made:

@@ -101,15 +101,10 @@ def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
     sure, store = found.survey.confidence, found.store
     top = sure.top[~np.isnan(sure.top)]
     often = [int(c) for c in np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS] if sure.best[c] >= 0.1]
-    heard = [
-        {
-            "name": store.classes[c],
-            "best": float(sure.best[c]),
-            "windows": int(sure.heard[c]),
-            "share": sure.heard[c] / len(top),
-        }
-        for c in often
-    ]
+    heard: list[dict[str, Any]] = []
+    for c in often:
+        windows, best = int(sure.heard[c]), float(sure.best[c])
+        heard.append({"name": store.classes[c], "best": best, "windows": windows, "share": windows / len(top)})
     cards = [
         _card(store, listening, int(sure.best_window[c])) | each
         for c, each in zip(often[:HEARD_CARDS], heard, strict=False)
@@ -120,10 +115,8 @@ def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
         "classes_heard": int((sure.heard > 0).sum()),
         "sure_share": float((top >= 0.5).mean()),
         "median_top": float(np.median(top)),
-        "top_figure": Markup(
-            figures.histogram("top", sure.top, label="highest probability of a window", limits=(0, 1))
-        ),
-        "entropy_figure": Markup(figures.histogram("entropy", sure.entropy, label="entropy of a window, nats")),
+        "top_figure": Markup(figures.histogram("top", sure.top, "highest probability of a window", limits=(0, 1))),
+        "entropy_figure": Markup(figures.histogram("entropy", sure.entropy, "entropy of a window, nats")),
     }
 
 
