@@ -22,7 +22,7 @@ from pipeline.teachers import keras_model
 from pipeline.teachers.batch_teacher import folder_digest, largest_batch
 from pipeline.teachers.keras_model import tensorflow_device
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.scoring import to_probabilities
+from pipeline.teachers.scoring import wide_probabilities
 from softlabels import TeacherError
 from softlabels.errors import EnvironmentTrouble
 
@@ -173,7 +173,7 @@ def test_a_models_labels_are_those_of_its_arithmetic_and_are_made_again_to_the_b
     assert store.spec.teacher_digest == teacher.model_sha256
 
     samples, _ = soundfile.read(corpus.folder / "c3.wav", dtype="float32")
-    expected = to_probabilities(samples.reshape(4, 800) @ WEIGHTS, "sigmoid")
+    expected = wide_probabilities(samples.reshape(4, 800) @ WEIGHTS, "sigmoid").astype(np.float32)
     table = store.to_pandas()
     stored = np.stack(table[table.clip_id == "c3"].probabilities)
     np.testing.assert_allclose(stored, expected, rtol=2**-8)

@@ -38,14 +38,9 @@ def lay_out_clip(clip: Clip, probe: FileProbe, window: WindowSpec) -> PlannedCli
         path=clip.path,
         start=start,
         end=end,
-        frames=probe.frames,
-        rate_hz=probe.rate_hz,
-        channels=probe.channels,
-        container=probe.container,
-        size=probe.size,
-        sha256=probe.sha256,
         reason=reason,
         detail=detail,
+        **{name: getattr(probe, name) for name in ("frames", "rate_hz", "channels", "container", "size", "sha256")},
     )
 
 

@@ -65,7 +65,9 @@ def report(
     Raises: ValueError: the extra `report` is not installed. StoreError: nothing labelled, or damaged. ManifestError,
       ClassListError: faulty inputs.
     """
-    _check_extra()
+    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")
     from pipeline.checking.compare import compare
     from pipeline.report.clip_evidence import HumanLabels
     from pipeline.report.page import Findings, render
@@ -103,9 +105,3 @@ def report(
         duplicates=len(found.duplicates),
         bytes=len(page.encode()),
     )
-
-
-def _check_extra() -> None:
-    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")

@@ -74,8 +74,16 @@ def write_endings(store: StoreReader) -> None:
     if not store.missing_shards():
         write_success(store)
         clear_claims(store.storage)
-    _write_quarantine(store)
-    _sweep(store)
+    # For people and spreadsheets; empty but for its header where nothing is quarantined.
+    text, columns = io.StringIO(), [field.name for field in dataclasses.fields(Quarantined)]
+    write_rows(text, columns, (dataclasses.astuple(entry) for entry in store.census.quarantine))
+    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
+    # What killed writers left a day ago: unfinished files, and shards without a receipt.
+    for folder in ("shards", "receipts", "plan", "joins", "claims"):
+        keep = set(store.storage.list(folder))
+        if folder == "shards":
+            keep = {receipt.file for receipt in store.receipts.values()}
+        store.storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)
 
 
 def write_success(store: StoreReader) -> None:
@@ -91,20 +99,3 @@ def write_success(store: StoreReader) -> None:
                 f"labelled and {quarantined} quarantined; a receipt was edited"
             )
         store.storage.put_if_changed(f"_SUCCESS-{number:04d}.json", store.success_bytes(number))
-
-
-def _write_quarantine(store: StoreReader) -> None:
-    """`quarantine.csv`, for people and spreadsheets; empty but for its header where nothing is quarantined."""
-    text, columns = io.StringIO(), [field.name for field in dataclasses.fields(Quarantined)]
-    write_rows(text, columns, (dataclasses.astuple(entry) for entry in store.census.quarantine))
-    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
-
-
-def _sweep(store: StoreReader) -> None:
-    """Delete what killed writers left a day ago: unfinished files, and shards without a receipt."""
-    storage = store.storage
-    for folder in ("shards", "receipts", "plan", "joins", "claims"):
-        keep = set(storage.list(folder))
-        if folder == "shards":
-            keep = {receipt.file for receipt in store.receipts.values()}
-        storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)

@@ -1,10 +1,8 @@
 """Ray as an engine; importing this file loads Ray."""
 
-import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -22,11 +20,9 @@ class RayEngine:
 
     def open(self) -> None:
         self._ours = not ray.is_initialized()
-        if self._ours:
-            with _signals_kept():
-                self._start()
-
-    def _start(self) -> None:
+        if not self._ours:
+            return
+        before = signal.getsignal(signal.SIGTERM)  # Ray takes it, and a run stopped by a scheduler would say nothing
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if self._address:
             ray.init(self._address, **quiet)
@@ -34,6 +30,8 @@ class RayEngine:
             cpus = max(2, self._jobs if self._jobs > 0 else os.cpu_count() or 1)
             # Nothing big goes through Ray's memory: tasks and answers are small, labels go to the store.
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=100_000_000, **quiet)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
     def count(self) -> int:
         cpus = int(ray.cluster_resources().get("CPU", 0))
@@ -63,12 +61,3 @@ class StreamingRay(Streaming, RayBackend):
         pool, self._pool = self._pool, None
         for actor, _ in pool._actor_pool if pool else []:
             ray.kill(actor)
-
-
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and a run stopped by a scheduler would end without a word."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)

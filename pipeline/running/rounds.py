@@ -165,19 +165,17 @@ class Rounds:
                 yield from self._find(dataclasses.replace(task, clips=clips))
 
     def _is_lost_alone(self, task: ShardTask) -> str:
-        """How this one clip loses its worker every time, "" if it does not."""
+        """How this one clip loses a fresh worker every time, "" if it does not. Raises: WorkerLost: on the control."""
         for lost in range(1, TRIES_IF_KILLED + 1):
-            how = self._lost_after_control(task)
-            if not how or (lost >= TRIES and "SIGKILL" not in how):
+            self._lane.close()
+            self._lane.call(check_worker, task, timeout_s=self._limit(task))
+            done = self._try(label_only, task)
+            if isinstance(done, ShardStatus):
+                return ""
+            how = done
+            if lost >= TRIES and "SIGKILL" not in how:
                 break
         return how
-
-    def _lost_after_control(self, task: ShardTask) -> str:
-        """How a fresh worker is lost on this one clip, "" if it is not. Raises: WorkerLost: on the control."""
-        self._lane.close()
-        self._lane.call(check_worker, task, timeout_s=self._limit(task))
-        done = self._try(label_only, task)
-        return done if isinstance(done, str) else ""
 
     def _try(self, function: Callable[[ShardTask], ShardStatus], task: ShardTask) -> ShardStatus | str:
         """What became of a task, or how its worker was lost; a teacher that raised counts as lost."""

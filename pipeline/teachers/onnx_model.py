@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -67,8 +66,17 @@ def _location(content: bytes, match: re.Match[bytes]) -> str:
 
 
 def _open(path: Path, device: str) -> OpenModel:
-    runtime = _runtime()
-    provider = _provider(runtime, device)
+    try:
+        import onnxruntime as runtime
+    except ImportError as e:
+        raise TeacherError("teacher 'onnx' needs onnxruntime: `pip install softlabels[onnx]`") from e
+    name, there = PROVIDERS[device], runtime.get_available_providers()
+    if name not in there:
+        raise TeacherError(
+            f"--device {device}: expected onnxruntime's {name}, got only: {', '.join(there)}; "
+            "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
+        )
+    provider = (name, CUDA_OPTIONS if device != "cpu" else {})
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
@@ -77,9 +85,9 @@ def _open(path: Path, device: str) -> OpenModel:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as e:  # onnxruntime's exceptions have no common base
         raise TeacherError(f"model '{path}': onnxruntime cannot load it: {type(e).__name__}: {e}") from e
-    if session.get_providers()[0] != provider[0]:  # it falls back without a word
+    if session.get_providers()[0] != name:  # it falls back without a word
         raise TeacherError(
-            f"--device {device}: expected {provider[0]}, but onnxruntime could only start "
+            f"--device {device}: expected {name}, but onnxruntime could only start "
             f"{', '.join(session.get_providers())}; is CUDA in the version it wants there?"
         )
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -93,24 +101,6 @@ def _open(path: Path, device: str) -> OpenModel:
         forward=forward,
         is_out_of_memory=lambda error: isinstance(error, MemoryError) or any(t in str(error) for t in OUT_OF_MEMORY),
     )
-
-
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise TeacherError("teacher 'onnx' needs onnxruntime: `pip install softlabels[onnx]`") from e
-    return onnxruntime
-
-
-def _provider(runtime: Any, device: str) -> tuple[str, dict[str, str]]:
-    provider, there = PROVIDERS[device], runtime.get_available_providers()
-    if provider not in there:
-        raise TeacherError(
-            f"--device {device}: expected onnxruntime's {provider}, got only: {', '.join(there)}; "
-            "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
-        )
-    return provider, CUDA_OPTIONS if provider == PROVIDERS["gpu"] else {}
 
 
 def _dtype(name: str) -> str:

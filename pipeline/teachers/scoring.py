@@ -25,11 +25,6 @@ def score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
     return scores
 
 
-def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
-    """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
-    return wide_probabilities(logits, activation).astype(np.float32)
-
-
 def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
     """(rows, classes) float32 logits -> float64 probabilities, to be rounded once by whoever keeps them."""
     wide = logits.astype(np.float64)
