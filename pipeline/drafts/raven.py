@@ -10,6 +10,7 @@ from pipeline.drafts.folder import clips_of_folder
 from softlabels.corpus.annotation_tables import read_annotations
 from softlabels.corpus.manifest import UNSURE, Clip
 from softlabels.errors import ManifestError
+from softlabels.tables import some
 
 
 def clips_of_tables(
@@ -28,7 +29,7 @@ def clips_of_tables(
     strange = [name for name in found.names if name.startswith(UNSURE)]
     if strange:
         raise ManifestError(
-            f"'{tables}': expected class names, got {', '.join(map(repr, strange[:10]))}: in a manifest a leading "
+            f"'{tables}': expected class names, got {some(strange)}: in a manifest a leading "
             f"{UNSURE!r} means that a class is neither present nor absent; correct them, or name another label column"
         )
     names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}

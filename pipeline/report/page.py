@@ -2,7 +2,6 @@
 
 import importlib.metadata
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +12,8 @@ from markupsafe import Markup
 from pipeline.checking.compare import Comparison
 from pipeline.report import figures
 from pipeline.report.accuracy import measure_accuracy
-from pipeline.report.clip_evidence import HumanLabels
+from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
+from pipeline.report.confidence import Confidence
 from pipeline.report.listening import Listening
 from pipeline.report.survey import Survey
 from pipeline.report.suspects import Suspect
@@ -27,22 +27,22 @@ SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 3
 COMPARED_CLASSES = 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """All that a page shows. labels: None without a manifest; student, match: None without a student's list."""
+def render(
+    store: StoreReader,
+    survey: Survey,
+    *,
+    labels: HumanLabels | None,
+    suspects: list[Suspect],
+    student: ClassList | None,
+    match: ClassMatch | None,
+    comparison: Comparison | None,
+    root: str | Path | None,
+) -> str:
+    """The page as text; every byte it needs is in it.
 
-    store: StoreReader
-    survey: Survey
-    labels: HumanLabels | None
-    suspects: list[Suspect]
-    student: ClassList | None
-    match: ClassMatch | None
-    comparison: Comparison | None
-    root: str | Path | None
-
-
-def render(found: Findings) -> str:
-    """The page as text; every byte it needs is in it."""
+    Args:
+      labels: None without a manifest; student, match: None without a student's list.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -53,17 +53,18 @@ def render(found: Findings) -> str:
     environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
     environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
     environment.filters["percent"] = _percent
-    listening = Listening(found.store, location(found.root or found.store.hints().get("audio_root") or "."))
-    matrix = found.survey.confusions
+    listening = Listening(store, location(root or store.hints().get("audio_root") or "."))
+    matrix = survey.confusions
     return environment.get_template("report.html.j2").render(
-        **_contents(found.store),
-        **_confidence(found, listening),
-        **_judgement(found, listening),
-        coverage=_coverage(found),
-        confusions=Markup(figures.heat_map(matrix, list(found.store.classes))) if matrix else None,
-        comparison=_comparison(found.comparison),
-        duplicates=found.survey.duplicates[:DUPLICATE_ROWS],
-        duplicate_count=len(found.survey.duplicates),
+        **_contents(store),
+        **_confidence(store, survey.confidence, listening),
+        **_judgement(store, survey.evidence, suspects, listening),
+        labels=labels,
+        coverage=_coverage(store, survey.confidence, student, match) if student and match else None,
+        confusions=Markup(figures.heat_map(matrix, list(store.classes))) if matrix else None,
+        comparison=_comparison(comparison) if comparison else None,
+        duplicates=survey.duplicates[:DUPLICATE_ROWS],
+        duplicate_count=len(survey.duplicates),
         version=importlib.metadata.version("softlabels"),
     )
 
@@ -96,9 +97,8 @@ def _contents(store: StoreReader) -> dict[str, Any]:
     return {"teacher": spec.teacher, "tiles": tiles, "settings": settings, "quarantine": quarantine}
 
 
-def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
+def _confidence(store: StoreReader, sure: Confidence, listening: Listening) -> dict[str, Any]:
     """How sure the teacher was, and what it heard most, with a window to listen to."""
-    sure, store = found.survey.confidence, found.store
     top = sure.top[~np.isnan(sure.top)]
     often = [int(c) for c in np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS] if sure.best[c] >= 0.1]
     heard: list[dict[str, Any]] = []
@@ -120,22 +120,22 @@ def _confidence(found: Findings, listening: Listening) -> dict[str, Any]:
     }
 
 
-def _judgement(found: Findings, listening: Listening) -> dict[str, Any]:
+def _judgement(
+    store: StoreReader, evidence: ClipEvidence | None, suspects: list[Suspect], listening: Listening
+) -> dict[str, Any]:
     """The teacher against the labels; `accuracy` is None where there are none."""
-    evidence = found.survey.evidence
-    accuracy = measure_accuracy(evidence, found.store.classes) if evidence else None
+    accuracy = measure_accuracy(evidence, store.classes) if evidence else None
     cards = [
-        _card(found.store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
-        for rank, suspect in enumerate(found.suspects[:SUSPECTS], 1)
+        _card(store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
+        for rank, suspect in enumerate(suspects[:SUSPECTS], 1)
     ]
     species = {name for card in cards for name in (*card["suspect"].labels, card["suspect"].teacher_class)}
     return {
-        "labels": found.labels,
         "accuracy": accuracy,
         "class_rows": accuracy.classes[:CLASS_ROWS] if accuracy else (),
         "reliability_figure": Markup(figures.reliability_diagram(accuracy.bins)) if accuracy else "",
         "suspect_cards": cards,
-        "suspect_count": len(found.suspects),
+        "suspect_count": len(suspects),
         "suspect_species": sorted(species, key=lambda name: (name.rpartition("_")[2], name)),
     }
 
@@ -152,15 +152,12 @@ def _card(store: StoreReader, listening: Listening, window: int) -> dict[str, An
     }
 
 
-def _coverage(found: Findings) -> dict[str, Any] | None:
+def _coverage(store: StoreReader, sure: Confidence, student: ClassList, match: ClassMatch) -> dict[str, Any]:
     """How a student's list is found in the teacher's, and in how many windows each class is heard."""
-    student, match = found.student, found.match
-    if student is None or match is None:
-        return None
-    heard, rows = found.survey.confidence.heard, []
+    rows = []
     for c, name in enumerate(student):
         made_of = match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
-        names, windows = [found.store.classes[int(i)] for i in made_of], int(heard[made_of].max(initial=0))
+        names, windows = [store.classes[int(i)] for i in made_of], int(sure.heard[made_of].max(initial=0))
         rows.append({"name": name, "how": match.how[c] or "not found", "made_of": names, "windows": windows})
     return {
         "rows": rows,
@@ -170,9 +167,7 @@ def _coverage(found: Findings) -> dict[str, Any] | None:
     }
 
 
-def _comparison(c: Comparison | None) -> dict[str, Any] | None:
-    if c is None:
-        return None
+def _comparison(c: Comparison) -> dict[str, Any]:
     fields = {
         "this store": c.a,
         "the other": c.b,

@@ -70,7 +70,7 @@ def report(
         raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")
     from pipeline.checking.compare import compare
     from pipeline.report.clip_evidence import HumanLabels
-    from pipeline.report.page import Findings, render
+    from pipeline.report.page import render
     from pipeline.report.survey import survey
     from pipeline.report.suspects import find_suspects, write_suspects
     from softlabels.classes.class_list import ClassList
@@ -83,18 +83,15 @@ def report(
     labels = HumanLabels.of(clips, store.index, store.classes) if clips else None
     found = survey(store, labels if labels and labels.clips else None, on_windows)
     suspects = find_suspects(found.evidence, store.index, store.classes) if found.evidence else []
-    comparison = compare(store, options.other) if options.other is not None else None
     page = render(
-        Findings(
-            store=store,
-            survey=found,
-            labels=labels,
-            suspects=suspects,
-            student=student,
-            match=match,
-            comparison=comparison,
-            root=options.root,
-        )
+        store,
+        found,
+        labels=labels,
+        suspects=suspects,
+        student=student,
+        match=match,
+        comparison=compare(store, options.other) if options.other is not None else None,
+        root=options.root,
     )
     if options.suspects:
         write_suspects(suspects, options.suspects)
