@@ -28,7 +28,6 @@ from softlabels.ragged import places_by_value
 from softlabels.store.index import LABELLED, positions_of
 from softlabels.store.plan_file import ClipIdentity, clip_differences
 from softlabels.store.reader import StoreReader
-from softlabels.store.shard import ShardRows
 from softlabels.threads import in_threads
 from softlabels.windows import meet, places
 
@@ -105,23 +104,19 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
     Raises: StoreError: no class, no clip or no window in common, or a damaged store.
     """
     position_a, position_b = _common_classes(a.classes, b.classes)
-    clips = _match_clips(a, b)
-    entry_a, entry_b, unmatched = _match_windows(a, b, clips.pairs)
+    pairs, counts = _match_clips(a, b)
+    entry_a, entry_b, unmatched = _match_windows(a, b, pairs)
     sums = _Sums(len(position_a))
     for here, p, q in _probabilities(a, b, entry_a, entry_b):
         sums.add(here, p[:, position_a], q[:, position_b])
         on_windows(len(here))
     names_a, names_b = [a.classes[i] for i in position_a], [b.classes[i] for i in position_b]
-    worst = sorted(sums.most, reverse=True)
     both, a_only, b_only = sums.heard.tolist()
     found_a, found_b = set(names_a), set(names_b)
     return Comparison(
         a=str(a.storage),
         b=str(b.storage),
-        clips=len(clips.pairs),
-        clips_only_a=clips.only_a,
-        clips_only_b=clips.only_b,
-        clips_other_audio=clips.other_audio,
+        **counts,
         windows=sums.windows,
         unmatched_windows=unmatched,
         same_top_class=sums.same_top / sums.windows,
@@ -132,7 +127,7 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
         classes=sums.classes(names_a, names_b),
         classes_only_a=tuple(name for name in a.classes if name not in found_a),
         classes_only_b=tuple(name for name in b.classes if name not in found_b),
-        most_different=tuple(_described(found, a, b, entry_a, entry_b, names_a, names_b) for found in worst),
+        most_different=tuple(_most_different(sums.most, (a, entry_a, names_a), (b, entry_b, names_b))),
     )
 
 
@@ -152,17 +147,8 @@ def _common_classes(a: ClassList, b: ClassList) -> tuple[np.ndarray, np.ndarray]
     return position_a, position_b
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Clips:
-    """pairs: (clips, 2) rows in `index.clips` of A and of B."""
-
-    pairs: np.ndarray
-    only_a: int
-    only_b: int
-    other_audio: int
-
-
-def _match_clips(a: StoreReader, b: StoreReader) -> _Clips:
+def _match_clips(a: StoreReader, b: StoreReader) -> tuple[np.ndarray, dict[str, Any]]:
+    """(clips, 2) rows in `index.clips` of A and of B, and the counts of a `Comparison`."""
     in_b = positions_of(a.index.clips["clip_id"].combine_chunks(), b.index.clips)  # (clips of A,)
     pairs = np.stack([np.flatnonzero(in_b >= 0), in_b[in_b >= 0]], axis=1)
     ours, theirs = (store.index.clips.take(rows) for store, rows in zip((a, b), pairs.T, strict=True))
@@ -173,12 +159,8 @@ def _match_clips(a: StoreReader, b: StoreReader) -> _Clips:
             f"{len(pairs)} with the same clip_id, {int((~same).sum())} of them with other audio; label one manifest "
             "with both teachers"
         )
-    return _Clips(
-        pairs=pairs[same],
-        only_a=len(in_b) - len(pairs),
-        only_b=len(b.index.clips) - len(pairs),
-        other_audio=int((~same).sum()),
-    )
+    only = {"clips_only_a": len(in_b) - len(pairs), "clips_only_b": len(b.index.clips) - len(pairs)}
+    return pairs[same], {"clips": int(same.sum()), **only, "clips_other_audio": int((~same).sum())}
 
 
 def _match_windows(a: StoreReader, b: StoreReader, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -222,15 +204,10 @@ def _probabilities(
     read = in_threads(a.read_shard, ((shard,) for shard in shards.tolist()))
     for here, rows in zip(matches, read, strict=True):
         for block in np.split(here, range(BLOCK, len(here), BLOCK)):
-            yield block, rows.probabilities[a.index.row[entry_a[block]]], _rows_of(b, held, entry_b[block])
-
-
-def _rows_of(store: StoreReader, read: Callable[[int], ShardRows], entries: np.ndarray) -> np.ndarray:
-    """(entries, classes)."""
-    taken = np.empty((len(entries), len(store.classes)), np.float32)
-    for shard, here in zip(*places_by_value(store.index.shard[entries]), strict=True):
-        taken[here] = read(int(shard)).probabilities[store.index.row[entries[here]]]
-    return taken
+            q, there = np.empty((len(block), len(b.classes)), np.float32), entry_b[block]
+            for shard, places_of in zip(*places_by_value(b.index.shard[there]), strict=True):
+                q[places_of] = held(int(shard)).probabilities[b.index.row[there[places_of]]]
+            yield block, rows.probabilities[a.index.row[entry_a[block]]], q
 
 
 class _Sums:
@@ -263,12 +240,12 @@ class _Sums:
 
     def classes(self, names_a: list[str], names_b: list[str]) -> tuple[ClassComparison, ...]:
         """Worst first."""
-        n, (_, _, sum_x, sum_y, _, _, _, _) = self.windows, self.sums
+        n, sum_x, sum_y = self.windows, self.sums[2], self.sums[3]
         mean_a, mean_b, x, y, xx, yy, xy, kl = self.sums / n
         var_x, var_y = xx - x**2, yy - y**2
         varies = (var_x > 1e-9) & (var_y > 1e-9)
         r = np.clip((xy - sum_x * sum_y / n**2) / np.sqrt(np.where(varies, var_x * var_y, 1)), -1, 1)
-        found = [
+        return tuple(
             ClassComparison(
                 name=names_a[i],
                 name_b=names_b[i],
@@ -277,9 +254,8 @@ class _Sums:
                 correlation=float(r[i]) if varies[i] else None,
                 kl=float(kl[i]),
             )
-            for i in range(len(names_a))
-        ]
-        return tuple(sorted(found, key=lambda each: -each.kl))
+            for i in np.argsort(-kl, kind="stable").tolist()
+        )
 
 
 def _held_in(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,24 +264,19 @@ def _held_in(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return p, np.log(p) - np.log1p(-p)
 
 
-def _described(
-    found: tuple,
-    a: StoreReader,
-    b: StoreReader,
-    entry_a: np.ndarray,
-    entry_b: np.ndarray,
-    names_a: list[str],
-    names_b: list[str],
-) -> WindowDifference:
-    kl, match, top_a, probability_a, top_b, probability_b = found
-    here, there = entry_a[-match], entry_b[-match]
-    return WindowDifference(
-        kl=kl,
-        clip_id=a.index.clips["clip_id"][int(a.index.stored_clip[here])].as_py(),
-        start_a_s=float(a.index.start_s(here)),
-        start_b_s=float(b.index.start_s(there)),
-        class_a=names_a[top_a],
-        probability_a=probability_a,
-        class_b=names_b[top_b],
-        probability_b=probability_b,
-    )
+def _most_different(
+    found: list[tuple], *sides: tuple[StoreReader, np.ndarray, list[str]]
+) -> Iterator[WindowDifference]:
+    (a, entry_a, names_a), (b, entry_b, names_b) = sides
+    for kl, match, top_a, probability_a, top_b, probability_b in sorted(found, reverse=True):
+        here, there = entry_a[-match], entry_b[-match]
+        yield WindowDifference(
+            kl=kl,
+            clip_id=a.index.clips["clip_id"][int(a.index.stored_clip[here])].as_py(),
+            start_a_s=float(a.index.start_s(here)),
+            start_b_s=float(b.index.start_s(there)),
+            class_a=names_a[top_a],
+            probability_a=probability_a,
+            class_b=names_b[top_b],
+            probability_b=probability_b,
+        )
