@@ -5,6 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,16 +145,13 @@ def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
     return clips, location(args.root) if args.root else root
 
 
-class RunConsole:
+class RunConsole(AbstractContextManager):
     """Progress of a run: files probed, then windows labelled with windows/s, x real time and time left."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._hop_s = 0.0
         self.events = RunEvents(on_probe=self.on_probe, on_plan=self._on_plan, on_shard=self._on_shard)
-
-    def __enter__(self) -> "RunConsole":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._close()

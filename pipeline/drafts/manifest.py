@@ -5,21 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
 from pipeline.options import option
-from softlabels.corpus.manifest import Clip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundClips:
-    """clips: sorted by clip_id; remarks: what else was seen; problems: rows that could not be used."""
-
-    clips: list[Clip]
-    remarks: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +57,7 @@ class ManifestSource:
             return FoundClips(clips=clips)
         if not self.metadata:
             return FoundClips(clips=clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled))
-        found = clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
-        remarks, problems = [], []
-        if found.without_row:
-            remarks.append(f"{found.without_row:,} files of '{self.folder}' are in no row and left out")
-        if found.without_file:
-            first = "; ".join(found.without_file[:5])
-            problems.append(f"{len(found.without_file):,} rows name no file of '{self.folder}', left out: {first}")
-        return FoundClips(clips=found.clips, remarks=tuple(remarks), problems=tuple(problems))
+        return clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:

@@ -18,10 +18,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from softlabels.corpus.manifest import NOISE, UNSURE, Clip
 from softlabels.errors import ManifestError
 from softlabels.tables import open_table, raise_faults
@@ -37,18 +36,9 @@ _BRACES = re.compile(r"\{([^{}]+)\}")
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadataClips:
-    """clips: sorted by clip_id; without_file: rows that name no file of the folder; without_row: files in no row."""
-
-    clips: list[Clip]
-    without_file: list[str]
-    without_row: int
-
-
 def clips_of_metadata(
     table: Path, folder: Path, *, relative_to: Path | None = None, columns: Mapping[str, str] | None = None
-) -> MetadataClips:
+) -> FoundClips:
     """One clip a row whose file is there.
 
     Args:
@@ -79,8 +69,13 @@ def clips_of_metadata(
     if not clips and not faults:
         faults = [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
     _raise_faults(table, faults)
-    found = [clips[clip_id] for clip_id in sorted(clips)]
-    return MetadataClips(clips=found, without_file=without_file, without_row=len(files.clips) - len(clips))
+    remark = f"{len(files.clips) - len(clips):,} files of '{folder}' are in no row and left out"
+    problem = f"{len(without_file):,} rows name no file of '{folder}', left out: {'; '.join(without_file[:5])}"
+    return FoundClips(
+        clips=[clips[clip_id] for clip_id in sorted(clips)],
+        remarks=(remark,) if len(files.clips) > len(clips) else (),
+        problems=(problem,) if without_file else (),
+    )
 
 
 class _Fault(ValueError):

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -111,18 +111,15 @@ def run(
     return _summary(opened, prepared, shift)
 
 
-@contextlib.contextmanager
-def _claiming(store: str | Path, options: RunOptions) -> Iterator[Claims | None]:
+def _claiming(store: str | Path, options: RunOptions) -> contextlib.AbstractContextManager[Claims | None]:
     """The claims of one task of a job array; None for a run that shares the work with nobody."""
     if options.task is None:
-        yield None
-        return
+        return contextlib.nullcontext()
     if options.backend not in ("loky", "sequential"):
         raise ValueError(f"--task: each task works on its own machine, got --backend {options.backend}: leave it out")
     storage = open_storage(store)
     storage.check()
-    with Claims(storage) as claims:
-        yield claims
+    return Claims(storage)
 
 
 class _Stop(Exception):
