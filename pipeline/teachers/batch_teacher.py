@@ -46,11 +46,11 @@ class BatchTeacher:
 
     notice = ""
 
-    def __init__(self, choice: TeacherChoice, told: Description, model: OpenModel, *, digest: str) -> None:
-        self.name, self.digest = told.model.stem, digest
-        self.classes, self.rate_hz = told.classes, told.rate_hz
-        self.activation, self.outputs = told.activation, told.outputs
-        self._path, self._model = str(told.model), model
+    def __init__(self, choice: TeacherChoice, description: Description, model: OpenModel, *, digest: str) -> None:
+        self.name, self.digest = description.model.stem, digest
+        self.classes, self.rate_hz = description.classes, description.rate_hz
+        self.activation, self.outputs = description.activation, description.outputs
+        self._path, self._model = str(description.model), model
         batch, self.window_samples, channels = waveform_shape(self._path, model)
         self._shape = (self.window_samples, *channels)
         self.batch_size = self._fit(choice, batch)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.teachers.litert import LiteRTTeacher, read_labels
+from pipeline.teachers.litert import Description, LiteRTTeacher, read_labels
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -22,17 +22,10 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
     if bool(choice.model) != bool(choice.labels):
         raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
     model, labels = (Path(choice.model), Path(choice.labels)) if choice.model and choice.labels else find_birdnet()
-    return LiteRTTeacher(
-        model,
-        read_labels(labels),
-        name="birdnet-v2.4",
-        rate_hz=RATE_HZ,
-        activation="sigmoid",
-        outputs="logits",
-        portable=choice.portable,
-        folded=choice.fold is not False,
-        notice=NOTICE,
-    )
+    classes = read_labels(labels)
+    description = Description(model=model, classes=classes, rate_hz=RATE_HZ, activation="sigmoid", outputs="logits")
+    folded = choice.fold is not False
+    return LiteRTTeacher(description, name="birdnet-v2.4", portable=choice.portable, folded=folded, notice=NOTICE)
 
 
 def find_birdnet() -> tuple[Path, Path]:

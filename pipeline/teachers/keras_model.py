@@ -35,14 +35,14 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings missing, the model not confirmed by its sha256 or not one that fits, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    told = described(choice)
-    path = told.model
+    description = described(choice)
+    path = description.model
     check_settings(choice)
     digest = folder_digest(path) if path.is_dir() else file_digest(path)
     confirm(choice, digest)
     with tensorflow_device(choice.device) as device:
         model = _open_saved_model(path, device) if path.is_dir() else _open_keras_file(path, device)
-        return BatchTeacher(choice, told, model, digest=digest)
+        return BatchTeacher(choice, description, model, digest=digest)
 
 
 @contextlib.contextmanager
@@ -103,9 +103,9 @@ def _cannot_load(path: Path, error: Exception) -> TeacherError:
             "refuses, and it stays on; use a layer of Keras, export the model as a SavedModel, or wrap it as a "
             "`--teacher module:factory`"
         )
-    told = str(error).partition("\n")[0][:300]  # Keras goes on with the whole configuration
+    reason = str(error).partition("\n")[0][:300]  # Keras goes on with the whole configuration
     return TeacherError(
-        f"model '{path}': Keras cannot load it: {type(error).__name__}: {told}; a model with layers of its own is "
+        f"model '{path}': Keras cannot load it: {type(error).__name__}: {reason}; a model with layers of its own is "
         "exported as a SavedModel, or wrapped as a `--teacher module:factory`"
     )
 

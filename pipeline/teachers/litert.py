@@ -16,6 +16,17 @@ from softlabels.errors import ClassListError, TeacherError
 BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on nothing then
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A model, and what no model file says of itself."""
+
+    model: Path
+    classes: ClassList
+    rate_hz: int
+    activation: Activation
+    outputs: Outputs
+
+
 class LiteRTTeacher:
     """One interpreter on one thread. Attributes as in `Teacher`.
 
@@ -29,20 +40,10 @@ class LiteRTTeacher:
     batch_size = BATCH_SIZE
 
     def __init__(
-        self,
-        model: Path,
-        classes: ClassList,
-        *,
-        name: str,
-        rate_hz: int,
-        activation: Activation,
-        outputs: Outputs,
-        portable: bool = False,
-        folded: bool = False,
-        notice: str = "",
+        self, description: Description, *, name: str, portable: bool = False, folded: bool = False, notice: str = ""
     ) -> None:
-        self.name, self.classes, self.rate_hz = name, classes, rate_hz
-        self.activation, self.outputs, self.notice = activation, outputs, notice
+        self.name, self.notice, self.classes, self.rate_hz = name, notice, description.classes, description.rate_hz
+        self.activation, self.outputs, model = description.activation, description.outputs, description.model
         content = read_model(model)
         if content[4:8] != b"TFL3":
             raise TeacherError(f"model '{model}': expected a TFLite file (TFL3 at byte 4), got {content[:8]!r}")
@@ -52,7 +53,7 @@ class LiteRTTeacher:
             self.folding, self.source_digest = FOLDING, self.digest
             content, self.digest = folded_model(str(model), content)
         self._interpreter = open_interpreter(str(model), content, portable=portable)
-        self.window_samples = _check_signature(model, self._interpreter, len(classes))
+        self.window_samples = _check_signature(model, self._interpreter, len(description.classes))
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(1, window_samples) float32 -> (1, classes) float32."""
@@ -61,27 +62,8 @@ class LiteRTTeacher:
 
 def load_litert(choice: TeacherChoice) -> Teacher:
     """The teacher of `--teacher litert`; a TFLite file says neither its rate nor its activation."""
-    told = described(choice)
-    return LiteRTTeacher(
-        told.model,
-        told.classes,
-        name=told.model.stem,
-        rate_hz=told.rate_hz,
-        activation=told.activation,
-        outputs=told.outputs,
-        portable=choice.portable,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """A model, and what no model file says of itself."""
-
-    model: Path
-    classes: ClassList
-    rate_hz: int
-    activation: Activation
-    outputs: Outputs
+    description = described(choice)
+    return LiteRTTeacher(description, name=description.model.stem, portable=choice.portable)
 
 
 def described(choice: TeacherChoice) -> Description:

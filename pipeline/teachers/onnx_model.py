@@ -36,13 +36,13 @@ def onnx_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings or onnxruntime missing, another sha256, a model that does not fit, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    told = described(choice)
-    path = told.model
+    description = described(choice)
+    path = description.model
     check_settings(choice)
     digest = onnx_digest(path)
     if choice.model_sha256:
         confirm(choice, digest)
-    return BatchTeacher(choice, told, _open(path, choice.device or "cpu"), digest=digest)
+    return BatchTeacher(choice, description, _open(path, choice.device or "cpu"), digest=digest)
 
 
 def onnx_digest(path: Path) -> str:
