@@ -174,11 +174,11 @@ def test_metadata_from_the_command_line_exits_1_for_rows_without_a_file(audio: P
     Path("m.csv").write_text("\n".join([*BIRDCLEF, "cus1,[],Cus cus,Gamma,cus1/XC9.ogg", ""]))
     command = ["manifest", "audio", "--metadata", "m.csv", "--column", "label={scientific_name}_{common_name}"]
     assert main(command) == 1
-    said = capsys.readouterr()
-    assert said.out == "clips    3\nclasses  2\nwritten  data_manifest.csv\n"
-    assert "1 files of 'audio' are in no row and left out\n" in said.err
-    assert "1 rows name no file of 'audio', left out: line 5: 'cus1/XC9.ogg'\n" in said.err
-    assert said.err.endswith("next: softlabels run\n")
+    printed = capsys.readouterr()
+    assert printed.out == "clips    3\nclasses  2\nwritten  data_manifest.csv\n"
+    assert "1 files of 'audio' are in no row and left out\n" in printed.err
+    assert "1 rows name no file of 'audio', left out: line 5: 'cus1/XC9.ogg'\n" in printed.err
+    assert printed.err.endswith("next: softlabels run\n")
     assert Path("data_manifest.csv").read_text() == (
         "clip_id,path,label\n"
         "aus1/XC1.ogg,audio/aus1/XC1.ogg,Aus aus_Alpha;?Bus bus_Beta;?zus1\n"

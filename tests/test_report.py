@@ -184,15 +184,15 @@ def test_confidence_is_what_a_loop_finds(store) -> None:
 
 def test_confusions_are_means_where_a_class_is_on_top() -> None:
     rng = np.random.default_rng(0)
-    said = rng.beta(0.5, 2, (300, 5)).astype(np.float32)
+    p = rng.beta(0.5, 2, (300, 5)).astype(np.float32)
     collected = Confusions(5)
-    for part in np.array_split(said, 7):
+    for part in np.array_split(p, 7):
         collected.add(np.arange(len(part)), part)
     matrix = collected.matrix()
-    top = said.argmax(axis=1)
-    sure = said.max(axis=1) >= 0.1
+    top = p.argmax(axis=1)
+    sure = p.max(axis=1) >= 0.1
     for row, (c, count) in enumerate(zip(matrix.rows, matrix.windows, strict=True)):
-        here = said[(top == c) & sure]
+        here = p[(top == c) & sure]
         assert count == len(here)
         np.testing.assert_allclose(matrix.mean[row], here[:, list(matrix.columns)].mean(axis=0), rtol=1e-6)
     assert set(matrix.columns) == set(range(5))

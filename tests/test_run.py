@@ -292,8 +292,8 @@ def test_two_runs_on_one_store_at_once_make_what_one_makes(corpus: Corpus) -> No
     command = [sys.executable, "-c", code, corpus.manifest, corpus.folder / "both"]
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+        _, printed = process.communicate(timeout=120)
+        assert process.returncode == 0, printed
     assert shard_bytes(corpus.folder / "both") == shard_bytes(corpus.folder / "calm")
     assert verify(softlabels.open(corpus.folder / "both"), jobs=1).good
 
