@@ -1,4 +1,4 @@
-"""The offline job: run a teacher over a corpus and keep what it said. No training code imports it."""
+"""The offline job: run a teacher over a corpus and keep its probabilities. No training code imports it."""
 
 from pipeline.planning.prepare import LabelOptions
 from pipeline.running.closing import RunSummary, finish

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from softlabels.errors import SoftLabelsError
 
@@ -65,9 +65,14 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
 def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[object]], *, mode: str = "w") -> None:
     """Write a CSV that `open_table` reads."""
     with open(path, mode, encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        write_rows(file, columns, rows)
+
+
+def write_rows(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """The same into an open file."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
 
 
 def raise_faults(

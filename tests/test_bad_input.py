@@ -65,15 +65,15 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_audio_ends_as_the_catalogue_says(collection, kind: str) -> None:
     bad, index = KINDS[kind], collection.store.index
-    first, behind = index.spans_of([clip_id(kind)])[0]
+    first, end = index.spans_of([clip_id(kind)])[0]
     entries = [entry for entry in collection.store.census.quarantine if entry.clip_id == clip_id(kind)]
     out = {entry.first_window + i: entry.reason for entry in entries for i in range(entry.windows)}
     if bad.ends == "labelled":
         assert out == {}, entries[0].detail
     else:
-        assert set(out) == set(range(behind - first) if bad.windows is None else bad.windows)
+        assert set(out) == set(range(end - first) if bad.windows is None else bad.windows)
         assert {reason in bad.ends.split("|") for reason in out.values()} == {True}, out
-    rest = [(clip_id(kind), i) for i in range(behind - first) if i not in out]
+    rest = [(clip_id(kind), i) for i in range(end - first) if i not in out]
     assert np.isfinite(collection.store.take(rest)).all()
 
 
@@ -186,7 +186,7 @@ def test_an_io_error_inside_the_decoder_is_not_blamed_on_the_file(corpus: Corpus
     def failing(self, *arguments: object, **options: object):
         name = arguments[0] if step == "__init__" else self.name
         if Path(name).name == "c1.wav":
-            raise soundfile.LibsndfileError(2)  # SF_ERR_SYSTEM: the operating system said no
+            raise soundfile.LibsndfileError(2)  # SF_ERR_SYSTEM: the operating system refused
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(soundfile.SoundFile, step, failing)
@@ -277,9 +277,9 @@ def test_a_bad_manifest_exits_2_with_one_clear_error_and_writes_nothing(
     corpus.manifest.write_bytes(content)
     monkeypatch.chdir(corpus.folder)
     code = main(["run", "--teacher", "standin:teacher", *HERE])
-    said = capsys.readouterr().err
-    assert code == (2 if complaint else 0), said
-    assert complaint in said
+    printed = capsys.readouterr().err
+    assert code == (2 if complaint else 0), printed
+    assert complaint in printed
     assert Path("soft_labels").exists() == (not complaint)
     if not complaint:
         ids = [clip.clip_id for clip in softlabels.read_manifest("data_manifest.csv")]
@@ -499,9 +499,9 @@ def test_a_read_only_store_can_be_read_and_says_so_when_it_is_written(corpus: Co
     monkeypatch.setattr("softlabels.storage.unfinished.open", read_only, raising=False)
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "-o", "store", "--teacher", "standin:teacher", *HERE]) == 2
-    said = capsys.readouterr().err
-    assert "Read-only file system" in said
-    assert "store" in said
+    printed = capsys.readouterr().err
+    assert "Read-only file system" in printed
+    assert "store" in printed
     (root.parent / "kept.json").rename(root / "receipts" / "00001.g0.json")
     monkeypatch.setenv("XDG_CACHE_HOME", str(corpus.folder / "cache"))
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -528,7 +528,7 @@ def always_raises(_scores: np.ndarray) -> None:
     raise RuntimeError("no such layer")
 
 
-TEACHERS = {  # kind -> the teacher, the exit code, and what is said
+TEACHERS = {  # kind -> the teacher, the exit code, and what is printed
     "too few classes": (lambda: Bad(lambda scores: scores[:, :2]), 2, "'stand-in': expected (4, 3) float32 scores"),
     "too few windows": (lambda: Bad(lambda scores: scores[:3]), 2, "'stand-in': expected (4, 3) float32 scores"),
     "one window a time": (lambda: Bad(lambda scores: scores[0]), 2, "'stand-in': expected (4, 3) float32 scores"),

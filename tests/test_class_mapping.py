@@ -180,7 +180,7 @@ def test_pooling_sums_or_maximises_and_says_nothing_of_lacking_classes(tmp_path,
     rows = ["x,Bubo bubo_Owl", *["x,Turdus merula_Eurasian Blackbird", "x,Engine_Engine"] * several]
     found = match("a", "Great Tit", "x", "b", mapping=mapping_file(tmp_path, *rows))
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), 5).astype(np.float32)
-    probabilities[4] = np.nan  # a window that the teacher said nothing of
+    probabilities[4] = np.nan  # a window without a label
     pooled = found.pool(probabilities, activation)
     assert (pooled.dtype, pooled.shape) == (np.float32, (5, 4))
     np.testing.assert_allclose(pooled, pooled_slowly(found, probabilities, activation), rtol=1e-6)

@@ -26,15 +26,15 @@ def fields(out: str) -> dict[str, str]:
 
 def test_run_labels_and_sums_up_and_a_second_run_says_one_line(here: Corpus, capsys) -> None:
     assert main(["run", *STAND_IN]) == 0
-    said = capsys.readouterr()
-    summary = fields(said.out)
+    printed = capsys.readouterr()
+    summary = fields(printed.out)
     assert (summary["clips"], summary["windows"], summary["quarantined"]) == ("6", "14", "0")
     assert {"seconds", "bytes_per_window", "store"} <= set(summary)
-    assert "softlabels.open('soft_labels').join('data_manifest.csv')" in said.err
+    assert "softlabels.open('soft_labels').join('data_manifest.csv')" in printed.err
     assert main(["run", *STAND_IN]) == 0
-    said = capsys.readouterr()
-    assert said.out == "soft_labels: nothing to do, 6 clips, 14 windows labelled, 0 quarantined\n"
-    assert said.err == ""
+    printed = capsys.readouterr()
+    assert printed.out == "soft_labels: nothing to do, 6 clips, 14 windows labelled, 0 quarantined\n"
+    assert printed.err == ""
 
 
 def test_the_store_and_manifest_can_be_named(here: Corpus, capsys) -> None:
@@ -46,9 +46,9 @@ def test_the_store_and_manifest_can_be_named(here: Corpus, capsys) -> None:
 def test_quarantine_exits_1_until_it_is_allowed(here: Corpus, capsys) -> None:
     (here.folder / "c1.wav").unlink()
     assert main(["run", *STAND_IN]) == 1
-    said = capsys.readouterr()
-    assert "c1: missing" in said.err
-    assert "next: softlabels inspect soft_labels --quarantine" in said.err
+    printed = capsys.readouterr()
+    assert "c1: missing" in printed.err
+    assert "next: softlabels inspect soft_labels --quarantine" in printed.err
     assert main(["run", *STAND_IN, "--allow-quarantined", "1"]) == 0
     assert main(["run", *STAND_IN, "--allow-quarantined", "10%"]) == 0
     assert main(["run", *STAND_IN, "--allow-quarantined", "1%"]) == 1
@@ -57,9 +57,9 @@ def test_quarantine_exits_1_until_it_is_allowed(here: Corpus, capsys) -> None:
 def test_on_error_fail_stops_and_says_why(here: Corpus, capsys) -> None:
     (here.folder / "c0.wav").unlink()
     assert main(["run", *STAND_IN, "--on-error", "fail", "--shard-windows", "4"]) == 1
-    said = capsys.readouterr()
-    assert "stopped early: --on-error fail: c0: missing" in said.err
-    assert "the same command again" in said.err
+    printed = capsys.readouterr()
+    assert "stopped early: --on-error fail: c0: missing" in printed.err
+    assert "the same command again" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_on_error_fail_stops_and_says_why(here: Corpus, capsys) -> None:
 def test_wrong_usage_is_one_error_exit_2_and_nothing_written(here: Corpus, capsys, arguments, complaint) -> None:
     before = sorted(here.folder.iterdir())
     assert main(arguments) == 2
-    said = capsys.readouterr()
-    assert complaint in said.err
-    assert said.err.startswith(f"softlabels {arguments[0]}: ")
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.err.startswith(f"softlabels {arguments[0]}: ")
+    assert printed.out == ""
     assert sorted(here.folder.iterdir()) == before
 
 
@@ -125,9 +125,9 @@ def tree(tmp_path, monkeypatch) -> Corpus:
 
 def test_a_manifest_is_written_from_a_folder_a_class(tree: Corpus, capsys) -> None:
     assert main(["manifest", "recordings"]) == 0
-    said = capsys.readouterr()
-    assert fields(said.out) == {"clips": "5", "classes": "3", "written": "data_manifest.csv"}
-    assert said.err == "next: softlabels run\n"
+    printed = capsys.readouterr()
+    assert fields(printed.out) == {"clips": "5", "classes": "3", "written": "data_manifest.csv"}
+    assert printed.err == "next: softlabels run\n"
     clips = {clip.clip_id: clip for clip in read_manifest("data_manifest.csv")}
     assert {clip_id: clip.labels for clip_id, clip in clips.items()} == {
         "Turdus merula_Amsel/b.wav": ("Turdus merula_Amsel",),
@@ -152,9 +152,9 @@ def test_a_manifest_kept_elsewhere_names_the_root(tree: Corpus, capsys) -> None:
 
 def test_run_takes_a_folder_and_writes_its_manifest_on_the_way(tree: Corpus, capsys) -> None:
     assert main(["run", "recordings", *STAND_IN]) == 0
-    said = capsys.readouterr()
-    assert "wrote data_manifest.csv, 5 clips" in said.err
-    assert fields(said.out)["clips"] == "5"
+    printed = capsys.readouterr()
+    assert "wrote data_manifest.csv, 5 clips" in printed.err
+    assert fields(printed.out)["clips"] == "5"
     assert main(["run", "recordings", *STAND_IN]) == 0
     assert "nothing to do" in capsys.readouterr().out
     tree.write_audio("new/one.wav")
@@ -181,8 +181,8 @@ def test_a_class_list_is_held_against_a_store_and_a_mapping_file_drafted(here: C
     (here.folder / "mine.txt").write_text("Cus cus_Gamma\nAus_aus_Alpha\nBus bus_Biene\n")
     capsys.readouterr()
     assert main(["classes", "mine.txt"]) == 1
-    said = capsys.readouterr()
-    assert fields(said.out) == {
+    printed = capsys.readouterr()
+    assert fields(printed.out) == {
         "classes": "3",
         "against": "soft_labels (3 classes)",
         "exact": "1",
@@ -194,9 +194,9 @@ def test_a_class_list_is_held_against_a_store_and_a_mapping_file_drafted(here: C
         "to_look_at": "1",
         "written": "mapping.csv",
     }
-    assert "the list has the teacher's classes in another order" in said.err
-    assert "look: 'Aus_aus_Alpha': 'Aus aus_Alpha' by spelling?" in said.err
-    assert "store.join('data_manifest.csv', classes='mine.txt', mapping='mapping.csv')" in said.err
+    assert "the list has the teacher's classes in another order" in printed.err
+    assert "look: 'Aus_aus_Alpha': 'Aus aus_Alpha' by spelling?" in printed.err
+    assert "store.join('data_manifest.csv', classes='mine.txt', mapping='mapping.csv')" in printed.err
     assert "Aus_aus_Alpha,Aus aus_Alpha,spelling,look\n" in (here.folder / "mapping.csv").read_text()
     assert main(["classes", "mine.txt"]) == 2
     assert "'mapping.csv' is there already" in capsys.readouterr().err
@@ -206,28 +206,30 @@ def test_a_class_list_that_is_found_surely_exits_0(here: Corpus, capsys) -> None
     (here.folder / "mine.txt").write_text("Bus bus\nGamma\n")
     (here.folder / "theirs.txt").write_text("Aus aus_Alpha\nBus bus_Beta\nCus cus_Gamma\n")
     assert main(["classes", "mine.txt", "--against", "theirs.txt", "-o", "m.csv"]) == 0
-    said = capsys.readouterr()
-    assert fields(said.out)["against"] == "theirs.txt (3 classes)"
-    assert said.err.startswith("next, in Python: store.join('data_manifest.csv', classes='mine.txt'); m.csv is needed")
+    printed = capsys.readouterr()
+    assert fields(printed.out)["against"] == "theirs.txt (3 classes)"
+    assert printed.err.startswith(
+        "next, in Python: store.join('data_manifest.csv', classes='mine.txt'); m.csv is needed"
+    )
 
 
 def test_two_names_of_one_class_are_told_and_to_be_looked_at(here: Corpus, capsys) -> None:
     (here.folder / "mine.txt").write_text("Bus bus\nBeta\n")
     (here.folder / "theirs.txt").write_text("Aus aus_Alpha\nBus bus_Beta\n")
     assert main(["classes", "mine.txt", "--against", "theirs.txt"]) == 1
-    said = capsys.readouterr()
-    assert fields(said.out)["to_look_at"] == "2"
-    assert "are both 'Bus bus_Beta' for the teacher; keep one" in said.err
+    printed = capsys.readouterr()
+    assert fields(printed.out)["to_look_at"] == "2"
+    assert "are both 'Bus bus_Beta' for the teacher; keep one" in printed.err
 
 
 def test_a_class_list_is_held_against_birdnet_where_there_is_no_store(here: Corpus, capsys) -> None:
     (here.folder / "mine.txt").write_text("norcar\nParus major\n" + "".join(f"x{i}\n" for i in range(11)))
     assert main(["classes", "mine.txt"]) == 1
-    said = capsys.readouterr()
-    assert fields(said.out)["against"] == "birdnet (6,522 classes)"
-    assert "look: 'norcar': 'Cardinalis cardinalis_Northern Cardinal' by code?" in said.err
-    assert said.err.count("look: 'x") == 9
-    assert "look: ... and 2 more" in said.err
+    printed = capsys.readouterr()
+    assert fields(printed.out)["against"] == "birdnet (6,522 classes)"
+    assert "look: 'norcar': 'Cardinalis cardinalis_Northern Cardinal' by code?" in printed.err
+    assert printed.err.count("look: 'x") == 9
+    assert "look: ... and 2 more" in printed.err
 
 
 def test_python_m_pipeline_is_the_console_script(here: Corpus) -> None:

@@ -66,7 +66,7 @@ def bernoulli_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
 
 
-def said(store: SoftLabelStore, names: list[str], clip_ids: set[str]) -> np.ndarray:
+def probabilities_of(store: SoftLabelStore, names: list[str], clip_ids: set[str]) -> np.ndarray:
     """(windows, names) float64, by clip and window."""
     frame = store.to_pandas().sort_values(["clip_id", "window_index"])
     frame = frame[frame.clip_id.isin(clip_ids)]
@@ -92,7 +92,7 @@ def test_two_teachers_are_compared_by_figures_worked_out_one_by_one(corpus, stor
     b = labelled(corpus, "b", "test_compare:other", shard_windows=5)
     names_a, names_b = ["Aus aus_Alpha", "Bus bus_Beta", "Cus cus_Gamma"], ["Aus aus_Alpha", "Bus bus_Beta", "Cus cus"]
     everything = {f"c{i}" for i in range(6)}
-    p, q = said(store, names_a, everything), said(b, names_b, everything)
+    p, q = probabilities_of(store, names_a, everything), probabilities_of(b, names_b, everything)
     kl = bernoulli_kl(p, q)
     found = compare(store, b)
     assert (found.windows, found.classes_only_a, found.classes_only_b) == (14, (), ("Dus dus_Delta",))
@@ -195,7 +195,7 @@ def test_only_clips_of_both_with_the_same_audio_count(corpus, store) -> None:
 def test_a_sparse_store_is_compared_as_it_reads_back(corpus, store) -> None:
     sparse = labelled(corpus, "b", layout="sparse", min_probability=0.2)
     found = compare(store, sparse)
-    p, q = (said(s, list(store.classes), {f"c{i}" for i in range(6)}) for s in (store, sparse))
+    p, q = (probabilities_of(s, list(store.classes), {f"c{i}" for i in range(6)}) for s in (store, sparse))
     assert found.kl == pytest.approx(bernoulli_kl(p, q).sum(axis=1).mean(), abs=1e-12)
     assert found.heard_by_a_only == found.heard_by_b_only == 0
 

@@ -57,7 +57,8 @@ def names(corpus: Corpus, tmp_path, monkeypatch) -> dict[str, object]:
 def test_the_example_runs(name: str, names: dict[str, object]) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     (example,) = doctest.DocTestFinder(recurse=False).find(public()[name], name, globs=names) or (None,)
-    assert example is not None and example.examples, f"{name} has no example"
+    assert example is not None, f"{name} has no docstring"
+    assert example.examples, f"{name} has no example"
     said: list[str] = []
     result = doctest.DocTestRunner(optionflags=flags).run(example, out=said.append)
     assert result.failed == 0, "".join(said)

@@ -26,13 +26,14 @@ import pipeline
 import softlabels
 from pipeline import RunOptions
 from pipeline.running import engines
-from pipeline.running.engines import Streaming
+from pipeline.running.streaming import Streaming
 from softlabels.storage.protocol import TEMPORARY
 
 PACKAGES = {"dask": "distributed", "ray": "ray", "spark": "joblibspark"}
 NAMES = ["loky", *PACKAGES]
 HASTY = (  # the command line, by which an engine that went away is missed sooner
-    "import sys, pipeline.cli, pipeline.running.engines as e; e.CONNECT_S, e.WORKERS_S, e.REOPEN_S = 3, 3, 1; "
+    "import sys, pipeline.cli, pipeline.running.engines as e, pipeline.running.streaming as s; "
+    "e.CONNECT_S = s.CONNECT_S = e.WORKERS_S = 3; e.REOPEN_S = 1; "
     "sys.exit(pipeline.cli.commands.main(sys.argv[1:]))"
 )
 
@@ -66,7 +67,7 @@ def command(clips: Corpus, store: str, teacher: str, *flags: object, hasty: bool
 
 
 def label(clips: Corpus, store: str, teacher: str, *flags: object, hasty: bool = False, **more: str) -> tuple[int, str]:
-    """(exit code, what was said), within a minute."""
+    """(exit code, what was printed), within a minute."""
     done = subprocess.run(
         command(clips, store, teacher, *flags, hasty=hasty),
         cwd=clips.folder,
@@ -110,8 +111,8 @@ def dask_scheduler() -> Iterator[tuple[str, subprocess.Popen]]:
     skip_without("dask")
     arguments = ["--host", "127.0.0.1", "--port", 0, "--no-dashboard"]
     with started(sys.executable, "-m", "distributed.cli.dask_scheduler", *arguments) as process:
-        said = iter(process.stderr.readline, "")
-        yield next(found[1] for line in said if (found := re.search(r"Scheduler at: +(tcp://\S+)", line))), process
+        printed = iter(process.stderr.readline, "")
+        yield next(found[1] for line in printed if (found := re.search(r"Scheduler at: +(tcp://\S+)", line))), process
 
 
 def dask_workers(address: str, workers: int, *, threads: int = 1, **more: str) -> contextlib.AbstractContextManager:
@@ -137,13 +138,13 @@ def engine(name: str, **more: str) -> Iterator[list[str]]:
 
 def expected_bytes(clips: Corpus, teacher: str, **more: str) -> dict[str, bytes]:
     """The shards as one process makes them."""
-    code, said = label(clips, "expected", teacher, "--backend", "sequential", **more)
-    assert code == 0, said
+    code, printed = label(clips, "expected", teacher, "--backend", "sequential", **more)
+    assert code == 0, printed
     return committed(clips.folder / "expected")
 
 
 def committed(store: Path) -> dict[str, bytes]:
-    """name -> bytes of every shard file; a killed worker may leave an unfinished one behind."""
+    """name -> bytes of every shard file; a killed worker may leave an unfinished one."""
     return {name: data for name, data in shard_bytes(store).items() if not name.startswith(TEMPORARY)}
 
 
@@ -160,9 +161,9 @@ def test_every_engine_gives_the_same_bytes_although_a_worker_is_killed_once(clip
     poison(clips, 0.75)
     once = tmp_path / "killed"
     with engine(name, STANDIN_ONCE=str(once)) as flags:
-        code, said = label(clips, "store", "dies_once", *flags, STANDIN_ONCE=str(once))
-    assert (code, once.exists()) == (0, True), said
-    assert "labelled          200 (200 by this run)" in said
+        code, printed = label(clips, "store", "dies_once", *flags, STANDIN_ONCE=str(once))
+    assert (code, once.exists()) == (0, True), printed
+    assert "labelled          200 (200 by this run)" in printed
     assert committed(clips.folder / "store") == expected_bytes(clips, "dies_once", STANDIN_ONCE=str(once))
 
 
@@ -171,9 +172,9 @@ def test_every_engine_gives_the_same_bytes_although_a_worker_is_killed_once(clip
 def test_a_clip_that_kills_its_worker_every_time_is_quarantined_alone(clips: Corpus, name: str) -> None:
     poison(clips, 0.75)
     with engine(name) as flags:
-        code, said = label(clips, "store", "poisoned", *flags)
-    assert code == 1, said
-    assert "labelled          199" in said
+        code, printed = label(clips, "store", "poisoned", *flags)
+    assert code == 1, printed
+    assert "labelled          199" in printed
     ((_, entry),) = enumerate(softlabels.open(clips.folder / "store").census.quarantine)
     assert (entry.clip_id, entry.reason, entry.windows) == ("c050", "crashed", 1)
 
@@ -182,8 +183,8 @@ def test_a_clip_that_kills_its_worker_every_time_is_quarantined_alone(clips: Cor
 def test_a_clip_that_hangs_its_worker_is_quarantined_alone(clips: Corpus) -> None:
     poison(clips, 0.625)
     with engine("dask") as flags:
-        code, said = label(clips, "store", "poisoned", *flags, "--timeout", 4)
-    assert code == 1, said
+        code, printed = label(clips, "store", "poisoned", *flags, "--timeout", 4)
+    assert code == 1, printed
     ((_, entry),) = enumerate(softlabels.open(clips.folder / "store").census.quarantine)
     assert (entry.clip_id, entry.reason) == ("c050", "hung")
 
@@ -197,14 +198,14 @@ def test_an_engine_that_goes_away_leaves_the_rest_to_a_later_run_on_one_worker(c
         with started(*command(clips, "store", "slow", *flags, hasty=True)) as run:
             wait_for_receipts(store, 5)
             kill_group(scheduler if gone == "scheduler" else workers)
-            _, said = run.communicate(timeout=60)
-    assert run.returncode == 3, said
-    assert "stopped early: the engine is gone" in said
-    assert "next: the same command again" in said
+            _, printed = run.communicate(timeout=60)
+    assert run.returncode == 3, printed
+    assert "stopped early: the engine is gone" in printed
+    assert "next: the same command again" in printed
     assert 5 <= len(committed(store)) < 15, "nothing is done on this machine instead"
     with dask_scheduler() as (address, _), dask_workers(address, 1):
-        code, said = label(clips, "store", "slow", "--backend", "dask", "--address", address)
-    assert code == 0, said
+        code, printed = label(clips, "store", "slow", "--backend", "dask", "--address", address)
+    assert code == 0, printed
     assert committed(store) == expected_bytes(clips, "slow")
 
 
@@ -218,8 +219,8 @@ def test_two_runs_on_one_store_and_one_is_killed(clips: Corpus, tmp_path) -> Non
     ):
         wait_for_receipts(clips.folder / "store", 10)
         kill_group(killed)
-        _, said = other.communicate(timeout=60)
-    assert other.returncode == 0, said
+        _, printed = other.communicate(timeout=60)
+    assert other.returncode == 0, printed
     times = Counter(scored.read_text().split())
     windows = [soundfile.read(path, dtype="float32")[0].tobytes() for path in clips.folder.glob("*.wav")]
     computed = Counter(times[hashlib.sha256(window).hexdigest()] for window in windows)
@@ -234,16 +235,16 @@ def test_a_schedulers_signal_stops_a_run_on_an_engine_resumably(clips: Corpus, n
     with engine(name) as flags, started(*command(clips, "store", "slow", *flags)) as run:
         wait_for_receipts(clips.folder / "store", 3)
         run.terminate()
-        _, said = run.communicate(timeout=30)
-    assert (run.returncode, "stopped by SIGTERM; the same command goes on from here" in said) == (3, True), said
+        _, printed = run.communicate(timeout=30)
+    assert (run.returncode, "stopped by SIGTERM; the same command goes on from here" in printed) == (3, True), printed
 
 
 @pytest.mark.engines
 def test_dask_workers_of_several_threads_are_refused_before_any_audio_is_read(clips: Corpus) -> None:
     with dask_scheduler() as (address, _), dask_workers(address, 1, threads=2):
-        code, said = label(clips, "store", "teacher", "--backend", "dask", "--address", address)
+        code, printed = label(clips, "store", "teacher", "--backend", "dask", "--address", address)
     assert code == 3
-    assert "expected workers of one thread" in said
+    assert "expected workers of one thread" in printed
     assert not (clips.folder / "store").exists()
 
 
@@ -251,9 +252,9 @@ def test_dask_workers_of_several_threads_are_refused_before_any_audio_is_read(cl
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
 def test_a_scheduler_that_does_not_answer_is_an_error_before_any_audio_is_read(clips: Corpus, address: str) -> None:
     skip_without("dask")
-    code, said = label(clips, "store", "teacher", "--backend", "dask", "--address", address, hasty=True)
+    code, printed = label(clips, "store", "teacher", "--backend", "dask", "--address", address, hasty=True)
     assert code == 3
-    assert f"--backend dask at {address}: cannot use it" in said
+    assert f"--backend dask at {address}: cannot use it" in printed
     assert not (clips.folder / "store").exists()
 
 

@@ -112,8 +112,8 @@ def expected_detections(store: SoftLabelStore, classes: list[str], threshold: fl
     lengths = {clip.clip_id: clip.end / clip.rate_hz for clip in store.planned_by_clip().values()}
     rows = []
     for row in store.to_pandas().itertuples():
-        said = dict(zip(store.classes, row.probabilities.tolist(), strict=True))
-        heard = [(-said[name], classes.index(name)) for name in classes if said.get(name, -1) >= threshold]
+        p = dict(zip(store.classes, row.probabilities.tolist(), strict=True))
+        heard = [(-p[name], classes.index(name)) for name in classes if p.get(name, -1) >= threshold]
         end_s = min(row.end_s, lengths[row.clip_id])
         rows += [(f"{row.clip_id}.wav", row.start_s, end_s, classes[i], -minus) for minus, i in sorted(heard)]
     return pd.DataFrame(rows, columns=["input", "start_time", "end_time", "species_name", "confidence"])
@@ -129,8 +129,8 @@ def test_detections_as_parquet_are_what_the_store_says(corpus, tmp_path, student
     texts = dict.fromkeys(["input", "species_name"], object)
     assert found.confidence.dtype == np.float32
     pd.testing.assert_frame_equal(found.astype(texts), expected.astype(texts), check_dtype=False, rtol=0, atol=1e-12)
-    said = pq.read_schema(tmp_path / "d.parquet").metadata
-    assert (said[b"segment_duration_s"], said[b"n_species"]) == (b"0.1", b"3")
+    metadata = pq.read_schema(tmp_path / "d.parquet").metadata
+    assert (metadata[b"segment_duration_s"], metadata[b"n_species"]) == (b"0.1", b"3")
 
 
 def test_detections_as_csv_have_birdnets_columns_clock_and_six_decimals(corpus, store, tmp_path) -> None:
@@ -176,7 +176,7 @@ def datasets(tmp_path: Path, monkeypatch):
 
 def test_a_dataset_folder_is_loaded_by_datasets_with_and_without_its_card(corpus, tmp_path, datasets) -> None:
     store = with_a_quarantined_window(corpus)
-    (store.storage.root / "shards" / "00000-ffffffffffff.parquet").write_bytes(b"left behind by a killed run")
+    (store.storage.root / "shards" / "00000-ffffffffffff.parquet").write_bytes(b"left by a killed run")
     done = export(store, "hf", tmp_path / "out")
     expected = store.to_pandas()
     files = str(tmp_path / "out" / "shards" / "*.parquet")
@@ -278,9 +278,9 @@ def test_export_from_the_command_line_says_what_was_written_and_what_is_missing(
     assert f"written      {tmp_path / 'd.csv'}" in capsys.readouterr().out
     (root / "receipts" / "00003.g0.json").unlink()
     assert main(["export", str(root), "--to", "birdnet-stm32", "-o", str(tmp_path / "cache")]) == 1
-    said = capsys.readouterr()
-    assert "rows         14\nlabelled     11\nquarantined  0\nmissing      3\n" in said.out
-    assert "3 windows are not labelled yet" in said.err
+    printed = capsys.readouterr()
+    assert "rows         14\nlabelled     11\nquarantined  0\nmissing      3\n" in printed.out
+    assert "3 windows are not labelled yet" in printed.err
     assert np.isnan(TeacherCache(tmp_path / "cache").look_up("c5", 0, 0.1)).all()
     assert main(["export", str(root), "--to", "hf", "-o", str(tmp_path / "cache")]) == 2
     assert "is there already" in capsys.readouterr().err

@@ -9,8 +9,15 @@ import pytest
 
 from pipeline.teachers.folding import derived
 from pipeline.teachers.folding.derived import fixed_windows, folded_model, hold_against
-from pipeline.teachers.folding.fold import cosines, fix_shapes, fold, fold_spectra, folded_weights, widen_pieces
 from pipeline.teachers.folding.graph import Graph
+from pipeline.teachers.folding.rewrites import (
+    cosines,
+    fix_shapes,
+    folded_bytes,
+    folded_weights,
+    spectra_into_weights,
+    widen_pieces,
+)
 from pipeline.teachers.interpreter import answer, open_interpreter
 from softlabels import TeacherError
 
@@ -103,7 +110,7 @@ def test_a_shape_that_depends_on_the_audio_stays_computed(kind: str) -> None:
 def test_a_real_spectrum_folds_into_the_layer_that_reads_it(model: bytes) -> None:
     graph = Graph(model)
     fix_shapes(graph)
-    assert len(fold_spectra(graph)) == 1
+    assert len(spectra_into_weights(graph)) == 1
     folded = graph.to_bytes()
     assert not {"RFFT2D", "CAST", "SQUEEZE"} & set(kinds(folded))
     np.testing.assert_allclose(score(folded, AUDIO), expected(AUDIO), rtol=1e-5)
@@ -112,11 +119,11 @@ def test_a_real_spectrum_folds_into_the_layer_that_reads_it(model: bytes) -> Non
 def test_wide_pieces_make_the_same_frames(model: bytes) -> None:
     graph = Graph(model)
     fix_shapes(graph)
-    (layer,) = fold_spectra(graph)
+    (layer,) = spectra_into_weights(graph)
     narrow = graph.to_bytes()
     assert widen_pieces(graph, layer)
     wide = graph.to_bytes()
-    assert wide == fold(model)
+    assert wide == folded_bytes(model)
     assert [gathered(Graph(narrow)), gathered(Graph(wide))] == [[(1, 6, 32, 2)], [(1, 6, 5, 13)]]
     np.testing.assert_allclose(score(wide, AUDIO), score(narrow, AUDIO), rtol=1e-6)
     assert not widen_pieces(graph, layer), "there is nothing left to widen"
@@ -125,7 +132,7 @@ def test_wide_pieces_make_the_same_frames(model: bytes) -> None:
 @pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("batch", [None, 1])
 def test_a_folded_model_answers_as_float64_does(batch: int | None, portable: bool) -> None:
-    folded = fold(convert(real_layer, batch, SAMPLES))
+    folded = folded_bytes(convert(real_layer, batch, SAMPLES))
     np.testing.assert_allclose(score(folded, AUDIO, portable=portable), expected(AUDIO), rtol=1e-5)
 
 
@@ -140,7 +147,7 @@ def test_layers_that_share_their_constants_keep_their_own() -> None:
 
     frames = AUDIO[0, : 2 * FRAME].reshape(2, FRAME).astype(np.float64)
     parts = [(np.fft.rfft(frames * window).real @ MEL).max(axis=0) for window in (WINDOW, WINDOW.astype(float) ** 2)]
-    folded = fold(convert(two, 1, SAMPLES))
+    folded = folded_bytes(convert(two, 1, SAMPLES))
     assert "RFFT2D" not in kinds(folded)
     np.testing.assert_allclose(score(folded, AUDIO)[0], np.concatenate(parts), rtol=1e-4, atol=1e-5)
 
@@ -153,7 +160,7 @@ def test_a_spectrum_that_somebody_else_reads_too_is_left_alone() -> None:
         return tf.tensordot(tf.cast(found, tf.float32), MEL, 1)[:, 0] + tf.reduce_sum(tf.abs(found))
 
     with pytest.raises(TeacherError, match="nothing to fold: expected frames times a constant window, RFFT2D"):
-        fold(convert(also_abs, 1, SAMPLES))
+        folded_bytes(convert(also_abs, 1, SAMPLES))
 
 
 @pytest.mark.parametrize("size", [8, 50, 1024])
@@ -173,9 +180,9 @@ def test_folded_weights_are_the_matrix_product() -> None:
 def test_a_folded_model_is_the_same_twice_and_its_constants_are_aligned(model: bytes) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    folded = fold(model)
-    assert fold(model) == folded
-    assert Graph(folded).digest() == Graph(fold(model)).digest()
+    folded = folded_bytes(model)
+    assert folded_bytes(model) == folded
+    assert Graph(folded).digest() == Graph(folded_bytes(model)).digest()
     root = schema.Model.GetRootAs(folded)
     offsets = [root.Buffers(i)._tab.Vector(root.Buffers(i)._tab.Offset(4)) for i in range(root.BuffersLength())
                if not root.Buffers(i).DataIsNone()]  # fmt: skip
@@ -184,7 +191,7 @@ def test_a_folded_model_is_the_same_twice_and_its_constants_are_aligned(model: b
 
 
 def test_the_digest_knows_every_constant(model: bytes) -> None:
-    graph = Graph(fold(model))
+    graph = Graph(folded_bytes(model))
     digest = graph.digest()
     layer = next(operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED")
     weights = graph.constant(layer.inputs[1]).copy()
@@ -213,7 +220,7 @@ def test_without_a_writable_cache_the_model_is_folded_all_the_same(model: bytes,
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert "RFFT2D" not in kinds(folded_model("tiny.tflite", model)[0])
-    assert "cannot be kept and is made anew each time" in caplog.text
+    assert "cannot be kept and is made again each time" in caplog.text
 
 
 def test_nothing_to_fold_names_the_model_and_the_flag(cache: Path) -> None:

@@ -11,9 +11,9 @@ from conftest import Corpus
 
 import softlabels
 from pipeline.cli.commands import main
-from pipeline.drafts.folder import clips_of_folder, with_digests
+from pipeline.drafts.folder import FoundClips, clips_of_folder, with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
-from pipeline.drafts.metadata import MetadataClips, clips_of_metadata
+from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
 from softlabels import Clip, ManifestError, read_manifest
@@ -33,13 +33,13 @@ def audio(tmp_path: Path) -> Path:
     return touch(tmp_path / "audio", "aus1/XC1.ogg", "bus1/XC2.ogg", "bus1/XC3.ogg", "XC4.mp3")
 
 
-def read(audio: Path, *lines: str, columns: dict[str, str] | None = None) -> MetadataClips:
+def read(audio: Path, *lines: str, columns: dict[str, str] | None = None) -> FoundClips:
     table = audio.parent / "metadata.csv"
     table.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return clips_of_metadata(table, audio, columns=columns)
 
 
-def labels(found: MetadataClips) -> dict[str, tuple]:
+def labels(found: FoundClips) -> dict[str, tuple]:
     return {clip.clip_id: (clip.labels, clip.unsure) for clip in found.clips}
 
 
@@ -60,7 +60,7 @@ def test_birdclefs_metadata_is_read_as_it_is(audio: Path) -> None:
         "bus1/XC2.ogg": (("bus1",), ()),
         "bus1/XC3.ogg": (("bus1",), ()),
     }
-    assert (found.without_file, found.without_row) == ([], 1)
+    assert (found.problems, found.remarks) == ((), (f"1 files of '{audio}' are in no row and left out",))
 
 
 def test_codes_of_secondary_labels_become_the_label_of_their_row(audio: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_list_from_xeno_canto_finds_its_files_by_number(audio: Path) -> None:
     columns = {"path": "XC{id}", "label": "{gen} {sp}_{en}"}
     found = read(audio, "id,gen,sp,en,also", '4,Aus,aus,Alpha,"[""Bus bus"", """"]"', "1,,,,Cus cus", columns=columns)
     assert labels(found) == {"XC4.mp3": (("Aus aus_Alpha",), ("Bus bus",)), "aus1/XC1.ogg": (None, ())}
-    assert found.without_row == 2
+    assert found.remarks == (f"2 files of '{audio}' are in no row and left out",)
 
 
 @pytest.mark.parametrize("named", ["aus1/XC1.ogg", "./aus1/XC1.ogg", "XC1.ogg", "XC1", " XC1.ogg "])
@@ -92,7 +92,7 @@ def test_a_recording_is_found_by_path_name_or_stem(audio: Path, named: str) -> N
 def test_a_path_that_leads_elsewhere_is_no_other_file_of_that_name(audio: Path) -> None:
     found = read(audio, "filename,primary_label", "cus1/XC1.ogg,A", "XC2.ogg,B")
     assert labels(found) == {"bus1/XC2.ogg": (("B",), ())}
-    assert found.without_file == ["line 2: 'cus1/XC1.ogg'"]
+    assert found.problems == (f"1 rows name no file of '{audio}', left out: line 2: 'cus1/XC1.ogg'",)
 
 
 def test_a_split_is_read_only_if_it_is_named(audio: Path) -> None:
@@ -174,11 +174,11 @@ def test_metadata_from_the_command_line_exits_1_for_rows_without_a_file(audio: P
     Path("m.csv").write_text("\n".join([*BIRDCLEF, "cus1,[],Cus cus,Gamma,cus1/XC9.ogg", ""]))
     command = ["manifest", "audio", "--metadata", "m.csv", "--column", "label={scientific_name}_{common_name}"]
     assert main(command) == 1
-    said = capsys.readouterr()
-    assert said.out == "clips    3\nclasses  2\nwritten  data_manifest.csv\n"
-    assert "1 files of 'audio' are in no row and left out\n" in said.err
-    assert "1 rows name no file of 'audio', left out: line 5: 'cus1/XC9.ogg'\n" in said.err
-    assert said.err.endswith("next: softlabels run\n")
+    printed = capsys.readouterr()
+    assert printed.out == "clips    3\nclasses  2\nwritten  data_manifest.csv\n"
+    assert "1 files of 'audio' are in no row and left out\n" in printed.err
+    assert "1 rows name no file of 'audio', left out: line 5: 'cus1/XC9.ogg'\n" in printed.err
+    assert printed.err.endswith("next: softlabels run\n")
     assert Path("data_manifest.csv").read_text() == (
         "clip_id,path,label\n"
         "aus1/XC1.ogg,audio/aus1/XC1.ogg,Aus aus_Alpha;?Bus bus_Beta;?zus1\n"

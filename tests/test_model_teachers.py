@@ -22,7 +22,7 @@ from pipeline.teachers import keras_model
 from pipeline.teachers.batch_teacher import folder_digest, largest_batch
 from pipeline.teachers.keras_model import tensorflow_device
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.scoring import to_probabilities
+from pipeline.teachers.scoring import wide_probabilities
 from softlabels import TeacherError
 from softlabels.errors import EnvironmentTrouble
 
@@ -42,7 +42,7 @@ def write_keras(path: Path, *layers: object, shape: tuple[int | None, ...] = (80
 
 
 def write_dense(path: Path, *layers: object, weights: np.ndarray = WEIGHTS, shape: tuple[int, ...] = (800,)) -> None:
-    """x -> x @ weights, behind other layers."""
+    """x -> x @ weights, after other layers."""
     last = keras.layers.Dense(3, use_bias=False)
     model = keras.Sequential([keras.Input(shape), *layers, last])
     last.set_weights([weights])
@@ -173,7 +173,7 @@ def test_a_models_labels_are_those_of_its_arithmetic_and_are_made_again_to_the_b
     assert store.spec.teacher_digest == teacher.model_sha256
 
     samples, _ = soundfile.read(corpus.folder / "c3.wav", dtype="float32")
-    expected = to_probabilities(samples.reshape(4, 800) @ WEIGHTS, "sigmoid")
+    expected = wide_probabilities(samples.reshape(4, 800) @ WEIGHTS, "sigmoid").astype(np.float32)
     table = store.to_pandas()
     stored = np.stack(table[table.clip_id == "c3"].probabilities)
     np.testing.assert_allclose(stored, expected, rtol=2**-8)
@@ -247,8 +247,8 @@ def test_the_digest_of_a_folder_is_that_of_the_documented_shell_command(tmp_path
     for name in ("saved_model.pb", "variables/a b", "Z", ".hidden"):
         (folder / name).write_text(name)
     command = "find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
-    said = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
-    assert folder_digest(folder) == said.split()[0]
+    printed = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert folder_digest(folder) == printed.split()[0]
     before = folder_digest(folder)
     (folder / "Z").rename(folder / "Y")
     assert folder_digest(folder) != before

@@ -5,6 +5,7 @@ import html.parser
 import importlib
 import importlib.util
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,9 @@ from conftest import REPOSITORY, Corpus, label, run_cli
 
 import pipeline
 import softlabels
+from pipeline.cli.commands import main
 from pipeline.report.accuracy import measure_accuracy
-from pipeline.report.clip_evidence import Hearing, HumanLabels
+from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
 from pipeline.report.confusions import ConfusionMatrix, Confusions, leaf_order
 from pipeline.report.duplicates import Duplicates
 from pipeline.report.listening import Listening, spectrogram
@@ -30,9 +32,9 @@ figures = pytest.importorskip(
 NAMES = ("Aus aus_Alpha", "Bus bus_Beta", "Cus cus_Gamma")
 
 
-def surveyed(store: softlabels.SoftLabelStore, corpus: Corpus) -> Hearing:
+def surveyed(store: softlabels.SoftLabelStore, corpus: Corpus) -> ClipEvidence:
     labels = HumanLabels.of(read_manifest(corpus.manifest), store.index, store.classes)
-    return survey(store, labels, lambda windows: None).hearing
+    return survey(store, labels, lambda windows: None).evidence
 
 
 def page_of(store: softlabels.SoftLabelStore, corpus: Corpus, **options) -> str:
@@ -123,30 +125,30 @@ def test_a_tone_is_a_line_at_its_height() -> None:
 
 
 def test_a_clip_counts_with_the_highest_of_its_windows(store, corpus) -> None:
-    hearing = surveyed(store, corpus)
+    evidence = surveyed(store, corpus)
     best = store.per_clip()
-    assert [clip.clip_id for clip in hearing.labels.clips] == ["c0", "c1", "c2"]
-    np.testing.assert_array_equal(hearing.said, best.loc[["c0", "c1", "c2"]].to_numpy())
-    np.testing.assert_array_equal(hearing.hard(), [[1, 0, 0], [0, 1, 1], [0, 0, 0]])
-    entries = list(zip(hearing.entry_clip.tolist(), hearing.entry_class.tolist(), strict=True))
+    assert [clip.clip_id for clip in evidence.labels.clips] == ["c0", "c1", "c2"]
+    np.testing.assert_array_equal(evidence.highest, best.loc[["c0", "c1", "c2"]].to_numpy())
+    np.testing.assert_array_equal(evidence.hard(), [[1, 0, 0], [0, 1, 1], [0, 0, 0]])
+    entries = list(zip(evidence.entry_clip.tolist(), evidence.entry_class.tolist(), strict=True))
     assert entries == [(0, 0), (1, 1), (1, 2)]
-    np.testing.assert_array_equal(hearing.entry_best, [best.loc[f"c{clip}"].iloc[c] for clip, c in entries])
+    np.testing.assert_array_equal(evidence.entry_best, [best.loc[f"c{clip}"].iloc[c] for clip, c in entries])
     others = [best.loc["c0"].iloc[1:], best.loc["c1"].iloc[:1], best.loc["c2"]]
-    np.testing.assert_array_equal(hearing.other, [other.max() for other in others])
-    for clip, window in enumerate(hearing.other_window):
+    np.testing.assert_array_equal(evidence.other, [other.max() for other in others])
+    for clip, window in enumerate(evidence.other_window):
         frame = store.to_pandas().set_index(["clip_id", "window_index"])
         key = (f"c{clip}", int(store.index.window_index[window]))
-        assert frame.probabilities[key][hearing.other_class[clip]] == hearing.other[clip]
+        assert frame.probabilities[key][evidence.other_class[clip]] == evidence.other[clip]
 
 
 @pytest.mark.parametrize("unsure", [1, 2])
 def test_an_unsure_class_counts_neither_for_nor_against(corpus, unsure: int) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], f"{NAMES[0]};?{NAMES[unsure]}"))
-    hearing = surveyed(label(corpus), corpus)
+    evidence = surveyed(label(corpus), corpus)
     expected = np.array([1.0, 0, 0])
     expected[unsure] = np.nan
-    np.testing.assert_array_equal(hearing.hard()[0], expected)
-    assert hearing.other_class[0] == 3 - unsure
+    np.testing.assert_array_equal(evidence.hard()[0], expected)
+    assert evidence.other_class[0] == 3 - unsure
 
 
 def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
@@ -165,8 +167,8 @@ def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> No
     assert "Xus xus_Chi (1 clips)" in page_of(store, corpus)
 
 
-def test_sureness_is_what_a_loop_finds(store) -> None:
-    sure = survey(store, None, lambda windows: None).sureness
+def test_confidence_is_what_a_loop_finds(store) -> None:
+    sure = survey(store, None, lambda windows: None).confidence
     rows = {(r.clip_id, r.window_index): r.probabilities.astype(np.float64) for r in store.to_pandas().itertuples()}
     names = store.index.clips["clip_id"].to_pylist()
     keys = [(names[clip], int(w)) for clip, w in zip(store.index.stored_clip, store.index.window_index, strict=True)]
@@ -182,15 +184,15 @@ def test_sureness_is_what_a_loop_finds(store) -> None:
 
 def test_confusions_are_means_where_a_class_is_on_top() -> None:
     rng = np.random.default_rng(0)
-    said = rng.beta(0.5, 2, (300, 5)).astype(np.float32)
+    p = rng.beta(0.5, 2, (300, 5)).astype(np.float32)
     collected = Confusions(5)
-    for part in np.array_split(said, 7):
+    for part in np.array_split(p, 7):
         collected.add(np.arange(len(part)), part)
     matrix = collected.matrix()
-    top = said.argmax(axis=1)
-    sure = said.max(axis=1) >= 0.1
+    top = p.argmax(axis=1)
+    sure = p.max(axis=1) >= 0.1
     for row, (c, count) in enumerate(zip(matrix.rows, matrix.windows, strict=True)):
-        here = said[(top == c) & sure]
+        here = p[(top == c) & sure]
         assert count == len(here)
         np.testing.assert_allclose(matrix.mean[row], here[:, list(matrix.columns)].mean(axis=0), rtol=1e-6)
     assert set(matrix.columns) == set(range(5))
@@ -227,7 +229,7 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
     """The suspects among clips with one label each, all the same, of which the teacher says so much."""
     count = len(own)
     clips = tuple(Clip(clip_id=f"c{i}", path="x", labels=(NAMES[0],)) for i in range(count))
-    hearing = SimpleNamespace(
+    evidence = SimpleNamespace(
         labels=SimpleNamespace(clips=clips, classes=np.array([0])),
         entry_clip=np.arange(count),
         entry_class=np.zeros(count, np.int64),
@@ -237,7 +239,7 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
         other_window=np.arange(count),
     )
     index = SimpleNamespace(window_index=np.zeros(count), start_s=lambda entries: 0.0)
-    return [suspect.clip_id for suspect in find_suspects(hearing, index, NAMES)]
+    return [suspect.clip_id for suspect in find_suspects(evidence, index, NAMES)]
 
 
 def test_a_label_is_suspected_where_the_teacher_prefers_another_class() -> None:
@@ -280,6 +282,18 @@ def test_an_empty_store_has_nothing_to_show(corpus) -> None:
     store = label(corpus)
     with pytest.raises(StoreError, match="no window is labelled"):
         page_of(store, corpus)
+
+
+def test_a_store_to_compare_with_that_is_only_planned_is_refused(store, corpus, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(corpus.folder)
+    planned = corpus.folder / "planned"
+    shutil.copytree(store.storage.root, planned)
+    for folder in ("receipts", "shards"):
+        shutil.rmtree(planned / folder)
+    assert main(["report", str(store.storage.root), "--compare", str(planned)]) == 2
+    unlabelled = f"'{planned}': no clip that both stores have is labelled in it; `softlabels run` labels them"
+    assert capsys.readouterr().err.endswith(f"softlabels report: {unlabelled}\n")
+    assert not (corpus.folder / "report.html").exists()
 
 
 def test_a_missing_extra_is_told_with_the_line_that_brings_it(store, corpus, monkeypatch) -> None:

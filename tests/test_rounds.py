@@ -222,9 +222,9 @@ def test_a_full_disk_stops_the_run_with_exit_3_and_it_goes_on_later(corpus: Corp
     monkeypatch.setattr(LocalStorage, "put", fills_up)
     arguments = ["run", "--teacher", "standin:teacher", "--backend", "sequential", "--shard-windows", "4"]
     assert main(arguments) == 3
-    said = capsys.readouterr()
-    assert "stopped early: store 'soft_labels': No space left" in said.err
-    assert "the same command again" in said.err
+    printed = capsys.readouterr()
+    assert "stopped early: store 'soft_labels': No space left" in printed.err
+    assert "the same command again" in printed.err
     monkeypatch.setattr(LocalStorage, "put", real)
     assert main(arguments) == 0
     assert softlabels.open("soft_labels").missing_shards() == []
@@ -283,11 +283,11 @@ def test_a_signal_stops_the_run_cleanly_and_the_next_goes_on(tmp_path, number: i
         assert process.poll() is None
     process.send_signal(number)
     began = time.monotonic()
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert time.monotonic() - began < 10
     assert process.returncode == code
-    assert "the same command goes on from here" in said
-    assert "Traceback" not in said
+    assert "the same command goes on from here" in printed
+    assert "Traceback" not in printed
     assert not any(".tmp" in key for key in LocalStorage(tmp_path / "store").list("shards")), "unfinished is unseen"
     done = len(list(receipts.iterdir()))
     assert done < 60

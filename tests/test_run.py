@@ -15,7 +15,7 @@ import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
 from pipeline.checking.verify import verify
-from pipeline.teachers.scoring import to_probabilities
+from pipeline.teachers.scoring import wide_probabilities
 from softlabels import ClassListError, ManifestError, StoreError, TeacherError
 from softlabels.audio.decode import read_audio
 from softlabels.store.shard import round_probabilities
@@ -41,7 +41,7 @@ def test_every_window_is_labelled_with_what_the_teacher_says(corpus: Corpus) -> 
         window = np.zeros(800, np.float32)
         part = samples[row.window_index * 800 : row.window_index * 800 + 800]
         window[: len(part)] = part
-        expected = round_probabilities(to_probabilities(teacher.score(window[None]), "sigmoid"))[0]
+        expected = round_probabilities(wide_probabilities(teacher.score(window[None]), "sigmoid").astype(np.float32))[0]
         np.testing.assert_array_equal(row.probabilities, expected)
         assert row.start_s == pytest.approx(row.window_index * 0.1)
         assert row.pad_fraction == np.float32(1 - len(part) / 800)
@@ -292,8 +292,8 @@ def test_two_runs_on_one_store_at_once_make_what_one_makes(corpus: Corpus) -> No
     command = [sys.executable, "-c", code, corpus.manifest, corpus.folder / "both"]
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+        _, printed = process.communicate(timeout=120)
+        assert process.returncode == 0, printed
     assert shard_bytes(corpus.folder / "both") == shard_bytes(corpus.folder / "calm")
     assert verify(softlabels.open(corpus.folder / "both"), jobs=1).good
 
@@ -334,11 +334,13 @@ def test_softmax_and_sigmoid_are_computed_in_float64() -> None:
     logits = np.array([[-800, 0, 3.5], [90, 89, -90]], np.float32)
     wide = logits.astype(np.float64)
     np.testing.assert_array_equal(
-        to_probabilities(logits, "sigmoid"),
+        wide_probabilities(logits, "sigmoid").astype(np.float32),
         np.array([[0, 0.5, 1 / (1 + np.exp(-3.5))], [1, 1, np.exp(-90)]], np.float32),
     )
     expected = np.exp(wide) / np.exp(wide).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(to_probabilities(logits, "softmax"), expected.astype(np.float32), rtol=1e-6)
+    np.testing.assert_allclose(
+        wide_probabilities(logits, "softmax").astype(np.float32), expected.astype(np.float32), rtol=1e-6
+    )
 
 
 def test_jitters_and_kept_classes_are_settings_of_a_store(corpus: Corpus, tmp_path) -> None:

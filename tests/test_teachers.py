@@ -12,7 +12,7 @@ import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.folding.derived import FOLD_VERSION
+from pipeline.teachers.folding.derived import FOLDING
 from pipeline.teachers.loading import as_labelled, load_teacher
 from softlabels import StoreError, TeacherError
 
@@ -95,12 +95,12 @@ def test_settings_that_a_teacher_knows_itself_are_refused() -> None:
 
 
 def test_a_store_says_whether_its_teacher_is_folded_unless_the_user_does() -> None:
-    folded = dataclasses.replace(SPEC, fold=FOLD_VERSION, source_digest="s")
+    folded = dataclasses.replace(SPEC, fold=FOLDING, source_digest="s")
     assert as_labelled(TeacherChoice(), folded).fold is True
-    assert as_labelled(TeacherChoice(), SPEC).fold is False, "an older store, made before there was a fold"
+    assert as_labelled(TeacherChoice(), SPEC).fold is False, "an older store, made before any was folded"
     assert as_labelled(TeacherChoice(fold=False), folded).fold is False
     assert as_labelled(TeacherChoice(kind="litert"), SPEC).fold is None
-    with pytest.raises(StoreError, match=f"the store's teacher has fold 0, this softlabels makes fold {FOLD_VERSION}"):
+    with pytest.raises(StoreError, match=f"the store's teacher has folding 0, this softlabels makes folding {FOLDING}"):
         as_labelled(TeacherChoice(), dataclasses.replace(folded, fold="0"))
 
 

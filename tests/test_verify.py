@@ -160,13 +160,13 @@ def with_rows(store, shard: int, change) -> None:
     commit_generation(store.storage, data, receipt)
 
 
-def test_equivalent_bytes_leave_the_shard_standing_unless_accepted(store, capsys) -> None:
+def test_equivalent_bytes_leave_the_shard_as_it_is_unless_accepted(store, capsys) -> None:
     with_rows(store, 0, lambda p: np.where(p < 0.4, p * np.float32(1 + 2.0**-8), p))
     changed = reopened(store)
-    standing = changed.receipts[0]
+    before = changed.receipts[0]
     (result,) = regenerate(changed, [0], jobs=1)
     assert (result.likeness, result.problem, result.accepted) == ("equivalent", "", False)
-    assert reopened(store).receipts[0] == standing
+    assert reopened(store).receipts[0] == before
     assert verify(changed, shards=[0], recompute=1.0, jobs=1).shards[0].likeness == "equivalent"
     assert main(["regenerate", str(store.storage), "--shard", "0", "--accept-equivalent", "--jobs", "1"]) == 0
     assert capsys.readouterr().out == "shard 0  equivalent  accepted\n"

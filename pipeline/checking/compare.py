@@ -15,7 +15,7 @@ sparse store the classes below its threshold share their sum, which lowers the c
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,6 @@ from softlabels.ragged import places_by_value
 from softlabels.store.index import LABELLED, positions_of
 from softlabels.store.plan_file import ClipIdentity, clip_differences
 from softlabels.store.reader import StoreReader
-from softlabels.store.shard import ShardRows
 from softlabels.threads import in_threads
 from softlabels.windows import meet, places
 
@@ -105,32 +104,30 @@ def compare(a: StoreReader, b: StoreReader, *, on_windows: Callable[[int], None]
     Raises: StoreError: no class, no clip or no window in common, or a damaged store.
     """
     position_a, position_b = _common_classes(a.classes, b.classes)
-    clips = _match_clips(a, b)
-    entry_a, entry_b, unmatched = _match_windows(a, b, clips.pairs)
+    pairs, counts = _match_clips(a, b)
+    entry_a, entry_b, unmatched = _match_windows(a, b, pairs)
     sums = _Sums(len(position_a))
     for here, p, q in _probabilities(a, b, entry_a, entry_b):
         sums.add(here, p[:, position_a], q[:, position_b])
         on_windows(len(here))
     names_a, names_b = [a.classes[i] for i in position_a], [b.classes[i] for i in position_b]
+    both, a_only, b_only = sums.heard.tolist()
     found_a, found_b = set(names_a), set(names_b)
     return Comparison(
         a=str(a.storage),
         b=str(b.storage),
-        clips=len(clips.pairs),
-        clips_only_a=clips.only_a,
-        clips_only_b=clips.only_b,
-        clips_other_audio=clips.other_audio,
+        **counts,
         windows=sums.windows,
         unmatched_windows=unmatched,
         same_top_class=sums.same_top / sums.windows,
-        heard_by_both=sums.heard[0],
-        heard_by_a_only=sums.heard[1],
-        heard_by_b_only=sums.heard[2],
-        kl=float(sums.kl.sum() / sums.windows),
+        heard_by_both=both,
+        heard_by_a_only=a_only,
+        heard_by_b_only=b_only,
+        kl=float(sums.sums[-1].sum() / sums.windows),
         classes=sums.classes(names_a, names_b),
         classes_only_a=tuple(name for name in a.classes if name not in found_a),
         classes_only_b=tuple(name for name in b.classes if name not in found_b),
-        most_different=tuple(_described(found, a, b, entry_a, entry_b, names_a, names_b) for found in sums.worst()),
+        most_different=tuple(_most_different(sums.most, (a, entry_a, names_a), (b, entry_b, names_b))),
     )
 
 
@@ -146,21 +143,12 @@ def _common_classes(a: ClassList, b: ClassList) -> tuple[np.ndarray, np.ndarray]
             f"the stores have no class in common: expected some names that both lists have, got {a[0]!r} and "
             f"{len(a) - 1} more against {b[0]!r} and {len(b) - 1} more"
         )
-    pairs = sorted((mine, theirs) for theirs, mine in taken.items())
-    return tuple(np.array(pairs, np.int64).T)
+    position_a, position_b = np.array(sorted((mine, theirs) for theirs, mine in taken.items()), np.int64).T
+    return position_a, position_b
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Clips:
-    """pairs: (clips, 2) rows in `index.clips` of A and of B."""
-
-    pairs: np.ndarray
-    only_a: int
-    only_b: int
-    other_audio: int
-
-
-def _match_clips(a: StoreReader, b: StoreReader) -> _Clips:
+def _match_clips(a: StoreReader, b: StoreReader) -> tuple[np.ndarray, dict[str, Any]]:
+    """(clips, 2) rows in `index.clips` of A and of B, and the counts of a `Comparison`."""
     in_b = positions_of(a.index.clips["clip_id"].combine_chunks(), b.index.clips)  # (clips of A,)
     pairs = np.stack([np.flatnonzero(in_b >= 0), in_b[in_b >= 0]], axis=1)
     ours, theirs = (store.index.clips.take(rows) for store, rows in zip((a, b), pairs.T, strict=True))
@@ -171,12 +159,8 @@ def _match_clips(a: StoreReader, b: StoreReader) -> _Clips:
             f"{len(pairs)} with the same clip_id, {int((~same).sum())} of them with other audio; label one manifest "
             "with both teachers"
         )
-    return _Clips(
-        pairs=pairs[same],
-        only_a=len(in_b) - len(pairs),
-        only_b=len(b.index.clips) - len(pairs),
-        other_audio=int((~same).sum()),
-    )
+    only = {"clips_only_a": len(in_b) - len(pairs), "clips_only_b": len(b.index.clips) - len(pairs)}
+    return pairs[same], {"clips": int(same.sum()), **only, "clips_other_audio": int((~same).sum())}
 
 
 def _match_windows(a: StoreReader, b: StoreReader, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -214,88 +198,64 @@ def _labelled_centres(store: StoreReader, clips: np.ndarray) -> tuple[np.ndarray
 def _probabilities(
     a: StoreReader, b: StoreReader, entry_a: np.ndarray, entry_b: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(n,) matches, and what A and B said of each: (n, classes of A), (n, classes of B). One shard of A at a time."""
+    """(n,) matches, and the probabilities of each: (n, classes of A), (n, classes of B). One shard of A at a time."""
     held = lru_cache(maxsize=SHARDS_HELD)(b.read_shard)
     shards, matches = places_by_value(a.index.shard[entry_a])
     read = in_threads(a.read_shard, ((shard,) for shard in shards.tolist()))
     for here, rows in zip(matches, read, strict=True):
         for block in np.split(here, range(BLOCK, len(here), BLOCK)):
-            yield block, rows.probabilities[a.index.row[entry_a[block]]], _rows_of(b, held, entry_b[block])
+            q, there = np.empty((len(block), len(b.classes)), np.float32), entry_b[block]
+            for shard, places_of in zip(*places_by_value(b.index.shard[there]), strict=True):
+                q[places_of] = held(int(shard)).probabilities[b.index.row[there[places_of]]]
+            yield block, rows.probabilities[a.index.row[entry_a[block]]], q
 
 
-def _rows_of(store: StoreReader, read: Callable[[int], ShardRows], entries: np.ndarray) -> np.ndarray:
-    """(entries, classes)."""
-    taken = np.empty((len(entries), len(store.classes)), np.float32)
-    for shard, here in zip(*places_by_value(store.index.shard[entries]), strict=True):
-        taken[here] = read(int(shard)).probabilities[store.index.row[entries[here]]]
-    return taken
-
-
-@dataclass(slots=True)
 class _Sums:
-    """Running sums over windows; one number a class, float64, unless said otherwise."""
+    """Running sums over windows.
 
-    width: int
-    windows: int = 0
-    same_top: int = 0
-    heard: list[int] = field(default_factory=lambda: [0, 0, 0])  # by both, by A only, by B only
-    most: list[tuple] = field(default_factory=list)  # heap of (kl, -match, top of A, p, top of B, q)
-    p: np.ndarray = field(init=False)
-    q: np.ndarray = field(init=False)
-    x: np.ndarray = field(init=False)  # x, y: log-odds of A and B
-    y: np.ndarray = field(init=False)
-    xx: np.ndarray = field(init=False)
-    yy: np.ndarray = field(init=False)
-    xy: np.ndarray = field(init=False)
-    kl: np.ndarray = field(init=False)
+    sums: (8, classes) float64: of the probabilities p, q in A and B, their log-odds x, y, and of xx, yy, xy and KL.
+    heard: windows x classes, by both, by A only, by B only; most: heap of (kl, -match, top of A, p, top of B, q).
+    """
 
-    def __post_init__(self) -> None:
-        for name in ("p", "q", "x", "y", "xx", "yy", "xy", "kl"):
-            setattr(self, name, np.zeros(self.width))
+    def __init__(self, width: int) -> None:
+        self.sums, self.heard = np.zeros((8, width)), np.zeros(3, np.int64)
+        self.windows = self.same_top = 0
+        self.most: list[tuple] = []
 
     def add(self, matches: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
         """matches: (n,) their numbers; p, q: (n, classes) probabilities of A and B."""
         p, x = _held_in(p)
         q, y = _held_in(q)
         kl = np.maximum(p * (x - y) + np.logaddexp(0, y) - np.logaddexp(0, x), 0)  # (n, classes)
-        for total, values in zip(
-            (self.p, self.q, self.x, self.y, self.xx, self.yy, self.xy, self.kl),
-            (p, q, x, y, x * x, y * y, x * y, kl),
-            strict=True,
-        ):
-            total += values.sum(axis=0)
+        self.sums += [values.sum(axis=0) for values in (p, q, x, y, x * x, y * y, x * y, kl)]
         top_a, top_b = p.argmax(axis=1), q.argmax(axis=1)
         self.windows += len(matches)
         self.same_top += int((top_a == top_b).sum())
-        for i, both in enumerate([(p >= HEARD) & (q >= HEARD), (p >= HEARD) & (q < HEARD), (p < HEARD) & (q >= HEARD)]):
-            self.heard[i] += int(both.sum())
+        in_a, in_b = p >= HEARD, q >= HEARD
+        self.heard += [(in_a & in_b).sum(), (in_a & ~in_b).sum(), (in_b & ~in_a).sum()]
         n = np.arange(len(matches))
         columns = (kl.sum(axis=1), -matches, top_a, p[n, top_a], top_b, q[n, top_b])
         for found in zip(*(column.tolist() for column in columns), strict=True):
             (heapq.heappush if len(self.most) < MOST_DIFFERENT else heapq.heappushpop)(self.most, found)
 
-    def worst(self) -> list[tuple]:
-        return sorted(self.most, reverse=True)
-
     def classes(self, names_a: list[str], names_b: list[str]) -> tuple[ClassComparison, ...]:
         """Worst first."""
-        n = self.windows
-        var_x, var_y = self.xx / n - (self.x / n) ** 2, self.yy / n - (self.y / n) ** 2
+        n, sum_x, sum_y = self.windows, self.sums[2], self.sums[3]
+        mean_a, mean_b, x, y, xx, yy, xy, kl = self.sums / n
+        var_x, var_y = xx - x**2, yy - y**2
         varies = (var_x > 1e-9) & (var_y > 1e-9)
-        covariance = self.xy / n - self.x * self.y / n**2
-        r = np.clip(covariance / np.sqrt(np.where(varies, var_x * var_y, 1)), -1, 1)
-        found = [
+        r = np.clip((xy - sum_x * sum_y / n**2) / np.sqrt(np.where(varies, var_x * var_y, 1)), -1, 1)
+        return tuple(
             ClassComparison(
                 name=names_a[i],
                 name_b=names_b[i],
-                mean_a=float(self.p[i] / n),
-                mean_b=float(self.q[i] / n),
+                mean_a=float(mean_a[i]),
+                mean_b=float(mean_b[i]),
                 correlation=float(r[i]) if varies[i] else None,
-                kl=float(self.kl[i] / n),
+                kl=float(kl[i]),
             )
-            for i in range(self.width)
-        ]
-        return tuple(sorted(found, key=lambda each: -each.kl))
+            for i in np.argsort(-kl, kind="stable").tolist()
+        )
 
 
 def _held_in(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -304,24 +264,19 @@ def _held_in(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return p, np.log(p) - np.log1p(-p)
 
 
-def _described(
-    found: tuple,
-    a: StoreReader,
-    b: StoreReader,
-    entry_a: np.ndarray,
-    entry_b: np.ndarray,
-    names_a: list[str],
-    names_b: list[str],
-) -> WindowDifference:
-    kl, match, top_a, probability_a, top_b, probability_b = found
-    here, there = entry_a[-match], entry_b[-match]
-    return WindowDifference(
-        kl=kl,
-        clip_id=a.index.clips["clip_id"][int(a.index.stored_clip[here])].as_py(),
-        start_a_s=float(a.index.start_s(here)),
-        start_b_s=float(b.index.start_s(there)),
-        class_a=names_a[top_a],
-        probability_a=probability_a,
-        class_b=names_b[top_b],
-        probability_b=probability_b,
-    )
+def _most_different(
+    found: list[tuple], *sides: tuple[StoreReader, np.ndarray, list[str]]
+) -> Iterator[WindowDifference]:
+    (a, entry_a, names_a), (b, entry_b, names_b) = sides
+    for kl, match, top_a, probability_a, top_b, probability_b in sorted(found, reverse=True):
+        here, there = entry_a[-match], entry_b[-match]
+        yield WindowDifference(
+            kl=kl,
+            clip_id=a.index.clips["clip_id"][int(a.index.stored_clip[here])].as_py(),
+            start_a_s=float(a.index.start_s(here)),
+            start_b_s=float(b.index.start_s(there)),
+            class_a=names_a[top_a],
+            probability_a=probability_a,
+            class_b=names_b[top_b],
+            probability_b=probability_b,
+        )

@@ -1,9 +1,11 @@
 """regenerate(): make a shard again from the store's own plan and spec, and hold it against its receipt."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import joblib
 
@@ -11,7 +13,6 @@ from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
-from softlabels.digests import sha256_of_bytes
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.storage.location import location
 from softlabels.store.equivalence import Likeness, compare_rows
@@ -19,6 +20,9 @@ from softlabels.store.plan_file import PlannedClip
 from softlabels.store.reader import StoreReader
 from softlabels.store.receipts import Receipt, commit_generation
 from softlabels.store.shard import decode_shard
+from softlabels.tables import SHOWN
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Regenerated:
     """What became of one shard.
 
     likeness: how the new bytes compare with the receipt's; None if the shard could not be made again or there is
-      nothing left to compare with. restored: the file was damaged or gone and is whole again; accepted: the new
+      nothing left to compare with. restored: the file was damaged or gone and is intact again; accepted: the new
       bytes are the shard now (`--accept-equivalent`). problem: "" or what is wrong and what to do.
     """
 
@@ -57,15 +61,27 @@ def regenerate(
     Returns: one result a shard, in the order asked for.
     Raises: ValueError: a shard that was never planned. StoreError: a shard that was never committed.
     """
-    planned = store.planned(shards)
+    planned = planned_clips(store, shards)
     for shard in shards:
-        if not planned[shard]:
-            raise ValueError(f"--shard {shard}: expected one of the {store.planned_shards} planned shards, from 0")
         if shard not in store.receipts:
             raise StoreError(f"shard {shard} of '{store.storage}' was never committed; `softlabels run` labels it")
     tasks = [shard_task(store, shard, planned[shard], root=root, model=model) for shard in shards]
-    parallel = joblib.Parallel(n_jobs=min(joblib.effective_n_jobs(jobs), len(tasks)), backend="loky")
-    return list(parallel(joblib.delayed(_regenerate_shard)(store, task, accept_equivalent) for task in tasks))
+    return in_processes(partial(_regenerate_shard, store, accept_equivalent), tasks, jobs)
+
+
+def planned_clips(store: StoreReader, shards: Iterable[int]) -> dict[int, list[PlannedClip]]:
+    """shard -> its planned clips. Raises: ValueError: a shard that was never planned."""
+    planned = store.planned(shards)
+    for shard, clips in planned.items():
+        if not clips:
+            raise ValueError(f"--shard {shard}: expected one of the {store.planned_shards} planned shards, from 0")
+    return planned
+
+
+def in_processes(function: Callable[[ShardTask], _Result], tasks: list[ShardTask], jobs: int) -> list[_Result]:
+    """function(task) of every task, in order, in worker processes."""
+    parallel = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(tasks))), backend="loky")
+    return list(parallel(joblib.delayed(function)(task) for task in tasks))
 
 
 def shard_task(
@@ -91,7 +107,7 @@ def shard_task(
     except (KeyError, TypeError) as e:
         raise StoreError(
             f"store '{store.storage}': run.json does not say which teacher it was ({e}); `softlabels run` with the "
-            "settings of the store writes it anew"
+            "settings of the store writes it again"
         ) from e
     if model is not None:
         choice = dataclasses.replace(choice, model=str(model))
@@ -101,66 +117,60 @@ def shard_task(
     )
 
 
-def _regenerate_shard(store: StoreReader, task: ShardTask, accept_equivalent: bool) -> Regenerated:
-    standing = store.receipt(task.shard)
+def _regenerate_shard(store: StoreReader, accept_equivalent: bool, task: ShardTask) -> Regenerated:
+    shard, stored = task.shard, store.receipt(task.shard)
     try:
         data, receipt = make_shard(task)
     except SoftLabelsError as e:
-        return Regenerated(shard=task.shard, problem=f"shard {task.shard} cannot be made again: {e}")
-    whole = _is_whole(store, standing)
-    if receipt.digest == standing.digest:
-        if not whole:
-            store.storage.put(standing.file, data)
-        return Regenerated(shard=task.shard, likeness="identical", restored=not whole)
-    if not whole:
-        return Regenerated(shard=task.shard, problem=_cannot_restore(store, standing, receipt))
-    again = decode_shard(data, store.spec, len(store.classes))
-    likeness = compare_rows(store.read_shard(task.shard), again)
+        return Regenerated(shard=shard, problem=f"shard {shard} cannot be made again: {e}")
+    intact = _is_intact(store, shard)
+    if receipt.digest == stored.digest:
+        if not intact:
+            store.storage.put(stored.file, data)
+        return Regenerated(shard=shard, likeness="identical", restored=not intact)
+    if not intact:
+        problem = (
+            f"shard {shard} of '{store.storage}' is damaged, and what was made here has other bytes: "
+            f"{_what_differs(stored, receipt)}; use the environment of the receipt, restore the file from a copy, or "
+            f"delete receipts/{shard:05d}.g*.json and label the shard again with `softlabels run`"
+        )
+        return Regenerated(shard=shard, problem=problem)
+    likeness = compare_rows(store.read_shard(shard), decode_shard(data, store.spec, len(store.classes)))
     if likeness == "different":
-        return Regenerated(shard=task.shard, likeness=likeness, problem=_difference(store, standing, receipt))
+        problem = (
+            f"shard {shard} of '{store.storage}' is different: receipt says sha256:{stored.digest}, made again it is "
+            f"sha256:{receipt.digest}: {_what_differs(stored, receipt)}"
+        )
+        return Regenerated(shard=shard, likeness=likeness, problem=problem)
     if accept_equivalent:
         commit_generation(store.storage, data, receipt)
-    return Regenerated(shard=task.shard, likeness="equivalent", accepted=accept_equivalent)
+    return Regenerated(shard=shard, likeness="equivalent", accepted=accept_equivalent)
 
 
-def _is_whole(store: StoreReader, receipt: Receipt) -> bool:
+def _is_intact(store: StoreReader, shard: int) -> bool:
     try:
-        return sha256_of_bytes(store.storage.get(receipt.file)) == receipt.digest
-    except (FileNotFoundError, StoreError):  # gone, or a bucket noticed
+        store.shard_bytes(shard, cached=False)
+    except StoreError:
         return False
+    return True
 
 
-def _cannot_restore(store: StoreReader, standing: Receipt, receipt: Receipt) -> str:
-    return (
-        f"shard {standing.shard} of '{store.storage}' is damaged, and what was made here has other bytes: "
-        f"{what_differs(standing, receipt)}; use the environment of the receipt, restore the file from a copy, or "
-        f"delete receipts/{standing.shard:05d}.g*.json and label the shard anew with `softlabels run`"
-    )
-
-
-def _difference(store: StoreReader, standing: Receipt, receipt: Receipt) -> str:
-    return (
-        f"shard {standing.shard} of '{store.storage}' is different: receipt says sha256:{standing.digest}, made again "
-        f"it is sha256:{receipt.digest}: {what_differs(standing, receipt)}"
-    )
-
-
-def what_differs(standing: Receipt, receipt: Receipt) -> str:
+def _what_differs(stored: Receipt, made: Receipt) -> str:
     """The stages, in order, at which two receipts of one shard part: file, decode, teacher, packages."""
     found = []
-    for clip_id, heard in standing.audio.items():
-        now = receipt.audio.get(clip_id, {})
-        stage = next((stage for stage in ("file", "pcm") if now.get(stage) != heard[stage]), None)
+    for clip_id, before in stored.audio.items():
+        now = made.audio.get(clip_id, {})
+        stage = next((stage for stage in ("file", "pcm") if now.get(stage) != before[stage]), None)
         if stage:
             found.append(f"{'audio file' if stage == 'file' else 'decoded audio'} of clip {clip_id!r}")
-    if standing.quarantined != receipt.quarantined:
-        found.append(f"{len(standing.quarantined)} quarantined stretches, now {len(receipt.quarantined)}")
-    if standing.numerics_class != receipt.numerics_class:
+    if stored.quarantined != made.quarantined:
+        found.append(f"{len(stored.quarantined)} quarantined stretches, now {len(made.quarantined)}")
+    if stored.numerics_class != made.numerics_class:
         found.append("the teacher's numerics class (CPU, runtime or model)")
     found += [
-        f"{name} {version}, now {receipt.environment.get(name)}"
-        for name, version in standing.environment.items()
-        if receipt.environment.get(name) != version
+        f"{name} {version}, now {made.environment.get(name)}"
+        for name, version in stored.environment.items()
+        if made.environment.get(name) != version
     ]
-    shown = "; ".join(found[:10]) + (f"; and {len(found) - 10} more" if len(found) > 10 else "")
+    shown = "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
     return shown or "nothing that the receipts record"

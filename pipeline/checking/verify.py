@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
 import numpy as np
 
-from pipeline.checking.regenerate import shard_task
+from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.labelling.worker import ShardTask, make_shard
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.store.equivalence import Likeness, compare_probabilities
@@ -35,7 +36,7 @@ class ShardCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """All checks of a store. problems: those of the store as a whole; orphans: shard files no receipt names."""
+    """All checks of a store. problems: those of no single shard; orphans: shard files no receipt names."""
 
     shards: tuple[ShardCheck, ...]
     problems: tuple[str, ...]
@@ -59,7 +60,7 @@ def verify(
 
     Args:
       store: opened.
-      shards: only these; None is all, and then the store as a whole too.
+      shards: only these; None is all, and then what concerns no single shard too.
       recompute: the share of windows, drawn with a fixed seed, that the teacher scores again for comparison.
       root, model: where audio and model are now; None is where the labelling run found them.
       jobs: threads for reading, processes for recomputing.
@@ -67,15 +68,15 @@ def verify(
     """
     if not 0 <= recompute <= 1:
         raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
-    planned = store.planned(range(store.planned_shards) if shards is None else shards)
-    unplanned = [shard for shard, clips in planned.items() if not clips]
-    if unplanned:
-        raise ValueError(f"--shard {unplanned[0]}: expected one of the {store.planned_shards} planned shards, from 0")
+    planned = planned_clips(store, range(store.planned_shards) if shards is None else shards)
     read = joblib.Parallel(n_jobs=jobs, backend="threading")
     checks = read(joblib.delayed(_check_shard)(store, shard, clips) for shard, clips in planned.items())
-    if recompute:
-        checks = _recompute(store, checks, planned, recompute, root, model, jobs)
-    problems, orphans = ([], []) if shards is not None else _check_whole(store)
+    if recompute:  # shards that are damaged already are left as they are
+        wanted = _sample(store, [check.shard for check in checks if not check.problem], recompute)
+        tasks = [shard_task(store, s, _only(planned[s], keys), root=root, model=model) for s, keys in wanted.items()]
+        again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
+        checks = [again.get(check.shard, check) for check in checks]
+    problems, orphans = ([], []) if shards is not None else _check_store(store)
     return VerifyReport(shards=tuple(checks), problems=tuple(problems), orphans=tuple(orphans))
 
 
@@ -113,7 +114,7 @@ def _row_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows
         yield "expected probabilities from 0 to 1"
 
 
-def _check_whole(store: StoreReader) -> tuple[list[str], list[str]]:
+def _check_store(store: StoreReader) -> tuple[list[str], list[str]]:
     """(problems, orphans): receipts nobody planned, plans that were never closed, files nobody names."""
     problems = [
         f"receipt of shard {shard}, which no plan has; delete receipts/{shard:05d}.*.json"
@@ -130,34 +131,13 @@ def _check_success(store: StoreReader, number: int) -> Iterator[str]:
     key = f"_SUCCESS-{number:04d}.json"
     if not store.storage.exists(key):
         yield f"{key} is missing; `softlabels run` writes it"
-    elif not _is_as_written(store, key, store.success_bytes(number)):
-        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
-
-
-def _is_as_written(store: StoreReader, key: str, expected: bytes) -> bool:
+        return
     try:
-        return store.storage.get(key) == expected
+        fits = store.storage.get(key) == store.success_bytes(number)
     except StoreError:  # a bucket noticed that it is damaged
-        return False
-
-
-def _recompute(
-    store: StoreReader,
-    checks: list[ShardCheck],
-    planned: dict[int, list[PlannedClip]],
-    share: float,
-    root: str | Path | None,
-    model: str | Path | None,
-    jobs: int,
-) -> list[ShardCheck]:
-    """Score a seeded sample of windows again; shards that are damaged already are left as they are."""
-    wanted = _sample(store, [check.shard for check in checks if not check.problem], share)
-    tasks = [
-        shard_task(store, shard, _only(planned[shard], keys), root=root, model=model) for shard, keys in wanted.items()
-    ]
-    parallel = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(tasks))), backend="loky")
-    found = {check.shard: check for check in parallel(joblib.delayed(_recompute_shard)(store, task) for task in tasks)}
-    return [found.get(check.shard, check) for check in checks]
+        fits = False
+    if not fits:
+        yield f"{key} does not fit the receipts: one of them, or this file, was edited; restore it from a copy"
 
 
 def _sample(store: StoreReader, shards: list[int], share: float) -> dict[int, set[tuple[str, int]]]:
@@ -183,7 +163,7 @@ def _only(clips: list[PlannedClip], keys: set[tuple[str, int]]) -> list[PlannedC
 
 
 def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:
-    """Compare stored rows with what the teacher says now."""
+    """Compare stored rows with what the teacher gives now."""
     try:
         data, receipt = make_shard(task)
     except SoftLabelsError as e:

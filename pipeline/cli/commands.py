@@ -1,57 +1,18 @@
-"""The command line: flags in, exit code out. With `console.py` the only place that prints.
+"""The command line: flags in, exit code out; each command is in a file of its kind, with its flags and what it prints.
 
 Exit codes: 0 done; 1 problems found; 2 wrong usage or unusable input, nothing labelled; 3 stopped by a
 scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
-import json
 import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
-from pipeline.checking.compare import compare
-from pipeline.checking.regenerate import regenerate
-from pipeline.checking.verify import verify
-from pipeline.cli.arguments import MANIFEST, STORE, make_parser
-from pipeline.cli.console import (
-    RunConsole,
-    describe,
-    print_advice_for_manifest,
-    print_comparison,
-    print_contents,
-    print_exported,
-    print_forecast,
-    print_quarantine,
-    print_regenerated,
-    print_reported,
-    print_summary,
-    print_verified,
-    progress,
-)
-from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
-from pipeline.drafts.folder import clips_of_folder, with_digests
-from pipeline.drafts.manifest import ManifestSource, parse_columns
-from pipeline.exports.export import export
-from pipeline.planning.prepare import LabelOptions, prepare, read_clips
-from pipeline.report.report import ReportOptions, report
-from pipeline.running.closing import RunSummary, finish
-from pipeline.running.forecast import forecast
-from pipeline.running.job_array import ArrayTask
-from pipeline.running.run import RunOptions, run
-from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.litert import read_labels
-from pipeline.teachers.teacher import TeacherChoice
-from softlabels.audio.decode import AudioBudget
-from softlabels.classes.class_list import ClassList
-from softlabels.classes.matching import match_classes
-from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
-from softlabels.errors import ClassListError, EnvironmentTrouble, ManifestError, SoftLabelsError, StorageFullError
-from softlabels.soft_label_store import open as open_store
-from softlabels.storage.location import Location, location
+from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
+from pipeline.cli.inputs import add_classes, add_manifest
+from pipeline.cli.labelling import add_run
+from pipeline.cli.outputs import add_export, add_report
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     for warning in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(warning, _terminate)
     try:
-        return COMMANDS[args.name](args)
+        code: int = args.action(args)
+        return code
     except (StorageFullError, EnvironmentTrouble) as e:
         print(f"softlabels {args.name}: {e}", file=sys.stderr)
         return 3
@@ -83,310 +45,16 @@ def _terminate(number: int, _frame: object) -> None:
     raise Terminated(signal.Signals(number).name)
 
 
-def _run(args: argparse.Namespace) -> int:
-    began = time.monotonic()
-    allowed = _parse_allowed(args.allow_quarantined)
-    if args.finish:
-        summary = finish(args.store)
-        print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
-        return _exit_code(summary, allowed)
-    clips, root = _clips_and_root(args)
-    choice, labelling, options = _teacher_choice(args), _label_options(args), _run_options(args)
-    with RunConsole() as console:
-        if args.dry_run:
-            prepared = prepare(
-                clips,
-                root,
-                args.store,
-                choice,
-                labelling,
-                jobs=args.jobs,
-                budget=options.budget,
-                on_probed=console.events.on_probe,
-            )
-            expected = forecast(prepared, jobs=args.jobs)
-        else:
-            summary = run(
-                clips,
-                args.store,
-                teacher=choice,
-                jobs=args.jobs,
-                root=root,
-                labelling=labelling,
-                options=options,
-                events=console.events,
-            )
-    if args.dry_run:
-        print_forecast(expected, args.store)
-        return 0
-    print_summary(summary, seconds=time.monotonic() - began, manifest=_manifest_path(args))
-    return _exit_code(summary, allowed)
-
-
-def _teacher_choice(args: argparse.Namespace) -> TeacherChoice:
-    return TeacherChoice(
-        kind=args.teacher,
-        model=args.model,
-        labels=args.labels,
-        rate_hz=args.rate,
-        activation=args.activation,
-        outputs=args.outputs,
-        portable=args.portable,
-        fold=False if args.no_fold else None,
-        model_sha256=args.model_sha256,
-        batch_size=args.batch_size,
-        device=args.device,
+def make_parser() -> argparse.ArgumentParser:
+    """All commands with their flags; `args.name` is the command that was given, `args.action` what it does."""
+    parser = argparse.ArgumentParser(
+        prog="softlabels",
+        description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
+        epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "
+        "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
     )
-
-
-def _label_options(args: argparse.Namespace) -> LabelOptions:
-    return LabelOptions(
-        overlap_s=args.overlap,
-        layout=args.layout,
-        min_probability=args.min_probability,
-        shard_windows=args.shard_windows,
-        jitters=args.jitters,
-        keep_classes=args.keep_classes,
-    )
-
-
-def _run_options(args: argparse.Namespace) -> RunOptions:
-    budget = AudioBudget(
-        max_hours=args.max_hours,
-        max_channels=args.max_channels,
-        min_rate_hz=args.min_rate,
-        max_rate_hz=args.max_rate,
-        max_bytes=round(args.max_gigabytes * 1e9),
-    )
-    return RunOptions(
-        backend=args.backend,
-        address=args.address,
-        task=ArrayTask.parse(args.task) if args.task else None,
-        on_error=args.on_error,
-        retry_quarantined=args.retry_quarantined,
-        strict=args.strict,
-        timeout_s=args.timeout,
-        budget=budget,
-    )
-
-
-def _manifest_path(args: argparse.Namespace) -> Path:
-    return Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
-
-
-def _clips_and_root(args: argparse.Namespace) -> tuple[list[Clip], Location]:
-    """The clips of the manifest; of a folder, they are written as a manifest on the way."""
-    folder = Path(args.manifest)
-    if not folder.is_dir():
-        return read_clips(folder, args.root)
-    clips, root = _clips_of_folder(folder, Path(MANIFEST), unlabelled=False)
-    if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
-        raise ManifestError(
-            f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "
-            f"with `softlabels run {MANIFEST}`, or delete it first"
-        )
-    if not args.dry_run and not Path(MANIFEST).exists():
-        write_manifest(clips, MANIFEST)
-        print(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", file=sys.stderr)
-    return clips, location(args.root) if args.root else root
-
-
-def _clips_of_folder(folder: Path, manifest: Path, *, unlabelled: bool) -> tuple[list[Clip], Path]:
-    """Clips with paths relative to the manifest's folder where the audio lies below it, else to the audio's."""
-    root = _root_of(folder, manifest)
-    return clips_of_folder(folder, relative_to=root, unlabelled=unlabelled), root
-
-
-def _root_of(folder: Path, manifest: Path) -> Path:
-    beside = manifest.resolve().parent
-    return beside if folder.resolve().is_relative_to(beside) else folder
-
-
-def _parse_allowed(text: str) -> float:
-    """Windows that may be quarantined; a share below 0 means percent."""
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError(
-            f"--allow-quarantined: expected a number of windows or a percentage such as 0.1%, got {text!r}"
-        )
-    return -number / 100 if text.endswith("%") else number
-
-
-def _exit_code(summary: RunSummary, allowed: float) -> int:
-    limit = -allowed * summary.windows if allowed < 0 else allowed
-    if summary.resumable:
-        return 3
-    failed = summary.stopped or summary.missing or summary.different or summary.deferred
-    return 1 if failed or summary.quarantined > limit else 0
-
-
-def _manifest(args: argparse.Namespace) -> int:
-    if args.output.exists():
-        raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
-    source = ManifestSource(
-        folder=args.folder,
-        root=_root_of(args.folder, args.output),
-        unlabelled=args.unlabelled,
-        metadata=args.metadata,
-        raven=args.raven,
-        columns=parse_columns(args.column),
-    )
-    found = source.read(split=args.split, seed=args.seed)
-    clips = found.clips
-    if args.sha256:
-        with progress(len({clip.path for clip in clips}), "files") as on_files:
-            clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
-    write_manifest(clips, args.output)
-    classes = {name for clip in clips for name in clip.labels or ()}
-    print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
-    for line in (*found.remarks, *found.problems):
-        print(line, file=sys.stderr)
-    print_advice_for_manifest(args.output, source)
-    return 1 if found.problems else 0
-
-
-def _classes(args: argparse.Namespace) -> int:
-    student, (source, teacher) = ClassList.from_file(args.classes), _teacher_classes(args.against)
-    rows = draft_mapping(student, teacher)
-    write_draft(rows, args.output)
-    how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
-    found = {name: how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
-    lacking = how.pop("", 0)
-    fields = {"classes": len(rows), "against": f"{source} ({len(teacher):,} classes)", **found}
-    fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
-    fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
-    for name, value in fields.items():
-        print(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
-    for line in _class_advice(args, looks, student, teacher):
-        print(line, file=sys.stderr)
-    return 1 if looks else 0
-
-
-def _teacher_classes(against: str | None) -> tuple[str, ClassList]:
-    """What to call the teacher's list, and the list: of a store, a text file or BirdNET."""
-    if against is None:
-        against = STORE if (Path(STORE) / "store.json").is_file() else "birdnet"
-    if Path(against).is_file():
-        return against, ClassList.from_file(against)
-    if against == "birdnet":
-        return against, read_labels(find_birdnet()[1])
-    return against, open_store(against).classes
-
-
-def _class_advice(
-    args: argparse.Namespace, looks: list[DraftRow], student: ClassList, teacher: ClassList
-) -> Iterator[str]:
-    """What is odd about the list, the first ten rows to look at, and what to type next."""
-    try:
-        yield from match_classes(student, teacher, min_coverage=0).notes
-    except ClassListError as e:  # two classes are one for the teacher: the draft's reader has to choose
-        yield str(e)
-    for row in looks[:10]:
-        guess = f"{row.teacher_class!r} by {row.how}?" if row.teacher_class else "not found"
-        yield f"look: {row.student_class!r}: {guess}"
-    if len(looks) > 10:
-        yield f"look: ... and {len(looks) - 10} more"
-    join = f"store.join({MANIFEST!r}, classes={args.classes!r}"
-    if looks:
-        yield f"next: correct the {len(looks)} rows of {args.output} that say look, then, in Python:"
-        yield f"  {join}, mapping={str(args.output)!r})"
-    else:
-        yield f"next, in Python: {join}); {args.output} is needed only where you change it"
-
-
-def _inspect(args: argparse.Namespace) -> int:
-    store = open_store(args.store)
-    contents = describe(store)
-    if args.quarantine:
-        print_quarantine(store)
-    elif args.json:
-        print(json.dumps(contents, indent=2, ensure_ascii=False))
-    else:
-        print_contents(contents)
-    return 1 if contents["missing"] or contents["quarantined"] else 0
-
-
-def _report(args: argparse.Namespace) -> int:
-    store = open_store(args.store)
-    manifest = args.manifest or (Path(MANIFEST) if Path(MANIFEST).is_file() else None)
-    options = ReportOptions(
-        manifest=manifest,
-        root=args.root,
-        classes=args.classes,
-        mapping=args.mapping,
-        other=args.compare and open_store(args.compare),
-        suspects=args.suspects,
-    )
-    with progress(len(store), "windows") as on_windows:
-        done = report(store, args.output, options, on_windows=on_windows)
-    print_reported(done, args.output, options)
-    return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    report = verify(
-        open_store(args.store),
-        shards=args.shard,
-        recompute=args.recompute,
-        root=args.root,
-        model=args.model,
-        jobs=args.jobs,
-    )
-    print_verified(report, as_json=args.json)
-    return 0 if report.good else 1
-
-
-def _regenerate(args: argparse.Namespace) -> int:
-    results = regenerate(
-        open_store(args.store),
-        args.shard,
-        root=args.root,
-        model=args.model,
-        jobs=args.jobs,
-        accept_equivalent=args.accept_equivalent,
-    )
-    print_regenerated(results)
-    return 1 if any(result.problem for result in results) else 0
-
-
-def _export(args: argparse.Namespace) -> int:
-    store = open_store(args.store)
-    with progress(len(store), "windows") as on_windows:
-        done = export(
-            store,
-            args.to,
-            args.output,
-            classes=args.classes,
-            mapping=args.mapping,
-            threshold=args.threshold,
-            on_windows=on_windows,
-        )
-    print_exported(done, args.output, store)
-    return 1 if store.census.missing else 0
-
-
-def _compare(args: argparse.Namespace) -> int:
-    a, b = open_store(args.a), open_store(args.b)
-    with progress(len(a), "windows") as on_windows:
-        found = compare(a, b, on_windows=on_windows)
-    if args.json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print_comparison(found)
-    return 0
-
-
-COMMANDS = {
-    "run": _run,
-    "manifest": _manifest,
-    "classes": _classes,
-    "inspect": _inspect,
-    "report": _report,
-    "verify": _verify,
-    "regenerate": _regenerate,
-    "export": _export,
-    "compare": _compare,
-}
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    inputs, outputs = (add_manifest, add_classes), (add_export, add_compare)
+    for add in (add_run, *inputs, add_inspect, add_report, add_verify, add_regenerate, *outputs):
+        add(commands)
+    return parser

@@ -10,7 +10,6 @@ code              norcar, norcar1_Rotkardinal       the letters of NORthern CARd
 epithet           Parus caerulea_Blaumeise          the species, when the genus moved: caerulea = caeruleus
 """
 
-import csv
 import re
 import unicodedata
 from collections import Counter
@@ -22,6 +21,7 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import ClassFinder, unambiguous
 from softlabels.classes.matching import COLUMNS
 from softlabels.errors import ClassListError
+from softlabels.tables import write_table
 
 # What eBird's codes make of colours, beside their first letters: blkpho Black Phoebe, bkcchi Black-capped Chickadee.
 _COLOURS = {"black": ("blk", "bk"), "brown": ("brn", "bn"), "gray": ("gry", "gy"), "green": ("grn", "gn")}
@@ -65,10 +65,8 @@ def draft_mapping(student: ClassList, teacher: ClassList) -> list[DraftRow]:
 def write_draft(rows: list[DraftRow], path: str | Path) -> None:
     """Write a mapping file. Raises: ClassListError: it is there already; nobody's edits are overwritten."""
     try:
-        with open(path, "x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*COLUMNS, "how", "look"])
-            writer.writerows([r.student_class, r.teacher_class, r.how, "look" if r.look else ""] for r in rows)
+        lines = ([r.student_class, r.teacher_class, r.how, "look" if r.look else ""] for r in rows)
+        write_table(path, [*COLUMNS, "how", "look"], lines, mode="x")
     except FileExistsError as e:
         raise ClassListError(f"'{path}' is there already: delete it first, or name another file with -o") from e
 

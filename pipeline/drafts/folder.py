@@ -4,6 +4,7 @@ import dataclasses
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -12,9 +13,19 @@ from softlabels.audio.decode import audio_sha256
 from softlabels.corpus.label_cell import UNSURE
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import AudioError, ManifestError
+from softlabels.threads import in_threads
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}
 NOT_A_CLASS = {"noise", "silence", "background", "other"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundClips:
+    """clips: sorted by clip_id; remarks: what else was seen; problems: rows that could not be used."""
+
+    clips: list[Clip]
+    remarks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> list[Clip]:
@@ -53,10 +64,9 @@ def with_digests(
       on_files: called with the number of files just read.
     Raises: ManifestError: a file that is gone or may not be read. EnvironmentTrouble: the machine is at fault.
     """
-    paths = sorted({clip.path for clip in clips})
-    parallel = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator")
-    digests: dict[str, str] = {}
-    for path, digest in zip(paths, parallel(joblib.delayed(_digest)(root / p) for p in paths), strict=True):
+    paths, digests = sorted({clip.path for clip in clips}), {}
+    files = ((root / path,) for path in paths)
+    for path, digest in zip(paths, in_threads(_digest, files, threads=joblib.effective_n_jobs(jobs)), strict=True):
         digests[path] = digest
         on_files(1)
     return [dataclasses.replace(clip, sha256=digests[clip.path]) for clip in clips]

@@ -5,20 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
-from softlabels.corpus.manifest import Clip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundClips:
-    """clips: sorted by clip_id; remarks: what else was seen; problems: rows that could not be used."""
-
-    clips: list[Clip]
-    remarks: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+from pipeline.options import option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +23,9 @@ class ManifestSource:
 
     folder: Path
     root: Path
-    unlabelled: bool = False
-    metadata: Path | None = None
-    raven: str | None = None
+    unlabelled: bool = option(False, "leave every clip not annotated")
+    metadata: Path | None = option(None, "labels from a table, one row a recording", metavar="CSV")
+    raven: str | None = option(None, "labels from Raven selection tables", metavar="GLOB")
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,20 +57,15 @@ class ManifestSource:
             return FoundClips(clips=clips)
         if not self.metadata:
             return FoundClips(clips=clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled))
-        found = clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
-        remarks, problems = [], []
-        if found.without_row:
-            remarks.append(f"{found.without_row:,} files of '{self.folder}' are in no row and left out")
-        if found.without_file:
-            first = "; ".join(found.without_file[:5])
-            problems.append(f"{len(found.without_file):,} rows name no file of '{self.folder}', left out: {first}")
-        return FoundClips(clips=found.clips, remarks=tuple(remarks), problems=tuple(problems))
+        return clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:
     """`label=primary_label` and so on as a mapping. Raises: ValueError: without a name, a '=' or a column."""
-    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in texts]
-    wrong = [text for text, pair in zip(texts, pairs, strict=True) if not all(pair)]
-    if wrong or len(dict(pairs)) < len(pairs):
-        raise ValueError(f"--column: expected NAME=COLUMN, each name once, got {', '.join(wrong or texts)}")
-    return dict(pairs)
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, column = (part.strip() for part in text.partition("=")[::2])
+        if not (name and column) or name in columns:
+            raise ValueError(f"--column: expected NAME=COLUMN, each name once, got {', '.join(texts)}")
+        columns[name] = column
+    return columns

@@ -8,24 +8,23 @@ code       primary_label                  see below
 split      split, only if named           empty
 
 What fills a column is the name of one of the table's columns, or a text with such names in braces:
-`label={gen} {sp}_{en}`. Several names stand as `A;B` or `['A', 'B']`. A secondary name that is some row's `code`
+`label={gen} {sp}_{en}`. Several names are written as `A;B` or `['A', 'B']`. A secondary name that is some row's `code`
 becomes that row's label, so that `label={scientific_name}_{common_name}` translates BirdCLEF's codes everywhere.
 """
 
 import ast
 import contextlib
-import csv
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from softlabels.corpus.label_cell import NOISE, UNSURE
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
+from softlabels.tables import open_table, raise_faults
 
 DEFAULTS = {
     "path": ("filename", "file-name"),
@@ -38,18 +37,9 @@ _BRACES = re.compile(r"\{([^{}]+)\}")
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadataClips:
-    """clips: sorted by clip_id; without_file: rows that name no file of the folder; without_row: files in no row."""
-
-    clips: list[Clip]
-    without_file: list[str]
-    without_row: int
-
-
 def clips_of_metadata(
     table: Path, folder: Path, *, relative_to: Path | None = None, columns: Mapping[str, str] | None = None
-) -> MetadataClips:
+) -> FoundClips:
     """One clip a row whose file is there.
 
     Args:
@@ -77,11 +67,16 @@ def clips_of_metadata(
                 clips[file.clip_id] = _labelled(file, row, filled, translated)
         except _Fault as e:
             faults.append(f"line {line}: {e}")
-    if faults or not clips:
-        faults = faults or [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
-        raise ManifestError(_report(table, faults))
-    found = [clips[clip_id] for clip_id in sorted(clips)]
-    return MetadataClips(clips=found, without_file=without_file, without_row=len(files.clips) - len(clips))
+    if not clips and not faults:
+        faults = [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
+    _raise_faults(table, faults)
+    remark = f"{len(files.clips) - len(clips):,} files of '{folder}' are in no row and left out"
+    problem = f"{len(without_file):,} rows name no file of '{folder}', left out: {'; '.join(without_file[:5])}"
+    return FoundClips(
+        clips=[clips[clip_id] for clip_id in sorted(clips)],
+        remarks=(remark,) if len(files.clips) > len(clips) else (),
+        problems=(problem,) if without_file else (),
+    )
 
 
 class _Fault(ValueError):
@@ -113,20 +108,16 @@ class _Files:
         return found[0] if found else None
 
 
-def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _read_table(path: Path) -> list[tuple[int, Row]]:
     """(line, column -> text) of every row."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            numbered = [(lines.line_num, fields) for fields in lines if any(fields)]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise ManifestError(f"metadata '{path}': expected a UTF-8 CSV file, got: {e}") from e
-    faults = [f"line 1: column {name!r} is given twice" for name, n in Counter(header).items() if n > 1]
-    faults += [f"line {n}: expected {len(header)} fields, got {len(f)}" for n, f in numbered if len(f) != len(header)]
-    if faults or not numbered:
-        raise ManifestError(_report(path, faults or ["expected a header and at least one row, got none"]))
-    return [(line, dict(zip(header, fields, strict=True))) for line, fields in numbered]
+    with open_table(path, "metadata", ManifestError) as table:
+        faults = [f"line 1: column {name!r} is given twice" for name in table.twice()]
+        rows: list[tuple[int, Row]] = list(table)
+    faults += table.faults
+    if not rows and not faults:
+        faults = ["expected a header and at least one row, got none"]
+    _raise_faults(path, faults)
+    return rows
 
 
 def _templates(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -146,12 +137,12 @@ def _templates(table: Path, header: list[str], columns: Mapping[str, str]) -> di
 
 
 def _fill(template: str, row: Row) -> str:
-    """The text of a row; "" where none of its columns says anything: `{gen} {sp}_{en}` would leave "_"."""
-    said = any(row[column].strip() for column in _BRACES.findall(template))
-    return _BRACES.sub(lambda found: row[found[1]].strip(), template) if said else ""
+    """The text of a row; "" where all of its columns are empty: `{gen} {sp}_{en}` would leave "_"."""
+    filled = any(row[column].strip() for column in _BRACES.findall(template))
+    return _BRACES.sub(lambda found: row[found[1]].strip(), template) if filled else ""
 
 
-def _codes(rows: list[tuple[int, dict[str, str]]], filled: Mapping[str, str]) -> dict[str, str]:
+def _codes(rows: list[tuple[int, Row]], filled: Mapping[str, str]) -> dict[str, str]:
     """code -> label, of all rows with one label."""
     translated = {}
     for _, row in rows:
@@ -192,7 +183,5 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _report(table: Path, faults: list[str]) -> str:
-    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-    listed = "".join(f"\n  {fault}" for fault in faults[:10])
-    return f"metadata '{table}': {len(faults)} faults; correct these rows and run again:{listed}{more}"
+def _raise_faults(table: Path, faults: list[str]) -> None:
+    raise_faults(f"metadata '{table}'", faults, ManifestError)

@@ -6,8 +6,8 @@ mapped.npy   (windows, classes) float16: probabilities
 starts.npy   (windows,) float32: seconds from the start of the recording
 index.npz    of each recording: sample_id (its file stem), row_offset, n_windows
 
-A chunk gets the window whose centre is nearest its own. A row with NaN means "the teacher said nothing", so windows
-without a label stand there as NaN: left out, a neighbour would answer for them.
+A chunk gets the window whose centre is nearest its own. A row with NaN means "no label", so windows without
+one are there as NaN: left out, a neighbour would answer for them.
 """
 
 import json
@@ -21,6 +21,7 @@ from pipeline.exports.written import Exported, labelled_shards
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
 from softlabels.errors import StoreError
+from softlabels.ragged import offsets_of
 from softlabels.store.index import LABELLED, StoreIndex
 from softlabels.store.reader import StoreReader
 
@@ -51,7 +52,7 @@ def write_teacher_cache(
     mapped.flush()
     np.save(folder / "starts.npy", index.start_s(order).astype(np.float32))
     counts = np.bincount(recording, minlength=len(stems))
-    np.savez(folder / "index.npz", sample_id=stems, row_offset=np.cumsum(counts) - counts, n_windows=counts)
+    np.savez(folder / "index.npz", sample_id=stems, row_offset=offsets_of(counts)[:-1], n_windows=counts)
     meta = {"classes": list(classes), "teacher_mask": covered.tolist(), "teacher_window_s": store.spec.window.window_s}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(rows=len(index), notes=tuple(_notes(store, match)))
@@ -67,7 +68,7 @@ def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:
     collisions = [" and ".join(map(repr, found[:3])) for _, found in sorted(sharing.items()) if len(found) > 1]
     if collisions:
         raise StoreError(
-            f"'{store}': {len(collisions)} file names stand for several recordings, expected each once because "
+            f"'{store}': {len(collisions)} file names belong to several recordings, expected each once because "
             f"birdnet-stm32 knows a recording by its file stem, got {'; '.join(collisions[:10])}; rename the files, or "
             "label the folders into a store each"
         )
@@ -77,12 +78,11 @@ def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _notes(store: StoreReader, match: ClassMatch) -> list[str]:
     window, notes = store.spec.window, list(match.notes)
-    hop_s = window.hop_samples / window.rate_hz
     if match.unmatched:
         notes.append(f"{len(match.unmatched)} classes keep their hard label, the teacher lacks them (teacher_mask)")
-    if hop_s > HOP_S:
+    if window.hop_s > HOP_S:
         notes.append(
-            f"this store has a window every {hop_s:g} s; birdnet-stm32 looks up on a grid of {HOP_S:g} s: a store made "
-            f"with `softlabels run --overlap {window.window_s - HOP_S:g}` fits its chunks better"
+            f"this store has a window every {window.hop_s:g} s; birdnet-stm32 looks up on a grid of {HOP_S:g} s: a "
+            f"store made with `softlabels run --overlap {window.window_s - HOP_S:g}` fits its chunks better"
         )
     return notes

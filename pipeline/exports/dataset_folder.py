@@ -47,7 +47,7 @@ and `end_s` are seconds in the recording, which is not part of this dataset.
 
 
 def write_dataset_folder(store: StoreReader, folder: Path, on_windows: Callable[[int], None]) -> Exported:
-    """Copy what counts (standing shards, digests checked; plans, receipts) and write the card."""
+    """Copy what counts (current shards, digests checked; plans, receipts) and write the card."""
     storage = store.storage
     # A run may be adding to the store. It writes plan, shard, receipt and _SUCCESS in this order; looked for the other
     # way round, whatever is copied has what it needs.
@@ -76,7 +76,7 @@ def dataset_card(store: StoreReader, rows: int) -> str:
         size=_size_category(rows),
         store=own or f"# Soft labels by {store.spec.teacher}\n",
         rows=rows,
-        values="`probabilities` stand in the order" if dense else "`class_index` counts from 0 in the order",
+        values="`probabilities` are in the order" if dense else "`class_index` counts from 0 in the order",
         classes=len(store.classes),
     )
 

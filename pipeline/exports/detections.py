@@ -2,11 +2,11 @@
 
 input         path of the recording, relative to the audio root
 start_time    in the file; CSV "00:00:03.00", Parquet seconds
-end_time      never behind the end of the clip
+end_time      never after the end of the clip
 species_name  as in the class list
 confidence    the stored probability; CSV with six decimals
 
-Rows of a window stand together, most confident first.
+The rows of a window follow each other, most confident first.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -72,9 +72,9 @@ def _tables(
 def _schema(store: StoreReader, classes: ClassList) -> pa.Schema:
     window = store.spec.window
     overlap_s = (window.window_samples - window.hop_samples) / window.rate_hz
-    said = {"segment_duration_s": window.window_s, "overlap_duration_s": overlap_s, "n_species": len(classes)}
+    settings = {"segment_duration_s": window.window_s, "overlap_duration_s": overlap_s, "n_species": len(classes)}
     fields = [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()]
-    return pa.schema(fields, {name: str(value) for name, value in said.items()})
+    return pa.schema(fields, {name: str(value) for name, value in settings.items()})
 
 
 def _write_parquet(tables: Iterable[pa.Table], file: Path, schema: pa.Schema) -> int:

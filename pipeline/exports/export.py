@@ -5,7 +5,7 @@ birdnet-stm32  the teacher-cache folder of birdnet-stm32's training
 detections     birdnet's long table, CSV or Parquet: one row a window and class above a threshold
 hf             a copy of the store with a dataset card: Hugging Face's `datasets`, the Hub's viewer, softlabels
 
-Each is read shard by shard and is there whole or not at all.
+Each is read shard by shard and is there complete or not at all.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,9 @@ from typing import Literal, get_args
 from pipeline.exports.birdnet_stm32 import write_teacher_cache
 from pipeline.exports.dataset_folder import write_dataset_folder
 from pipeline.exports.detections import write_detections
-from pipeline.exports.written import Exported, new_output
+from pipeline.exports.written import Exported, new_output, require_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
-from softlabels.errors import StoreError
 from softlabels.store.reader import StoreReader
 
 Format = Literal["birdnet-stm32", "detections", "hf"]
@@ -48,8 +47,7 @@ def export(
       nothing to write, or damaged. ClassListError, JoinError: the classes do not fit the store's.
     """
     _check(to, Path(output), classes=classes or mapping, threshold=threshold)
-    if not len(store):
-        raise StoreError(f"'{store.storage}': no window is labelled yet; `softlabels run` labels them")
+    require_labels(store)
     names = ClassList.from_file(classes) if classes else store.classes
     match = match_classes(names, store.classes, mapping=mapping)
     with new_output(Path(output)) as unfinished:

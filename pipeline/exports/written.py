@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from softlabels.errors import StoreError
 from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.reader import StoreReader
 from softlabels.store.shard import ShardRows
@@ -19,6 +20,12 @@ class Exported:
 
     rows: int
     notes: tuple[str, ...] = ()
+
+
+def require_labels(store: StoreReader) -> None:
+    """Raises: StoreError: nothing of it is labelled."""
+    if not len(store):
+        raise StoreError(f"'{store.storage}': no window is labelled yet; `softlabels run` labels them")
 
 
 def labelled_shards(store: StoreReader) -> Iterator[tuple[np.ndarray, ShardRows]]:

@@ -59,7 +59,7 @@ class Claims:
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     _seen: dict[str, tuple[bytes, float]] = field(default_factory=dict)  # owner -> its last beat, and since when
     _ended: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _thread: threading.Thread = field(init=False)
 
     def __enter__(self) -> "Claims":
         self._beat(0)
@@ -81,13 +81,13 @@ class Claims:
         beats = {owner: self._is_alive(owner, now) for owner in {claim.owner for claim in latest.values()}}
         claims = {}
         for name in names:
-            standing = latest.get(name)
-            if standing is None:
+            held = latest.get(name)
+            if held is None:
                 claims[name] = Claim(name, self.owner, 0)
-            elif standing.owner == self.owner:
-                claims[name] = standing
-            elif standing.owner == LEFT or (standing.owner != DONE and not beats[standing.owner]):
-                claims[name] = Claim(name, self.owner, standing.generation + 1)
+            elif held.owner == self.owner:
+                claims[name] = held
+            elif held.owner == LEFT or (held.owner != DONE and not beats[held.owner]):
+                claims[name] = Claim(name, self.owner, held.generation + 1)
         return claims
 
     def done(self, names: list[str]) -> set[str]:

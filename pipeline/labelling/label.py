@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from pipeline.teachers.scoring import score, wide_probabilities
 from pipeline.teachers.teacher import Teacher
-from softlabels.audio.decode import AudioInfo, audio_sha256, stream_audio
+from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_audio
 from softlabels.audio.root import is_there, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
@@ -28,23 +29,37 @@ READ_AHEAD = 16  # windows that are read, decoded and cut while the teacher is a
 LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
 _deck = TapeDeck()  # of this process: its next shard is often of the same long file
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
+Window = tuple[Key, np.ndarray]  # and (window_samples,) float32
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """sha256 of a clip's file, and of the samples that were cut into windows."""
+
+    clip_id: str
+    file: str
+    pcm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What labelling a shard brings to light beside its rows.
 
-    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples the teacher heard}.
+    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples that the teacher scored}.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
     audio: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def quarantine(self, clip: PlannedClip, reason: str, detail: str, *, window: int | None = None) -> None:
-        first, windows = (clip.first_window, clip.windows) if window is None else (window, 1)
-        self.quarantined.append(
-            Quarantined(clip_id=clip.clip_id, first_window=first, windows=windows, reason=reason, detail=detail)
-        )
+    def take_out(self, found: Iterable[Window | Quarantined | Digests]) -> Iterator[Window]:
+        """Keep what is no window, and hand on the windows."""
+        for each in found:
+            if isinstance(each, Quarantined):
+                self.quarantined.append(each)
+            elif isinstance(each, Digests):
+                self.audio[each.clip_id] = {"file": each.file, "pcm": each.pcm}
+            else:
+                yield each
 
 
 def label_shard(
@@ -58,18 +73,30 @@ def label_shard(
     """
     if not is_there(root):
         raise EnvironmentTrouble(f"the audio root '{root}' is not there")
-    findings = Findings()
-    shifts = jitter_shifts(jitters, window.rate_hz)
-    keys, probabilities = [], []
-    windows = read_ahead(_windows(clips, window, shifts, root, findings), depth=READ_AHEAD)
-    for key, row in _mean_of_shifts(_scored(windows, teacher), len(shifts)):
-        keys.append(key)
-        probabilities.append(row.astype(np.float32))  # the only rounding
-    probabilities = np.stack(probabilities) if keys else np.zeros((0, len(teacher.classes)), np.float32)
+    findings, shifts = Findings(), jitter_shifts(jitters, window.rate_hz)
+    windows = findings.take_out(read_ahead(_windows(clips, window, shifts, root), depth=READ_AHEAD))
+    scored = _mean_of_shifts(_scored(windows, teacher), len(shifts))
+    rounded = [(key, row.astype(np.float32)) for key, row in scored]  # the only rounding
     _check_mount(clips, findings, root)
-    rows = _keep_good_rows(keys, probabilities, window, findings)
+    # Windows of a clip that failed halfway are quarantined with the rest of it.
+    failed = {(entry.clip_id, entry.first_window + i) for entry in findings.quarantined for i in range(entry.windows)}
+    kept = [(key, row) for key, row in rounded if (key[0].clip_id, key[1]) not in failed]
+    finite = [np.isfinite(row).all() for _, row in kept]
+    findings.quarantined.extend(
+        _quarantined(clip, "not-finite-teacher", "NaN or infinite scores", window=index)
+        for ((clip, index), _), fine in zip(kept, finite, strict=True)
+        if not fine
+    )
     findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
-    return rows, findings
+    good = list(itertools.compress(kept, finite))
+    probabilities = np.stack([row for _, row in good]) if good else np.zeros((0, len(teacher.classes)), np.float32)
+    return _rows([key for key, _ in good], probabilities, window), findings
+
+
+def _quarantined(clip: PlannedClip, reason: str, detail: str, *, window: int | None = None) -> Quarantined:
+    """One window of a clip, or all that are planned."""
+    first, windows = (clip.first_window, clip.windows) if window is None else (window, 1)
+    return Quarantined(clip_id=clip.clip_id, first_window=first, windows=windows, reason=reason, detail=detail)
 
 
 def keep_classes(rows: ShardRows, kept: np.ndarray) -> ShardRows:
@@ -84,7 +111,7 @@ def jitter_shifts(jitters: int, rate_hz: int) -> list[int]:
     return [round((2 * j + 1 - jitters) / jitters * JITTER_S * rate_hz) for j in range(jitters)]
 
 
-def _scored(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[Key, np.ndarray]]:
+def _scored(windows: Iterable[Window], teacher: Teacher) -> Iterator[tuple[Key, np.ndarray]]:
     """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite."""
     for keys, batch in _batches(windows, teacher):
         scores = score(teacher, batch)[: len(keys)]  # (keys, classes)
@@ -110,46 +137,45 @@ def _check_mount(clips: list[PlannedClip], findings: Findings, root: Location) -
 
 
 def _windows(
-    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Location, findings: Findings
-) -> Iterator[tuple[Key, np.ndarray]]:
-    """Every window that can be heard, at every shift: ((clip, window_index), (window_samples,))."""
+    clips: list[PlannedClip], window: WindowSpec, shifts: list[int], root: Location
+) -> Iterator[Window | Quarantined | Digests]:
+    """Every window that can be read, at every shift; what cannot be; and after each clip its digests."""
     for clip in clips:
         if clip.reason:
-            findings.quarantine(clip, clip.reason, clip.detail)
+            yield _quarantined(clip, clip.reason, clip.detail)
             continue
         try:
             with local_file(root, clip.path, sha256=clip.sha256) as file:
                 digest = audio_sha256(file, known=True)
                 if digest != clip.sha256:
                     raise AudioError(f"changed-since-probe: sha256 was {clip.sha256}, is {digest}")
-                yield from _clip_windows(clip, window, shifts, file, findings)
+                yield from _clip_windows(clip, window, shifts, file)
         except AudioError as e:
-            findings.quarantine(clip, e.reason, e.detail)
+            yield _quarantined(clip, e.reason, e.detail)
 
 
 def _clip_windows(
-    clip: PlannedClip, window: WindowSpec, shifts: list[int], file: Path, findings: Findings
-) -> Iterator[tuple[Key, np.ndarray]]:
-    """The audio is decoded once, cut with a margin for the shifts; before and behind the clip there is silence."""
+    clip: PlannedClip, window: WindowSpec, shifts: list[int], file: Path
+) -> Iterator[Window | Quarantined | Digests]:
+    """The audio is decoded once, cut with a margin for the shifts; before and after the clip there is silence."""
     margin = max(shifts)
     wide = dataclasses.replace(window, window_samples=window.window_samples + 2 * margin)
     clip_start, clip_end = clip.span(window.rate_hz)
     first = clip_start + clip.first_window * window.hop_samples - margin
     start = max(clip_start, first)
     stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
-    info = AudioInfo(container=clip.container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
-    heard = hashlib.sha256()
+    container = cast(Container, clip.container)  # a plan holds texts
+    info = AudioInfo(container=container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
+    pcm = hashlib.sha256()
     audio = stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info, deck=_deck)
-    blocks = _digested(audio, heard)
-    silence = np.zeros(start - first, np.float32)
-    for offset, samples in enumerate(cut_windows(itertools.chain([silence], blocks), wide, clip.windows)):
-        index = clip.first_window + offset
+    blocks = itertools.chain([np.zeros(start - first, np.float32)], _digested(audio, pcm))
+    for index, samples in enumerate(cut_windows(blocks, wide, clip.windows), start=clip.first_window):
         if np.isfinite(samples).all():
             for shift in shifts:
                 yield (clip, index), samples[margin + shift :][: window.window_samples]
         else:
-            findings.quarantine(clip, "not-finite-audio", "NaN or infinite samples", window=index)
-    findings.audio[clip.clip_id] = {"file": clip.sha256, "pcm": heard.hexdigest()}
+            yield _quarantined(clip, "not-finite-audio", "NaN or infinite samples", window=index)
+    yield Digests(clip.clip_id, clip.sha256, pcm.hexdigest())
 
 
 def _digested(blocks: Iterable[np.ndarray], digest) -> Iterator[np.ndarray]:
@@ -158,7 +184,7 @@ def _digested(blocks: Iterable[np.ndarray], digest) -> Iterator[np.ndarray]:
         yield block
 
 
-def _batches(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Iterator[tuple[list[Key], np.ndarray]]:
+def _batches(windows: Iterable[Window], teacher: Teacher) -> Iterator[tuple[list[Key], np.ndarray]]:
     """Keys and (batch_size, window_samples); the last batch is padded with silence, because shape changes bits."""
     keys: list[Key] = []
     batch = np.zeros((teacher.batch_size, teacher.window_samples), np.float32)
@@ -173,24 +199,13 @@ def _batches(windows: Iterable[tuple[Key, np.ndarray]], teacher: Teacher) -> Ite
         yield keys, batch
 
 
-def _keep_good_rows(keys: list[Key], probabilities: np.ndarray, window: WindowSpec, findings: Findings) -> ShardRows:
-    """Drop the windows of clips that failed halfway and those on which the teacher failed."""
-    failed = {(entry.clip_id, entry.first_window + i) for entry in findings.quarantined for i in range(entry.windows)}
-    finite = np.isfinite(probabilities).all(axis=1)
-    for (clip, index), is_finite in zip(keys, finite, strict=True):
-        if not is_finite and (clip.clip_id, index) not in failed:
-            findings.quarantine(clip, "not-finite-teacher", "NaN or infinite scores", window=index)
-    good = [i for i, (clip, index) in enumerate(keys) if finite[i] and (clip.clip_id, index) not in failed]
-    kept = [keys[i] for i in good]
-    return _rows([clip for clip, _ in kept], np.array([i for _, i in kept], np.int64), probabilities[good], window)
-
-
-def _rows(clips: list[PlannedClip], index: np.ndarray, probabilities: np.ndarray, window: WindowSpec) -> ShardRows:
-    spans = np.array([clip.span(window.rate_hz) for clip in clips], np.int64).reshape(-1, 2)
+def _rows(keys: list[Key], probabilities: np.ndarray, window: WindowSpec) -> ShardRows:
+    index = np.array([index for _, index in keys], np.int64)
+    spans = np.array([clip.span(window.rate_hz) for clip, _ in keys], np.int64).reshape(-1, 2)
     start = spans[:, 0] + index * window.hop_samples
     beyond = np.maximum(0, start + window.window_samples - spans[:, 1])
     return ShardRows(
-        clip_id=np.array([clip.clip_id for clip in clips], object),
+        clip_id=np.array([clip.clip_id for clip, _ in keys], object),
         window_index=index.astype(np.int32),
         start_s=start / window.rate_hz,
         end_s=(start + window.window_samples) / window.rate_hz,

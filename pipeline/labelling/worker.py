@@ -9,8 +9,9 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -35,17 +36,11 @@ from softlabels.store.spec import LabelSpec
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
-PACKAGES = (
-    "softlabels",
-    "numpy",
-    "pyarrow",
-    "soundfile",
-    "soxr",
-    "ai-edge-litert",
-    "tensorflow",
-    "keras",
-    "onnxruntime",
-)
+PACKAGES = "softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert", "tensorflow", "keras", "onnxruntime"
+
+
+_Status = TypeVar("_Status")
+Fate = Outcome | Literal["refused", "claimed", "deferred", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +66,10 @@ class ShardTask:
     restoring: bool = False
     claim: Claim | None = None
 
+    @property
+    def windows(self) -> int:
+        return sum(clip.windows for clip in self.clips)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
@@ -84,10 +83,10 @@ class ShardStatus:
 
     shard: int
     planned: int
-    rows: int
-    quarantined: int
-    size: int
-    outcome: Outcome | Literal["refused", "claimed", "deferred", "failed"]
+    rows: int = 0
+    quarantined: int = 0
+    size: int = 0
+    outcome: Fate
     message: str = ""
 
 
@@ -101,15 +100,8 @@ def label_and_commit(task: ShardTask) -> ShardStatus:
         return made
     data, receipt = made
     if receipt.quarantined and not task.keep_quarantined:
-        return _status(task, receipt, "refused")
-    try:
-        return _status(task, receipt, _commit(task, data, receipt))
-    except EnvironmentTrouble as e:
-        return _status(task, None, "deferred", str(e))
-    except OSError as e:
-        if e.errno not in STORE_TROUBLE:
-            raise
-        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while committing")
+        return status_of(task, "refused", receipt)
+    return _unless_in_trouble(task, lambda: status_of(task, _commit(task, data, receipt), receipt), "committing")
 
 
 def label_if_missing(task: ShardTask) -> ShardStatus:
@@ -117,31 +109,36 @@ def label_if_missing(task: ShardTask) -> ShardStatus:
 
     Or is about to: its claim was taken.
     """
+    return _unless_in_trouble(task, lambda: _settled(task), "looking for a receipt") or label_and_commit(task)
+
+
+def _settled(task: ShardTask) -> ShardStatus | None:
+    """The status of a shard that the store has already, or that another run is at work on; None where it is to do."""
+    storage = open_storage(task.store)
+    latest = current_receipt(storage, task.shard)
+    if latest is not None and not task.restoring and not (task.replacing and latest.identity == task.replacing):
+        return status_of(task, "equal", latest)
+    if task.claim is not None and not task.claim.take(storage):
+        return status_of(task, "claimed")
+    return None
+
+
+def _unless_in_trouble(task: ShardTask, function: Callable[[], _Status], doing: str) -> _Status | ShardStatus:
+    """What a function gives, or a deferred status where the store is out of reach."""
     try:
-        done = committed_status(task)
-        if done is None and task.claim is not None and not task.claim.take(open_storage(task.store)):
-            return _status(task, None, "claimed")
+        return function()
     except EnvironmentTrouble as e:
-        return _status(task, None, "deferred", str(e))
+        return status_of(task, "deferred", message=str(e))
     except OSError as e:
         if e.errno not in STORE_TROUBLE:
             raise
-        return _status(task, None, "deferred", f"store '{task.store}': {e.strerror} while looking for a receipt")
-    return done or label_and_commit(task)
-
-
-def committed_status(task: ShardTask) -> ShardStatus | None:
-    """The status of a shard that the store has already; None where it is still to be labelled."""
-    standing = current_receipt(open_storage(task.store), task.shard)
-    if standing is None or task.restoring or (task.replacing and standing.identity == task.replacing):
-        return None
-    return _status(task, standing, "equal")
+        return status_of(task, "deferred", message=f"store '{task.store}': {e.strerror} while {doing}")
 
 
 def label_only(task: ShardTask) -> ShardStatus:
     """Label clips and keep nothing, to see whether it can be done at all."""
     made = _try_make(task)
-    return made if isinstance(made, ShardStatus) else _status(task, made[1], "refused")
+    return made if isinstance(made, ShardStatus) else status_of(task, "refused", made[1])
 
 
 def check_worker(task: ShardTask) -> None:
@@ -158,39 +155,41 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     try:
         return make_shard(task)
     except (EnvironmentTrouble, MemoryError) as e:
-        return _status(task, None, "deferred", f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e))
+        message = f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e)
+        return status_of(task, "deferred", message=message)
     except SoftLabelsError:
         raise
     except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
         logger.debug("shard %d failed", task.shard, exc_info=True)
-        return _status(task, None, "failed", f"crashed: the teacher raised {type(e).__name__}: {e}")
+        return status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
 
 
-def _status(task: ShardTask, receipt: Receipt | None, outcome: str, message: str = "") -> ShardStatus:
-    quarantined = receipt.quarantined if receipt else ()
-    if quarantined:
-        first = quarantined[0]
-        message = f"{first.clip_id}: {first.reason}: {first.detail}"
+def status_of(task: ShardTask, outcome: Fate, receipt: Receipt | None = None, message: str = "") -> ShardStatus:
+    """The status of a shard, with the figures of its receipt if it has one."""
+    if receipt is None:
+        return ShardStatus(shard=task.shard, planned=task.windows, outcome=outcome, message=message)
+    first = next(iter(receipt.quarantined), None)
     return ShardStatus(
         shard=task.shard,
-        planned=sum(clip.windows for clip in task.clips),
-        rows=receipt.rows if receipt else 0,
-        quarantined=sum(entry.windows for entry in quarantined),
-        size=receipt.size if receipt else 0,
+        planned=task.windows,
+        rows=receipt.rows,
+        quarantined=sum(entry.windows for entry in receipt.quarantined),
+        size=receipt.size,
         outcome=outcome,
-        message=message,
+        message=f"{first.clip_id}: {first.reason}: {first.detail}" if first else message,
     )
 
 
 def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
     """Commit, and tell another machine's equivalent bytes from a broken promise."""
     storage = open_storage(task.store)
-    outcome, standing = commit_shard(storage, data, receipt, replacing=task.replacing)
-    if outcome == "different" and standing.numerics_class != receipt.numerics_class:
-        kept = _stored_classes(task, _warm_teacher(task.teacher)[0])
-        classes = len(_warm_teacher(task.teacher)[0].classes) if kept is None else len(kept)
+    outcome, latest = commit_shard(storage, data, receipt, replacing=task.replacing)
+    if outcome == "different" and latest.numerics_class != receipt.numerics_class:
+        teacher, _ = _warm_teacher(task.teacher)
+        kept = _stored_classes(task, teacher)
+        classes = len(teacher.classes) if kept is None else len(kept)
         try:
-            stored = decode_shard(storage.get(standing.file), task.spec, classes)
+            stored = decode_shard(storage.get(latest.file), task.spec, classes)
         except (OSError, StoreError):
             return "different"
         if compare_rows(stored, decode_shard(data, task.spec, classes)) == "equivalent":
@@ -226,11 +225,10 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     rows, findings = label_shard(
         list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
     )
-    planned = sum(clip.windows for clip in task.clips)
     quarantined = sum(entry.windows for entry in findings.quarantined)
-    if len(rows) + quarantined != planned:
+    if len(rows) + quarantined != task.windows:
         raise TeacherError(
-            f"shard {task.shard}: {planned} windows were planned, {len(rows)} labelled and {quarantined} "
+            f"shard {task.shard}: {task.windows} windows were planned, {len(rows)} labelled and {quarantined} "
             "quarantined; this is a fault of softlabels, please report it"
         )
     data = encode_shard(rows if stored is None else keep_classes(rows, stored), task.spec, shard=task.shard)

@@ -37,7 +37,7 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
         activation=spec.activation,
         window_s=spec.window.window_s,
         rate_hz=spec.window.rate_hz,
-        hop_s=spec.window.hop_samples / spec.window.rate_hz,
+        hop_s=spec.window.hop_s,
         layout=spec.layout,
         notice=teacher.notice,
     )
@@ -55,5 +55,6 @@ def requirements() -> str:
         name = found.name.lower().replace("_", "-")
         if name not in pinned:
             pinned[name] = found.version
-            todo += [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in found.requires or () if "extra ==" not in line]
+            needed = [line for line in found.requires or () if "extra ==" not in line]
+            todo += [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
     return "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))

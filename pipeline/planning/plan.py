@@ -13,7 +13,7 @@ MIN_SHARD_WINDOWS, MAX_SHARD_WINDOWS, SHARDS_WANTED = 64, 1024, 256
 
 
 def lay_out_clip(clip: Clip, probe: FileProbe, window: WindowSpec) -> PlannedClip:
-    """All windows of one clip as one planned stretch (shard 0 for now); one window if it cannot be labelled."""
+    """One clip planned by itself: all its windows in one shard, 0; one window if it cannot be labelled."""
     reason, detail = probe.reason, probe.detail
     start, end = 0, probe.frames
     if not reason and clip.sha256 and clip.sha256 != probe.sha256:
@@ -24,35 +24,30 @@ def lay_out_clip(clip: Clip, probe: FileProbe, window: WindowSpec) -> PlannedCli
         if start >= probe.frames or end > probe.frames + seconds_to_samples(END_TOLERANCE_S, probe.rate_hz):
             reason, detail = "outside-file", f"{_stretch(clip)}, the file has {probe.frames / probe.rate_hz:g} s"
         end = min(end, probe.frames)
-    windows = 0
+    windows = 1
     if not reason:
-        first, behind = (rescale_samples(n, from_hz=probe.rate_hz, to_hz=window.rate_hz) for n in (start, end))
-        windows = window.count(behind - first)
-        if not windows:
+        first, after = (rescale_samples(n, from_hz=probe.rate_hz, to_hz=window.rate_hz) for n in (start, end))
+        windows = window.count(after - first) or 1
+        if after <= first:
             reason, detail = "empty", f"{_stretch(clip)} holds no sample"
     return PlannedClip(
         shard=0,
         clip_id=clip.clip_id,
         first_window=0,
-        windows=windows or 1,
+        windows=windows,
         path=clip.path,
         start=start,
         end=end,
-        frames=probe.frames,
-        rate_hz=probe.rate_hz,
-        channels=probe.channels,
-        container=probe.container,
-        size=probe.size,
-        sha256=probe.sha256,
         reason=reason,
         detail=detail,
+        **{name: getattr(probe, name) for name in ("frames", "rate_hz", "channels", "container", "size", "sha256")},
     )
 
 
 def pack_shards(clips: Iterable[PlannedClip], *, shard_windows: int, first_shard: int) -> list[PlannedClip]:
-    """Put clips, sorted by clip_id, into shards of at most `shard_windows` windows.
+    """Put clips that are planned by themselves, sorted by clip_id, into shards of at most `shard_windows` windows.
 
-    A clip goes whole into the current shard or the next; one longer than a shard is split over shards of
+    A clip goes undivided into the current shard or the next; one longer than a shard is split over shards of
     its own, so that no file is decoded more often than it has to be.
     """
     packed: list[PlannedClip] = []

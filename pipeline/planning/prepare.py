@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import softlabels
+from pipeline.options import option
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import probe_files
@@ -28,9 +30,11 @@ from softlabels.storage.protocol import Storage
 from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table, same_clip
 from softlabels.store.reader import StoreReader
 from softlabels.store.spec import LabelSpec, Layout
+from softlabels.tables import some
 from softlabels.windows import WindowSpec
 
 PROBE_CACHE = "probe_cache.jsonl"
+BEFORE_STORE_JSON = {PROBE_CACHE, "classes.txt", "requirements.txt", "README.md", "plan", "claims"}
 DEFAULT_MIN_PROBABILITY = 1e-4
 
 
@@ -38,12 +42,14 @@ DEFAULT_MIN_PROBABILITY = 1e-4
 class LabelOptions:
     """What the user may choose that changes bytes; None means the store's own setting, or the default."""
 
-    overlap_s: float | None = None
-    layout: Layout | None = None
-    min_probability: float | None = None
-    shard_windows: int | None = None
-    jitters: int | None = None
-    keep_classes: str | Path | None = None
+    overlap_s: float | None = option(None, "of neighbouring windows, default 0", metavar="SECONDS")
+    jitters: int | None = option(None, "mean over J shifts within 50 ms, at J times the cost; default 1", metavar="J")
+    keep_classes: str | Path | None = option(
+        None, "keep only these classes, and the sum over the others", metavar="FILE"
+    )
+    layout: Layout | None = option(None, "all classes, or only those above a threshold")
+    min_probability: float | None = option(None, "the threshold of sparse, default 0.0001", metavar="P")
+    shard_windows: int | None = option(None, "windows a file; default by corpus, 64 to 1024", metavar="N")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,34 +114,31 @@ def prepare(
     classes = _kept_classes(teacher, labelling, existing)
     spec = _spec(teacher, classes, choice, labelling, existing)
     probed = clips if probe else []
-    files = len({clip.path for clip in probed})
+    paths = {clip.path for clip in probed}
     probes = probe_files(
         root,
-        (clip.path for clip in probed),
+        paths,
         cache=_probe_cache(storage),
         budget=budget,
         distrusted=_changed(existing),
         jobs=jobs,
-        on_probed=lambda done: on_probed(done, files),
+        on_probed=lambda done: on_probed(done, len(paths)),
     )
-    waiting = tuple(probe.trouble for probe in probes.values() if probe.trouble)
     laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in probed if not probes[clip.path].trouble]
     new = _new_clips(laid_out, existing)
     if existing is None and labelling.shard_windows is None:
-        shard_windows = default_shard_windows(sum(clip.windows for clip in new))
-        spec = dataclasses.replace(spec, shard_windows=shard_windows)
-    first_shard = existing.planned_shards if existing is not None else 0
-    packed = pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
+        spec = dataclasses.replace(spec, shard_windows=default_shard_windows(sum(clip.windows for clip in new)))
+    first_shard = 0 if existing is None else existing.planned_shards
     return Preparation(
         clips=clips,
         root=root,
         teacher=teacher,
         choice=choice,
         spec=spec,
-        new=packed,
+        new=pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard),
         classes=classes,
         store=existing,
-        waiting=waiting,
+        waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
     )
 
 
@@ -150,14 +153,11 @@ def _existing_store(storage: Storage) -> StoreReader | None:
     """The store to go on with, or None. Raises: StoreError: the folder is something else."""
     if storage.exists("store.json"):
         return StoreReader(storage)
-    foreign = storage.names() - {PROBE_CACHE}
-    if any(
-        not name.startswith(".tmp-") and name not in ("classes.txt", "requirements.txt", "README.md", "plan", "claims")
-        for name in foreign
-    ):
+    foreign = sorted(name for name in storage.names() - BEFORE_STORE_JSON if not name.startswith(".tmp-"))
+    if foreign:
         raise StoreError(
-            f"store '{storage}': the folder holds other things ({sorted(foreign)[0]!r}) and no store.json; name "
-            "another folder with -o"
+            f"store '{storage}': the folder holds other things ({foreign[0]!r}) and no store.json; name another folder "
+            "with -o"
         )
     return None
 
@@ -170,7 +170,7 @@ def _kept_classes(teacher: Teacher, labelling: LabelOptions, existing: StoreRead
     if match.unmatched:
         raise ClassListError(
             f"--keep-classes '{labelling.keep_classes}': teacher {teacher.name!r} lacks {len(match.unmatched)} of "
-            f"them: {', '.join(map(repr, match.unmatched[:10]))}; `softlabels classes LIST` looks for them"
+            f"them: {some(match.unmatched)}; `softlabels classes LIST` looks for them"
         )
     return ClassList(tuple(teacher.classes[i] for i in match.teacher_classes))
 
@@ -182,19 +182,25 @@ def _spec(
     labelling: LabelOptions,
     existing: StoreReader | None,
 ) -> LabelSpec:
-    """The settings of this run. Raises: StoreError: the store was made with others."""
-    layout = labelling.layout or (existing.spec.layout if existing is not None else "dense")
-    if layout == "dense" and labelling.min_probability is not None:
+    """The settings of this run: what was chosen, else the store's, else the defaults, of which that of `shard_windows`
+    grows with the corpus. Raises: StoreError: the store was made with others."""
+    names = ("layout", "min_probability", "shard_windows", "jitters")
+    settings: dict[str, Any] = {"layout": "dense", "min_probability": 0.0, "jitters": 1}
+    settings["shard_windows"] = default_shard_windows(0)
+    if existing is not None:
+        settings = {name: getattr(existing.spec, name) for name in names}
+    settings |= {name: getattr(labelling, name) for name in names if getattr(labelling, name)}
+    if settings["layout"] == "sparse":
+        settings["min_probability"] = settings["min_probability"] or DEFAULT_MIN_PROBABILITY
+    elif labelling.min_probability is not None:
         raise ValueError("--min-probability goes with --layout sparse; a dense store keeps every probability")
-    if layout == "sparse":
-        stored = existing.spec.min_probability if existing is not None else 0.0
-        min_probability = labelling.min_probability or stored or DEFAULT_MIN_PROBABILITY
     else:
-        min_probability = 0.0
+        settings["min_probability"] = 0.0
     if labelling.overlap_s is None and existing is not None:
         window = existing.spec.window
     else:
         window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
+    settings |= derivation(teacher)
     spec = LabelSpec(
         teacher=teacher.name,
         teacher_digest=teacher.digest,
@@ -202,13 +208,9 @@ def _spec(
         teacher_class_digest="" if classes == teacher.classes else teacher.classes.digest,
         activation=teacher.activation,
         window=window,
-        shard_windows=labelling.shard_windows or (existing.spec.shard_windows if existing is not None else 1),
         batch_size=teacher.batch_size,
         portable=choice.portable,
-        layout=layout,
-        min_probability=min_probability,
-        jitters=labelling.jitters or (existing.spec.jitters if existing is not None else 1),
-        **derivation(teacher),
+        **settings,
     )
     if existing is not None and spec != existing.spec:
         raise StoreError(
@@ -236,20 +238,18 @@ def _new_clips(laid_out: list[PlannedClip], existing: StoreReader | None) -> lis
     if existing is None:
         return laid_out
     planned, labelled = existing.planned_by_clip(), existing.labelled_clips()
-    new, changed = [], []
+    new: list[PlannedClip] = []
+    changed: list[PlannedClip] = []
     for clip in laid_out:
         before = planned.get(clip.clip_id)
         if before is None or (before.reason and not clip.reason):
             new.append(clip)
-        elif not before.reason and not clip.reason and not same_clip(before, clip):
-            if clip.clip_id in labelled:
-                changed.append(clip.clip_id)
-            else:
-                new.append(clip)  # all that it was is quarantined
+        elif not before.reason and not clip.reason and not same_clip(before, clip):  # else all it was is quarantined
+            (changed if clip.clip_id in labelled else new).append(clip)
     if changed:
         raise StoreError(
             f"store '{existing.storage}': the audio, start_s or end_s of {len(changed)} labelled clips has changed: "
-            f"{', '.join(map(repr, changed[:10]))}; restore them, give them new clip_ids, or label into another "
+            f"{some(clip.clip_id for clip in changed)}; restore them, give them new clip_ids, or label into another "
             "store with -o"
         )
     return new
@@ -259,14 +259,11 @@ def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
     """Make the store, or extend it, so that it holds the plan; returns it opened."""
     storage = open_storage(path)
     if prepared.store is None:
-        header = {
-            "format_version": prepared.spec.format_version,
-            "fingerprint": prepared.spec.fingerprint(),
-            "spec": prepared.spec.to_json(),
-        }
+        spec = prepared.spec
+        header = {"format_version": spec.format_version, "fingerprint": spec.fingerprint(), "spec": spec.to_json()}
         storage.put("classes.txt", prepared.classes.to_text().encode())
         storage.put("requirements.txt", requirements().encode())
-        storage.put("README.md", dataset_card(prepared.spec, prepared.teacher, prepared.classes).encode())
+        storage.put("README.md", dataset_card(spec, prepared.teacher, prepared.classes).encode())
         storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
     if prepared.new:
         number = 1 + (len(prepared.store.plans) if prepared.store is not None else 0)

@@ -5,6 +5,7 @@ entity tag), so a later run opens only files that are new or changed. The cache 
 time.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Set
@@ -62,7 +63,7 @@ def probe_files(
       cache: a JSON-lines file to read and extend; None probes everything.
       budget: how much a file may ask for.
       jobs: threads.
-      distrusted: paths that are probed anew whatever the cache says.
+      distrusted: paths that are probed again whatever the cache says.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
     """
@@ -70,7 +71,8 @@ def probe_files(
     known = _read_cache(cache)
     trusted = [path for path in paths if path in known and path not in distrusted]
     states = file_states(root, trusted)
-    probes = {path: known[path] for path in trusted if states.get(path) == _state(known[path])}
+    stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
+    probes = {path: known[path] for path in trusted if states.get(path) == stored[path]}
     on_probed(len(probes))
     todo = [path for path in paths if path not in probes]
     for first in range(0, len(todo), CHUNK_FILES):
@@ -96,37 +98,27 @@ def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) 
         return FileProbe(path=path, reason=e.reason, detail=e.detail)
     except EnvironmentTrouble as e:
         return FileProbe(path=path, trouble=str(e))
-    state = {"size": size, "mtime_ns": mtime_ns, "etag": etag}
-    return FileProbe(path=path, sha256=sha256, **state, **dataclasses.asdict(info))
+    return FileProbe(path=path, size=size, mtime_ns=mtime_ns, etag=etag, sha256=sha256, **dataclasses.asdict(info))
 
 
 def check_inside(root: Path, path: str) -> None:
     """Raises: AudioError: outside-root, or unreadable where links lead in a circle or a name is too long."""
-    full = root / path
     try:
-        inside = full.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as e:  # RuntimeError: a link to itself, before Python 3.13
-        if isinstance(e, OSError):
-            raise audio_os_error(full, e) from e
+        inside = (root / path).resolve().is_relative_to(root.resolve())
+    except OSError as e:
+        raise audio_os_error(root / path, e) from e
+    except RuntimeError as e:  # a link to itself, before Python 3.13
         raise AudioError(f"unreadable: '{path}': its links lead in a circle") from e
     if not inside:
         raise AudioError(f"outside-root: '{path}' leads out of the audio root")
 
 
-def _state(probe: FileProbe) -> tuple[int, int, str]:
-    return probe.size, probe.mtime_ns, probe.etag
-
-
 def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
-    if cache is None or not cache.is_file():
-        return {}
     known: dict[str, FileProbe] = {}
-    for line in cache.read_text(encoding="utf-8").splitlines():
-        try:
+    for line in cache.read_text(encoding="utf-8").splitlines() if cache is not None and cache.is_file() else ():
+        with contextlib.suppress(ValueError, TypeError):  # a line cut short by a kill: its file is probed again
             probe = FileProbe(**json.loads(line))
-        except (ValueError, TypeError):
-            continue  # a line cut short by a kill: its file is probed again
-        known[probe.path] = probe
+            known[probe.path] = probe
     return known
 
 
@@ -134,12 +126,8 @@ def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
     usable = [probe for probe in probes if not probe.reason and not probe.trouble]
     if cache is None or not usable:
         return
+    lines = [json.dumps(dataclasses.asdict(probe)) for probe in usable]
     with full_disk_named(cache.parent, cache.name):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        _append(cache, usable)
-
-
-def _append(cache: Path, usable: list[FileProbe]) -> None:
-    with open(cache, "a", encoding="utf-8") as file:
-        # The leading line break ends a line that a kill may have cut short.
-        file.write("\n" + "\n".join(json.dumps(dataclasses.asdict(probe)) for probe in usable) + "\n")
+        with open(cache, "a", encoding="utf-8") as file:
+            file.write("\n".join(["", *lines, ""]))  # the first break ends a line that a kill may have cut short

@@ -1,10 +1,10 @@
-"""Accuracy: how the teacher's probabilities fit the labels, class by class and as a whole."""
+"""Accuracy: how the teacher's probabilities fit the labels, class by class and together."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.clip_evidence import Hearing
+from pipeline.report.clip_evidence import ClipEvidence
 from pipeline.report.suspects import margins
 from softlabels.calibration.report import Bin, reliability
 from softlabels.calibration.trust import average_precision
@@ -44,34 +44,36 @@ class Accuracy:
     mean_precision: float | None
 
 
-def measure_accuracy(hearing: Hearing, classes: ClassList) -> Accuracy:
-    """Everything that can be said of labelled classes; the most annotated first."""
-    hard = hearing.hard()
-    margin, _ = margins(hearing)
-    measured = [_of_class(c, hearing, hard[:, c], margin, classes) for c in range(len(hearing.labels.classes))]
+def measure_accuracy(evidence: ClipEvidence, classes: ClassList) -> Accuracy:
+    """Everything that is measured of labelled classes; the most annotated first."""
+    hard = evidence.hard()
+    margin, _ = margins(evidence)
+    measured = [_of_class(c, evidence, hard[:, c], margin, classes) for c in range(len(evidence.labels.classes))]
     precisions = [c.average_precision for c in measured if c.average_precision is not None]
     return Accuracy(
-        clips=len(hearing.labels.clips),
-        looked=len(hearing.looked),
-        bins=reliability(hearing.said, hard),
+        clips=len(evidence.labels.clips),
+        looked=len(evidence.looked),
+        bins=reliability(evidence.highest, hard),
         classes=tuple(sorted(measured, key=lambda c: (-c.clips, c.name))),
         mean_precision=float(np.mean(precisions)) if precisions else None,
     )
 
 
-def _of_class(c: int, hearing: Hearing, hard: np.ndarray, margin: np.ndarray, classes: ClassList) -> ClassAccuracy:
-    entries = np.flatnonzero((hearing.entry_class == c) & np.isfinite(margin))
-    beaten = hearing.entry_clip[entries[margin[entries] > 0]]
-    others, counts = np.unique(hearing.other_class[beaten], return_counts=True)
-    said, present, absent = hearing.said[:, c], hard == 1, hard == 0
+def _of_class(
+    c: int, evidence: ClipEvidence, hard: np.ndarray, margin: np.ndarray, classes: ClassList
+) -> ClassAccuracy:
+    entries = np.flatnonzero((evidence.entry_class == c) & np.isfinite(margin))
+    beaten = evidence.entry_clip[entries[margin[entries] > 0]]
+    others, counts = np.unique(evidence.other_class[beaten], return_counts=True)
+    highest, present, absent = evidence.highest[:, c], hard == 1, hard == 0
     known = present | absent
     measurable = present.any() and absent.any()
     return ClassAccuracy(
-        name=classes[int(hearing.labels.classes[c])],
-        clips=int((hearing.entry_class == c).sum()),
-        average_precision=average_precision(present[known], said[known]) if measurable else None,
-        present=float(said[present].mean()) if present.any() else None,
-        absent=float(said[absent].mean()) if absent.any() else None,
+        name=classes[int(evidence.labels.classes[c])],
+        clips=int((evidence.entry_class == c).sum()),
+        average_precision=average_precision(present[known], highest[known]) if measurable else None,
+        present=float(highest[present].mean()) if present.any() else None,
+        absent=float(highest[absent].mean()) if absent.any() else None,
         prefers_another=len(beaten) / max(1, len(entries)),
         mostly=classes[int(others[counts.argmax()])] if len(others) else "",
     )

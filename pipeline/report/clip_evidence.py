@@ -1,4 +1,4 @@
-"""Hearing: what people said of each clip, and the best the teacher said for and against it.
+"""Evidence: how people labelled each clip, and the highest probabilities for and against these labels.
 
 A label is a clip's, a probability a window's: a weak label does not say which window. So every class counts with its
 maximum over the clip's windows.
@@ -16,6 +16,7 @@ from softlabels.classes.finder import ClassFinder
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
+from softlabels.ragged import owners, ranges
 from softlabels.store.index import StoreIndex, positions_of
 
 MAX_VALUES = 1 << 24  # clips x labelled classes looked at for rankings; of more clips an evenly spaced part
@@ -59,36 +60,34 @@ class HumanLabels:
             clips=clips,
             position=position[kept],
             classes=classes,
-            hard=HardLabels.of_clips([_known(clip, columns) for clip in clips], columns),
+            hard=HardLabels.of_clips([_only(clip, columns) for clip in clips], columns),
             unknown=dict(unknown.most_common()),
             not_stored=int((~stored).sum()),
             not_annotated=int(stored.sum()) - len(clips),
         )
 
 
-def _known(clip: Clip, columns: dict[str, int]) -> Clip:
-    """The clip without the labels that the teacher has no class for; what it says of the others stands."""
-    if all(name in columns for name in clip.labels or ()):
-        return clip
+def _only(clip: Clip, columns: dict[str, int]) -> Clip:
+    """The clip without the labels that the teacher has no class for."""
     return dataclasses.replace(clip, labels=tuple(name for name in clip.labels or () if name in columns))
 
 
-class Hearing:
-    """Follows a pass over the store and keeps, for each annotated clip, what the teacher said for and against it.
+class ClipEvidence:
+    """Follows a pass over the store and keeps each annotated clip's highest probabilities for and against its labels.
 
     entry_clip, entry_class: (entries,) int64, one for every label of every clip: the clip, and the position in
     `labels.classes`; entry_best: (entries,) float32, the highest probability of that class over the clip's windows.
     other, other_class, other_window: (clips,) the highest probability of a class that the clip is not annotated with,
     which class of the teacher's that is, and in which window; -1 where no window has a label. What "noise" excludes is
     the labelled classes only, so there it is the highest of these.
-    looked: (some clips,) int64; said: (some clips, labelled) float32: their maxima over all labelled classes.
+    looked: (some clips,) int64; highest: (some clips, labelled) float32: their maxima over all labelled classes.
     """
 
     def __init__(self, labels: HumanLabels, index: StoreIndex) -> None:
         self.labels = labels
         count, hard = len(labels.clips), labels.hard
         present = hard.value == 1
-        self.entry_clip = np.repeat(np.arange(count), np.diff(hard.offsets))[present]
+        self.entry_clip = owners(np.diff(hard.offsets))[present]
         self.entry_class = hard.index[present].astype(np.int64)
         self._first = np.searchsorted(self.entry_clip, np.arange(count + 1))
         self.entry_best = np.full(len(self.entry_clip), -1, np.float32)
@@ -96,7 +95,7 @@ class Hearing:
         self.other_class, self.other_window = np.full((2, count), -1, np.int64)
         most = max(1, MAX_VALUES // max(1, len(labels.classes)))
         self.looked = np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
-        self.said = np.full((len(self.looked), len(labels.classes)), np.nan, np.float32)
+        self.highest = np.full((len(self.looked), len(labels.classes)), np.nan, np.float32)
         self._index_clip = index.stored_clip
         self._clip_at = np.full(index.clips.num_rows, -1, np.int64)
         self._clip_at[labels.position] = np.arange(count)
@@ -109,19 +108,15 @@ class Hearing:
         here = np.flatnonzero(clip >= 0)
         windows, clip, p = windows[here], clip[here], probabilities[here]  # p is a copy
         if len(here) and len(self.labels.classes):
-            self._add_ranked(clip, p[:, self.labels.classes])
+            slot = self._slot[clip]
+            np.fmax.at(self.highest, slot[slot >= 0], p[slot >= 0][:, self.labels.classes])
             self._add_entries(clip, p)
             self._add_others(windows, clip, p)
 
-    def _add_ranked(self, clip: np.ndarray, known: np.ndarray) -> None:
-        slot = self._slot[clip]
-        np.fmax.at(self.said, slot[slot >= 0], known[slot >= 0])
-
     def _add_entries(self, clip: np.ndarray, p: np.ndarray) -> None:
         counts = self._first[clip + 1] - self._first[clip]
-        row = np.repeat(np.arange(len(clip)), counts)
-        entry = np.arange(len(row)) + np.repeat(self._first[clip] - (np.cumsum(counts) - counts), counts)
-        np.maximum.at(self.entry_best, entry, p[row, self.labels.classes[self.entry_class[entry]]])
+        entry = ranges(self._first[clip], counts)
+        np.maximum.at(self.entry_best, entry, p[owners(counts), self.labels.classes[self.entry_class[entry]]])
 
     def _add_others(self, windows: np.ndarray, clip: np.ndarray, p: np.ndarray) -> None:
         """Overwrites p."""
@@ -138,6 +133,6 @@ class Hearing:
         self.other_class[clip[better]], self.other_window[clip[better]] = best[better], windows[better]
 
     def hard(self) -> np.ndarray:
-        """(looked, labelled) float32: 1, 0 and NaN, as `said` is laid out; NaN where the teacher said nothing."""
+        """(looked, labelled) float32: 1, 0 and NaN, as `highest` is laid out; NaN where no window has a label."""
         hard = self.labels.hard.rows(self.looked, len(self.labels.classes))
-        return np.where(np.isnan(self.said), np.nan, hard)
+        return np.where(np.isnan(self.highest), np.nan, hard)

@@ -1,14 +1,14 @@
-"""Sureness: how sure the teacher was of each window, and of each class; collected in one pass over a store."""
+"""Confidence: how sure the teacher was of each window, and of each class; collected in one pass over a store."""
 
 import numpy as np
 
 from softlabels.classes.class_list import Activation
 
-HEARD = 0.5  # from this probability on, the teacher is said to hear a class
+HEARD = 0.5  # from this probability on, the teacher counts as hearing a class
 _TINY = 1e-12
 
 
-class Sureness:
+class Confidence:
     """What one pass over the probabilities says of windows and classes. Windows count as in `StoreIndex`.
 
     top: (windows,) float32, the highest probability, NaN where there is no label; top_class: (windows,) int32;

@@ -1,4 +1,4 @@
-"""Duplicates: windows of different clips to which the teacher said exactly the same, so most likely the same audio."""
+"""Duplicates: windows of different clips with exactly the same probabilities, so most likely the same audio."""
 
 import hashlib
 from dataclasses import dataclass
@@ -39,10 +39,10 @@ class Duplicates:
         starts = np.flatnonzero(np.diff(digest, prepend=~digest[:1]))
         ends = np.append(starts[1:], len(digest))
         sets: dict[tuple[int, ...], int] = {}
-        for first, behind in zip(starts.tolist(), ends.tolist(), strict=True):
-            clips = tuple(np.unique(index.stored_clip[order[first:behind]]).tolist()) if behind - first > 1 else ()
+        for first, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            clips = tuple(np.unique(index.stored_clip[order[first:end]]).tolist()) if end - first > 1 else ()
             if len(clips) > 1 and digest[first]:
-                sets[clips] = sets.get(clips, 0) + behind - first
+                sets[clips] = sets.get(clips, 0) + end - first
         largest = sorted(sets.items(), key=lambda item: (-item[1], item[0]))
         return [
             Duplicate(

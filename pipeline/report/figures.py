@@ -1,13 +1,12 @@
-"""Diagrams as SVG text to stand in a page: lines and letters take the page's own colour, light or dark."""
+"""Diagrams as SVG text for a page: lines and letters take the page's own colour, light or dark."""
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -16,7 +15,7 @@ from softlabels.calibration.report import Bin
 
 _INK = "#010203"  # becomes the page's colour
 _BLUE, _ORANGE = "#3b82c4", "#d9822b"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # class names may hold dollars
     "font.family": "sans-serif",
@@ -27,74 +26,61 @@ _STYLE = {
 }
 
 
-class Drawing:
-    """A figure that becomes text; see `drawing`."""
-
-    def __init__(self, name: str, figure: Figure) -> None:
-        self.name, self.figure, self.svg = name, figure, ""
-
-    def finish(self) -> None:
-        matplotlib.rcParams["svg.hashsalt"] = self.name  # several stand in one page: their ids must differ
-        sink = io.StringIO()
-        self.figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
-        text = sink.getvalue()
-        text = text[text.index("<svg") :].replace(_INK, "currentColor")
-        self.svg = re.sub(r'(<svg [^>]*?)width="[^"]*pt" height="[^"]*pt"', r'\1role="img"', text, count=1)
-
-
-@contextmanager
-def drawing(name: str, width: float, height: float) -> Iterator[Drawing]:
-    """A figure of so many inches; its `svg` is there once the block ends."""
-    with matplotlib.rc_context(_STYLE):
-        made = Drawing(name, Figure(figsize=(width, height), layout="constrained"))
-        yield made
-        made.finish()
-
-
-def histogram(name: str, values: np.ndarray, *, label: str, limits: tuple[float, float] | None = None) -> str:
+@matplotlib.rc_context(_STYLE)
+def histogram(name: str, values: np.ndarray, label: str, *, limits: tuple[float, float] | None = None) -> str:
     """How many windows have which value; NaN is left out."""
-    values = values[~np.isnan(values)]
-    with drawing(name, 5, 2.6) as made:
-        axes = made.figure.add_subplot()
-        axes.hist(values, bins=40, range=limits, color=_BLUE)
-        axes.set(xlabel=label, ylabel="windows")
-    return made.svg
+    figure = Figure(figsize=(5, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(values[~np.isnan(values)], bins=40, range=limits, color=_BLUE)
+    axes.set(xlabel=label, ylabel="windows")
+    return _svg(name, figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def reliability_diagram(bins: Sequence[Bin]) -> str:
     """How often a class is present where the teacher says so much; a perfect teacher is on the diagonal."""
-    with drawing("reliability", 5, 4.2) as made:
-        upper, lower = made.figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        said = [b.said for b in bins]
-        upper.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-        upper.plot(said, [b.present for b in bins], "o-", color=_ORANGE)
-        upper.set(ylabel="share annotated", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        lower.bar(said, [b.count for b in bins], width=0.04, color=_BLUE)
-        lower.set(xlabel="the teacher's probability", ylabel="labels", yscale="log")
-        lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-        lower.yaxis.set_minor_formatter(NullFormatter())
-    return made.svg
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    said = [b.said for b in bins]
+    upper.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
+    upper.plot(said, [b.present for b in bins], "o-", color=_ORANGE)
+    upper.set(ylabel="share annotated", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    lower.bar(said, [b.count for b in bins], width=0.04, color=_BLUE)
+    lower.set(xlabel="the teacher's probability", ylabel="labels", yscale="log")
+    lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    lower.yaxis.set_minor_formatter(NullFormatter())
+    return _svg("reliability", figure)
 
 
+@matplotlib.rc_context(_STYLE)
 def heat_map(matrix: ConfusionMatrix, names: Sequence[str]) -> str:
     """The confusion matrix, rows and columns named, on a logarithmic scale from 0.001 to 1."""
     rows, columns = matrix.mean.shape
-    with drawing("confusions", 3.2 + 0.32 * columns, 2.6 + 0.26 * rows) as made:
-        axes: Axes = made.figure.add_subplot()
-        shown = np.log10(np.clip(matrix.mean, 1e-3, 1))
-        axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
-        for y, x in np.argwhere(matrix.mean >= 0.005):
-            value = matrix.mean[y, x]
-            ink = "black" if shown[y, x] > -1 else "white"
-            text = f"{value:.2f}".lstrip("0") if value < 0.995 else "1"
-            axes.text(x + 0.5, rows - y - 0.5, text, ha="center", va="center", fontsize=6.5, color=ink)
-        axes.set_xticks(np.arange(columns) + 0.5, [_short(names[c]) for c in matrix.columns], rotation=55, ha="right")
-        ticks = [f"{_short(names[c])} ({n:,})" for c, n in zip(matrix.rows, matrix.windows, strict=True)]
-        axes.set_yticks(rows - np.arange(rows) - 0.5, ticks)
-        axes.tick_params(length=0, labelsize=8)
-        axes.set_xlabel("mean probability of ...")
-        axes.set_ylabel("where the teacher hears most ...")
-    return made.svg
+    figure = Figure(figsize=(3.2 + 0.32 * columns, 2.6 + 0.26 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    shown = np.log10(np.clip(matrix.mean, 1e-3, 1))
+    axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
+    for y, x in np.argwhere(matrix.mean >= 0.005):
+        value = matrix.mean[y, x]
+        ink = "black" if shown[y, x] > -1 else "white"
+        text = f"{value:.2f}".lstrip("0") if value < 0.995 else "1"
+        axes.text(x + 0.5, rows - y - 0.5, text, ha="center", va="center", fontsize=6.5, color=ink)
+    axes.set_xticks(np.arange(columns) + 0.5, [_short(names[c]) for c in matrix.columns], rotation=55, ha="right")
+    ticks = [f"{_short(names[c])} ({n:,})" for c, n in zip(matrix.rows, matrix.windows, strict=True)]
+    axes.set_yticks(rows - np.arange(rows) - 0.5, ticks)
+    axes.tick_params(length=0, labelsize=8)
+    axes.set_xlabel("mean probability of ...")
+    axes.set_ylabel("where the teacher hears most ...")
+    return _svg("confusions", figure)
+
+
+def _svg(name: str, figure: Figure) -> str:
+    matplotlib.rcParams["svg.hashsalt"] = name  # a page has several: their ids must differ
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
+    text = sink.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return re.sub(r'(<svg [^>]*?)width="[^"]*pt" height="[^"]*pt"', r'\1role="img"', text, count=1)
 
 
 def _short(name: str) -> str:

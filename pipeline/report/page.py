@@ -1,8 +1,7 @@
 """The page: findings as plain values, and the template that lays them out."""
 
 import importlib.metadata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,14 +11,15 @@ from markupsafe import Markup
 
 from pipeline.checking.compare import Comparison
 from pipeline.report import figures
-from pipeline.report.accuracy import Accuracy, measure_accuracy
-from pipeline.report.clip_evidence import HumanLabels
+from pipeline.report.accuracy import measure_accuracy
+from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
+from pipeline.report.confidence import Confidence
 from pipeline.report.listening import Listening
 from pipeline.report.survey import Survey
 from pipeline.report.suspects import Suspect
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
-from softlabels.storage.location import Location, location
+from softlabels.storage.location import location
 from softlabels.store.quarantine import REASONS
 from softlabels.store.reader import StoreReader
 
@@ -27,22 +27,22 @@ SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 3
 COMPARED_CLASSES = 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """All that a page shows. labels: None without a manifest; student, match: None without a student's list."""
+def render(
+    store: StoreReader,
+    survey: Survey,
+    *,
+    labels: HumanLabels | None,
+    suspects: list[Suspect],
+    student: ClassList | None,
+    match: ClassMatch | None,
+    comparison: Comparison | None,
+    root: str | Path | None,
+) -> str:
+    """The page as text; every byte it needs is in it.
 
-    store: StoreReader
-    survey: Survey
-    labels: HumanLabels | None
-    suspects: list[Suspect]
-    student: ClassList | None
-    match: ClassMatch | None
-    comparison: Comparison | None
-    root: str | Path | None
-
-
-def render(found: Findings) -> str:
-    """The whole page as text; every byte it needs is in it."""
+    Args:
+      labels: None without a manifest; student, match: None without a student's list.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -53,22 +53,20 @@ def render(found: Findings) -> str:
     environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
     environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
     environment.filters["percent"] = _percent
-    listening = Listening(found.store, _audio_root(found))
+    listening = Listening(store, location(root or store.hints().get("audio_root") or "."))
+    matrix = survey.confusions
     return environment.get_template("report.html.j2").render(
-        **_contents(found.store),
-        **_sureness(found, listening),
-        **_judgement(found, listening),
-        coverage=_coverage(found),
-        confusions=_confusions(found),
-        comparison=_comparison(found.comparison),
-        duplicates=found.survey.duplicates[:DUPLICATE_ROWS],
-        duplicate_count=len(found.survey.duplicates),
+        **_contents(store),
+        **_confidence(store, survey.confidence, listening),
+        **_judgement(store, survey.evidence, suspects, listening),
+        labels=labels,
+        coverage=_coverage(store, survey.confidence, student, match) if student and match else None,
+        confusions=Markup(figures.heat_map(matrix, list(store.classes))) if matrix else None,
+        comparison=_comparison(comparison) if comparison else None,
+        duplicates=survey.duplicates[:DUPLICATE_ROWS],
+        duplicate_count=len(survey.duplicates),
         version=importlib.metadata.version("softlabels"),
     )
-
-
-def _audio_root(found: Findings) -> Location:
-    return location(found.root or found.store.hints().get("audio_root") or ".")
 
 
 def _contents(store: StoreReader) -> dict[str, Any]:
@@ -76,13 +74,13 @@ def _contents(store: StoreReader) -> dict[str, Any]:
     census, spec, window = store.census, store.spec, store.spec.window
     rate, frames = (census.clips[name].to_numpy() for name in ("rate_hz", "end"))
     seconds = (frames - census.clips["start"].to_numpy()) / np.maximum(rate, 1)
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     for entry in census.quarantine:
-        reasons[entry.reason] = reasons.get(entry.reason, 0) + entry.windows
+        reasons[entry.reason] += entry.windows
     settings = {
         "teacher": f"{spec.teacher}, sha256 {spec.teacher_digest[:12]}…",
         "classes": f"{len(store.classes):,}, {spec.activation}",
-        "window": f"{window.window_s:g} s every {window.hop_samples / window.rate_hz:g} s, at {window.rate_hz:,} Hz",
+        "window": f"{window.window_s:g} s every {window.hop_s:g} s, at {window.rate_hz:,} Hz",
         "jitters": f"{spec.jitters}",
         "layout": spec.layout if spec.layout == "dense" else f"sparse, from {spec.min_probability:g}",
         "store": PurePosixPath(str(store.storage)).name,
@@ -99,24 +97,17 @@ def _contents(store: StoreReader) -> dict[str, Any]:
     return {"teacher": spec.teacher, "tiles": tiles, "settings": settings, "quarantine": quarantine}
 
 
-def _sureness(found: Findings, listening: Listening) -> dict[str, Any]:
+def _confidence(store: StoreReader, sure: Confidence, listening: Listening) -> dict[str, Any]:
     """How sure the teacher was, and what it heard most, with a window to listen to."""
-    sure, store = found.survey.sureness, found.store
     top = sure.top[~np.isnan(sure.top)]
-    often = np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS]
-    often = [int(c) for c in often if sure.best[c] >= 0.1]
-    heard = [
-        {
-            "name": store.classes[c],
-            "windows": int(sure.heard[c]),
-            "share": float(sure.heard[c]) / len(top),
-            "best": float(sure.best[c]),
-        }
-        for c in often
-    ]
+    often = [int(c) for c in np.lexsort((-sure.best, -sure.heard))[:HEARD_ROWS] if sure.best[c] >= 0.1]
+    heard: list[dict[str, Any]] = []
+    for c in often:
+        windows, best = int(sure.heard[c]), float(sure.best[c])
+        heard.append({"name": store.classes[c], "best": best, "windows": windows, "share": windows / len(top)})
     cards = [
-        _card(store, listening, int(sure.best_window[c])) | {"name": store.classes[c], "best": float(sure.best[c])}
-        for c in often[:HEARD_CARDS]
+        _card(store, listening, int(sure.best_window[c])) | each
+        for c, each in zip(often[:HEARD_CARDS], heard, strict=False)
     ]
     return {
         "heard": heard,
@@ -124,29 +115,27 @@ def _sureness(found: Findings, listening: Listening) -> dict[str, Any]:
         "classes_heard": int((sure.heard > 0).sum()),
         "sure_share": float((top >= 0.5).mean()),
         "median_top": float(np.median(top)),
-        "top_figure": Markup(
-            figures.histogram("top", sure.top, label="highest probability of a window", limits=(0, 1))
-        ),
-        "entropy_figure": Markup(figures.histogram("entropy", sure.entropy, label="entropy of a window, nats")),
+        "top_figure": Markup(figures.histogram("top", sure.top, "highest probability of a window", limits=(0, 1))),
+        "entropy_figure": Markup(figures.histogram("entropy", sure.entropy, "entropy of a window, nats")),
     }
 
 
-def _judgement(found: Findings, listening: Listening) -> dict[str, Any]:
+def _judgement(
+    store: StoreReader, evidence: ClipEvidence | None, suspects: list[Suspect], listening: Listening
+) -> dict[str, Any]:
     """The teacher against the labels; `accuracy` is None where there are none."""
-    hearing = found.survey.hearing
-    accuracy: Accuracy | None = hearing and measure_accuracy(hearing, found.store.classes)
+    accuracy = measure_accuracy(evidence, store.classes) if evidence else None
     cards = [
-        _card(found.store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
-        for rank, suspect in enumerate(found.suspects[:SUSPECTS], 1)
+        _card(store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
+        for rank, suspect in enumerate(suspects[:SUSPECTS], 1)
     ]
     species = {name for card in cards for name in (*card["suspect"].labels, card["suspect"].teacher_class)}
     return {
-        "labels": found.labels,
         "accuracy": accuracy,
         "class_rows": accuracy.classes[:CLASS_ROWS] if accuracy else (),
         "reliability_figure": Markup(figures.reliability_diagram(accuracy.bins)) if accuracy else "",
         "suspect_cards": cards,
-        "suspect_count": len(found.suspects),
+        "suspect_count": len(suspects),
         "suspect_species": sorted(species, key=lambda name: (name.rpartition("_")[2], name)),
     }
 
@@ -163,21 +152,13 @@ def _card(store: StoreReader, listening: Listening, window: int) -> dict[str, An
     }
 
 
-def _coverage(found: Findings) -> dict[str, Any] | None:
+def _coverage(store: StoreReader, sure: Confidence, student: ClassList, match: ClassMatch) -> dict[str, Any]:
     """How a student's list is found in the teacher's, and in how many windows each class is heard."""
-    student, match = found.student, found.match
-    if student is None or match is None:
-        return None
-    heard = found.survey.sureness.heard
-    rows = [
-        {
-            "name": name,
-            "how": match.how[c] or "not found",
-            "made_of": [found.store.classes[int(i)] for i in _made_of(match, c)],
-            "windows": int(heard[_made_of(match, c)].max(initial=0)),
-        }
-        for c, name in enumerate(student)
-    ]
+    rows = []
+    for c, name in enumerate(student):
+        made_of = match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
+        names, windows = [store.classes[int(i)] for i in made_of], int(sure.heard[made_of].max(initial=0))
+        rows.append({"name": name, "how": match.how[c] or "not found", "made_of": names, "windows": windows})
     return {
         "rows": rows,
         "found": len(student) - len(match.unmatched),
@@ -186,36 +167,21 @@ def _coverage(found: Findings) -> dict[str, Any] | None:
     }
 
 
-def _made_of(match: ClassMatch, c: int) -> np.ndarray:
-    return match.teacher_classes[match.offsets[c] : match.offsets[c + 1]]
-
-
-def _confusions(found: Findings) -> Markup | None:
-    matrix = found.survey.confusions
-    return matrix and Markup(figures.heat_map(matrix, list(found.store.classes)))
-
-
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    figures_of: dict[str, Callable[[Comparison], str]] = {
-        "this store": lambda c: c.a,
-        "the other": lambda c: c.b,
-        "clips in both": lambda c: f"{c.clips:,}",
-        "windows that meet": lambda c: f"{c.windows:,}",
-        "classes in both": lambda c: f"{len(c.classes):,}",
-        "same class on top": lambda c: _percent(c.same_top_class),
-        "KL, nats a window": lambda c: f"{c.kl:.4f}",
-        "heard (0.5) by both, here only, there only": lambda c: (
+def _comparison(c: Comparison) -> dict[str, Any]:
+    fields = {
+        "this store": c.a,
+        "the other": c.b,
+        "clips in both": f"{c.clips:,}",
+        "windows that meet": f"{c.windows:,}",
+        "classes in both": f"{len(c.classes):,}",
+        "same class on top": _percent(c.same_top_class),
+        "KL, nats a window": f"{c.kl:.4f}",
+        "heard (0.5) by both, here only, there only": (
             f"{c.heard_by_both:,} / {c.heard_by_a_only:,} / {c.heard_by_b_only:,}"
         ),
-        "classes only here, only there": lambda c: f"{len(c.classes_only_a):,} / {len(c.classes_only_b):,}",
+        "classes only here, only there": f"{len(c.classes_only_a):,} / {len(c.classes_only_b):,}",
     }
-    return {
-        "fields": {name: of(comparison) for name, of in figures_of.items()},
-        "classes": comparison.classes[:COMPARED_CLASSES],
-        "windows": comparison.most_different,
-    }
+    return {"fields": fields, "classes": c.classes[:COMPARED_CLASSES], "windows": c.most_different}
 
 
 def _percent(share: float) -> str:

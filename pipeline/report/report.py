@@ -1,26 +1,24 @@
 """report(): one HTML file that shows what a store holds, and where teacher and people disagree.
 
-room             holds
-survey.py        one pass over the store, which feeds all of these:
-  sureness.py    how sure the teacher was of each window and class
-  confusions.py  what else it heard
-  duplicates.py  the same audio under two names
-  hearing.py     what it said for and against the labels of each clip, for accuracy.py and suspects.py
-listening.py     windows as sound and picture
-figures.py       diagrams
-page.py          all of it as one page, templates/report.html.j2
+file                holds
+survey.py           one pass over the store, which feeds all of these:
+  confidence.py     how sure the teacher was of each window and class
+  confusions.py     what else it scored high
+  duplicates.py     the same audio under two names
+  clip_evidence.py  the probabilities for and against the labels of each clip, for accuracy.py and suspects.py
+listening.py        windows as sound and picture
+figures.py          diagrams
+page.py             all of it as one page, templates/report.html.j2
 """
 
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.options import option
 from softlabels.corpus.manifest import read_manifest
-
-if TYPE_CHECKING:
-    from softlabels.store.reader import StoreReader
+from softlabels.store.reader import StoreReader
 
 MAX_BYTES = 15_000_000
 
@@ -37,19 +35,14 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """What a report shows besides the store.
+    """What a report shows besides the store; without a manifest it holds the teacher against no labels."""
 
-    manifest: with the labels that the teacher is held against; None leaves them out. root: where the audio is; None is
-    where the run found it. classes, mapping: a student's list to show the coverage of. other: a store to compare with.
-    suspects: a CSV to write, with all likely wrong labels.
-    """
-
-    manifest: str | Path | None = None
-    root: str | Path | None = None
-    classes: str | Path | None = None
-    mapping: str | Path | None = None
-    other: "StoreReader | None" = None
-    suspects: str | Path | None = None
+    manifest: str | Path | None = option(None, "with the labels, default data_manifest.csv if there", metavar="CSV")
+    classes: str | Path | None = option(None, "a student's class list, to show the coverage of", metavar="LIST")
+    mapping: str | Path | None = option(None, "for names that are not found; see `softlabels classes`", metavar="CSV")
+    other: StoreReader | None = option(None, "another store of the same audio", flags="--compare", metavar="STORE")
+    root: str | Path | None = option(None, "where the audio is now, default where it was", metavar="DIR|URL")
+    suspects: str | Path | None = option(None, "write likely wrong labels, worst first", metavar="CSV")
 
     def __post_init__(self) -> None:
         if self.suspects and not self.manifest:
@@ -59,7 +52,7 @@ class ReportOptions:
 
 
 def report(
-    store: "StoreReader",
+    store: StoreReader,
     output: str | Path,
     options: ReportOptions | None = None,
     *,
@@ -72,10 +65,12 @@ def report(
     Raises: ValueError: the extra `report` is not installed. StoreError: nothing labelled, or damaged. ManifestError,
       ClassListError: faulty inputs.
     """
-    _check_extra()
+    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")
     from pipeline.checking.compare import compare
     from pipeline.report.clip_evidence import HumanLabels
-    from pipeline.report.page import Findings, render
+    from pipeline.report.page import render
     from pipeline.report.survey import survey
     from pipeline.report.suspects import find_suspects, write_suspects
     from softlabels.classes.class_list import ClassList
@@ -84,22 +79,19 @@ def report(
     options = options or ReportOptions()
     clips = None if options.manifest is None else read_manifest(options.manifest)
     student = None if options.classes is None else ClassList.from_file(options.classes)
-    match = student and match_classes(student, store.classes, mapping=options.mapping, min_coverage=0)
-    labels = clips and HumanLabels.of(clips, store.index, store.classes)
+    match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=0) if student else None
+    labels = HumanLabels.of(clips, store.index, store.classes) if clips else None
     found = survey(store, labels if labels and labels.clips else None, on_windows)
-    suspects = find_suspects(found.hearing, store.index, store.classes) if found.hearing else []
-    comparison = options.other and compare(store, options.other)
+    suspects = find_suspects(found.evidence, store.index, store.classes) if found.evidence else []
     page = render(
-        Findings(
-            store=store,
-            survey=found,
-            labels=labels,
-            suspects=suspects,
-            student=student,
-            match=match,
-            comparison=comparison,
-            root=options.root,
-        )
+        store,
+        found,
+        labels=labels,
+        suspects=suspects,
+        student=student,
+        match=match,
+        comparison=compare(store, options.other) if options.other is not None else None,
+        root=options.root,
     )
     if options.suspects:
         write_suspects(suspects, options.suspects)
@@ -110,9 +102,3 @@ def report(
         duplicates=len(found.duplicates),
         bytes=len(page.encode()),
     )
-
-
-def _check_extra() -> None:
-    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")

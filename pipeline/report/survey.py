@@ -2,38 +2,45 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from pipeline.exports.written import labelled_shards
-from pipeline.report.clip_evidence import Hearing, HumanLabels
-from pipeline.report.confidence import Sureness
+import numpy as np
+
+from pipeline.exports.written import labelled_shards, require_labels
+from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
+from pipeline.report.confidence import Confidence
 from pipeline.report.confusions import ConfusionMatrix, Confusions
 from pipeline.report.duplicates import Duplicate, Duplicates
-from softlabels.errors import StoreError
 from softlabels.store.reader import StoreReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """hearing: None without annotated clips; confusions: None if the teacher is sure of nothing."""
+    """evidence: None without annotated clips; confusions: None if the teacher is sure of nothing."""
 
-    sureness: Sureness
+    confidence: Confidence
     confusions: ConfusionMatrix | None
     duplicates: list[Duplicate]
-    hearing: Hearing | None
+    evidence: ClipEvidence | None
+
+
+class _Follower(Protocol):
+    def add(self, windows: np.ndarray, probabilities: np.ndarray, /) -> None:
+        """windows: (n,) int64 entries of the index; probabilities: (n, classes) float32."""
 
 
 def survey(store: StoreReader, labels: HumanLabels | None, on_windows: Callable[[int], None]) -> Survey:
     """Read every labelled window once. Raises: StoreError: there is none, or a shard is damaged."""
-    if not len(store):
-        raise StoreError(f"'{store.storage}': no window is labelled yet; `softlabels run` labels them")
+    require_labels(store)
     index, classes = store.index, len(store.classes)
-    sureness = Sureness(len(index), classes, store.activation)
+    confidence = Confidence(len(index), classes, store.activation)
     confusions, duplicates = Confusions(classes), Duplicates(len(index))
-    hearing = labels and Hearing(labels, index)
+    evidence = ClipEvidence(labels, index) if labels else None
+    followers: list[_Follower] = [confidence, confusions, duplicates, *([evidence] if evidence else [])]
     for entries, rows in labelled_shards(store):
-        for each in (sureness, confusions, duplicates, *([hearing] if hearing else [])):
+        for each in followers:
             each.add(entries, rows.probabilities)
         on_windows(len(entries))
     return Survey(
-        sureness=sureness, confusions=confusions.matrix(), duplicates=duplicates.groups(index), hearing=hearing
+        confidence=confidence, confusions=confusions.matrix(), duplicates=duplicates.groups(index), evidence=evidence
     )

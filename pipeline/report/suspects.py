@@ -8,28 +8,27 @@ probability is the rest to 1. A clip counts with the worst of its labels. Sortin
 for the label follows confident learning (Northcutt, Jiang, Chuang 2021, arXiv:1911.00068).
 """
 
-import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.report.clip_evidence import Hearing
+from pipeline.report.clip_evidence import ClipEvidence
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.label_cell import NOISE
 from softlabels.store.index import StoreIndex
+from softlabels.tables import write_table
 
 _FLOOR = 1e-3
 _ENOUGH = 5  # clips with a label, before anything is called usual for it
-COLUMNS = ("clip_id", "window_index", "start_s", "label", "label_probability", "teacher_class")
-COLUMNS += ("teacher_probability", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
     """One clip whose label is likely wrong.
 
-    window: in the index, where the teacher hears the other class best. label: the one in doubt; labels: all of the
+    window: in the index, where the teacher scores the other class highest. label: the one in doubt; labels: all of the
     clip's. score: in log-odds, above 0, higher is more suspicious.
     """
 
@@ -45,46 +44,44 @@ class Suspect:
     score: float
 
 
-def margins(hearing: Hearing) -> tuple[np.ndarray, np.ndarray]:
+def margins(evidence: ClipEvidence) -> tuple[np.ndarray, np.ndarray]:
     """How much the teacher prefers another class, in log-odds: (entries,) for labels, (clips,) for noise, else NaN."""
-    other = _log_odds(hearing.other)
-    of_label = other[hearing.entry_clip] - _log_odds(hearing.entry_best)
+    other = _log_odds(evidence.other)
+    of_label = other[evidence.entry_clip] - _log_odds(evidence.entry_best)
     of_noise = 2 * other
-    of_noise[hearing.entry_clip] = np.nan
-    unheard = hearing.other < 0
-    of_label[unheard[hearing.entry_clip]], of_noise[unheard] = np.nan, np.nan
+    of_noise[evidence.entry_clip] = np.nan
+    unheard = evidence.other < 0
+    of_label[unheard[evidence.entry_clip]], of_noise[unheard] = np.nan, np.nan
     return of_label, of_noise
 
 
-def find_suspects(hearing: Hearing, index: StoreIndex, classes: ClassList) -> list[Suspect]:
+def find_suspects(evidence: ClipEvidence, index: StoreIndex, classes: ClassList) -> list[Suspect]:
     """All labels to which the teacher prefers another class by more than is usual for them, worst first."""
-    of_label, of_noise = margins(hearing)
+    of_label, of_noise = margins(evidence)
     score = of_label.copy()
-    for c in np.unique(hearing.entry_class):
-        here = hearing.entry_class == c
+    for c in np.unique(evidence.entry_class):
+        here = evidence.entry_class == c
         score[here] -= _usual(of_label[here])
     of_clip = of_noise - _usual(of_noise)
     worst = np.full(len(of_clip), -1, np.int64)  # entry of each clip; -1 is noise
     for entry in np.argsort(score, kind="stable").tolist():  # NaN last, and never above 0
-        clip = hearing.entry_clip[entry]
+        clip = evidence.entry_clip[entry]
         if not score[entry] <= of_clip[clip]:
             of_clip[clip], worst[clip] = score[entry], entry
     of_clip = np.nan_to_num(of_clip, nan=-np.inf)
     ranked = np.argsort(-of_clip, kind="stable")
     return [
-        _suspect(hearing, index, classes, clip, int(worst[clip]), float(of_clip[clip]))
+        _suspect(evidence, index, classes, clip, int(worst[clip]), float(of_clip[clip]))
         for clip in ranked[of_clip[ranked] > 0].tolist()
     ]
 
 
 def write_suspects(suspects: list[Suspect], path: str | Path) -> None:
     """Write all of them as a CSV, worst first."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for suspect in suspects:
-            values = [getattr(suspect, name) for name in COLUMNS]
-            writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in values])
+    columns = [field.name for field in dataclasses.fields(Suspect) if field.name not in ("window", "labels")]
+    rows = ([getattr(suspect, name) for name in columns] for suspect in suspects)
+    texts = ([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
+    write_table(path, columns, texts)
 
 
 def _usual(margin: np.ndarray) -> float:
@@ -98,10 +95,12 @@ def _log_odds(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
-def _suspect(hearing: Hearing, index: StoreIndex, classes: ClassList, clip: int, entry: int, score: float) -> Suspect:
-    window, labels = int(hearing.other_window[clip]), hearing.labels
-    other = float(hearing.other[clip])
-    label = classes[int(labels.classes[hearing.entry_class[entry]])] if entry >= 0 else NOISE
+def _suspect(
+    evidence: ClipEvidence, index: StoreIndex, classes: ClassList, clip: int, entry: int, score: float
+) -> Suspect:
+    window, labels = int(evidence.other_window[clip]), evidence.labels
+    other = float(evidence.other[clip])
+    label = classes[int(labels.classes[evidence.entry_class[entry]])] if entry >= 0 else NOISE
     return Suspect(
         clip_id=labels.clips[clip].clip_id,
         window=window,
@@ -109,8 +108,8 @@ def _suspect(hearing: Hearing, index: StoreIndex, classes: ClassList, clip: int,
         start_s=float(index.start_s(window)),
         label=label,
         labels=labels.clips[clip].labels or (NOISE,),
-        label_probability=float(hearing.entry_best[entry]) if entry >= 0 else 1 - other,
-        teacher_class=classes[int(hearing.other_class[clip])],
+        label_probability=float(evidence.entry_best[entry]) if entry >= 0 else 1 - other,
+        teacher_class=classes[int(evidence.other_class[clip])],
         teacher_probability=other,
         score=score,
     )

@@ -1,6 +1,5 @@
-"""The end of a run: what makes a store whole, and the sum of what it holds."""
+"""The end of a run: what closes a store, and the sum of what it holds."""
 
-import csv
 import dataclasses
 import io
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ import softlabels
 from pipeline.labelling.claims import clear_claims
 from softlabels.errors import StoreError
 from softlabels.storage.location import Location, location
+from softlabels.store.quarantine import Quarantined
 from softlabels.store.reader import StoreReader
+from softlabels.tables import write_rows
 
 SWEEP_AFTER_S = 24 * 3600  # younger files may belong to a run that is still writing
 
@@ -22,7 +23,7 @@ class RunSummary:
 
     clips, windows: in the store's plan; labelled, quarantined, missing: windows of it.
     left: clips in the store that are no longer in the manifest; new_windows, shards_done: by this run.
-    different: shards that came out with other bytes than the store already holds; those stand.
+    different: shards that came out with other bytes than the store already holds; those stay.
     deferred: why work was put off to a later run; numerics_classes: how many kinds of machine made the store.
     stopped: why the run gave up early, or ""; resumable: whether that was the machine's fault.
     """
@@ -33,19 +34,24 @@ class RunSummary:
     labelled: int
     quarantined: int
     missing: int
-    left: int
-    new_windows: int
-    shards_done: int
     shard_bytes: int
-    different: tuple[int, ...]
-    deferred: tuple[str, ...]
     numerics_classes: int
+    left: int = 0
+    new_windows: int = 0
+    shards_done: int = 0
+    different: tuple[int, ...] = ()
+    deferred: tuple[str, ...] = ()
     stopped: str = ""
     resumable: bool = False
 
 
 def finish(store: str | Location) -> RunSummary:
-    """Close a store that others have labelled: write `_SUCCESS` if nothing is missing, and say what it holds."""
+    """Close a store that others have labelled: write `_SUCCESS` if nothing is missing, and say what it holds.
+
+    Example:
+      >>> pipeline.finish("store").missing
+      0
+    """
     opened = softlabels.open(store)
     write_endings(opened)
     missing = len(opened.missing_shards())
@@ -63,12 +69,7 @@ def sum_up(store: StoreReader) -> RunSummary:
         labelled=census.labelled,
         quarantined=census.quarantined,
         missing=census.missing,
-        left=0,
-        new_windows=0,
-        shards_done=0,
         shard_bytes=sum(receipt.size for receipt in receipts),
-        different=(),
-        deferred=(),
         numerics_classes=len({receipt.numerics_class for receipt in receipts}),
     )
 
@@ -78,8 +79,16 @@ def write_endings(store: StoreReader) -> None:
     if not store.missing_shards():
         write_success(store)
         clear_claims(store.storage)
-    _write_quarantine(store)
-    _sweep(store)
+    # For people and spreadsheets; empty but for its header where nothing is quarantined.
+    text, columns = io.StringIO(), [field.name for field in dataclasses.fields(Quarantined)]
+    write_rows(text, columns, (dataclasses.astuple(entry) for entry in store.census.quarantine))
+    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
+    # What killed writers left a day ago: unfinished files, and shards without a receipt.
+    for folder in ("shards", "receipts", "plan", "joins", "claims"):
+        keep = set(store.storage.list(folder))
+        if folder == "shards":
+            keep = {receipt.file for receipt in store.receipts.values()}
+        store.storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)
 
 
 def write_success(store: StoreReader) -> None:
@@ -95,23 +104,3 @@ def write_success(store: StoreReader) -> None:
                 f"labelled and {quarantined} quarantined; a receipt was edited"
             )
         store.storage.put_if_changed(f"_SUCCESS-{number:04d}.json", store.success_bytes(number))
-
-
-def _write_quarantine(store: StoreReader) -> None:
-    """`quarantine.csv`, for people and spreadsheets; empty but for its header where nothing is quarantined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip_id", "first_window", "windows", "reason", "detail"])
-    for entry in store.census.quarantine:
-        writer.writerow([entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail])
-    store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
-
-
-def _sweep(store: StoreReader) -> None:
-    """Delete what killed writers left behind a day ago: unfinished files, and shards without a receipt."""
-    storage = store.storage
-    for folder in ("shards", "receipts", "plan", "joins", "claims"):
-        keep = set(storage.list(folder))
-        if folder == "shards":
-            keep = {receipt.file for receipt in store.receipts.values()}
-        storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)

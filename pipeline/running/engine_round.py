@@ -7,14 +7,16 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 
 from pipeline.labelling.worker import ShardStatus, ShardTask, label_if_missing
-from pipeline.running.engines import Engine, EngineLost, Lost, count_workers
+from pipeline.running.engines import Engine, EngineLost, count_workers
+from pipeline.running.streaming import Lost, first_line
 from softlabels.errors import EnvironmentTrouble
 
+_Text = TypeVar("_Text", str, str | None)
 PROCESS = secrets.token_hex(8)  # tells this process from every other
 CHECK_S = 5.0  # after so much silence the engine is asked whether it is still there
 _one_at_a_time = threading.Lock()  # a worker that got several threads in spite of us: its teacher is not made for that
@@ -36,13 +38,13 @@ def label_elsewhere(task: ShardTask, client: str) -> ShardStatus | Exception:
 
 
 def _absolute(task: ShardTask) -> ShardTask:
-    """The task with full paths, for a worker that stands in another folder."""
-    paths = {name: _path(getattr(task.teacher, name)) for name in ("model", "labels")}
-    teacher = dataclasses.replace(task.teacher, **paths)
+    """The task with full paths, for a worker whose folder is another."""
+    choice = task.teacher
+    teacher = dataclasses.replace(choice, model=_path(choice.model), labels=_path(choice.labels))
     return dataclasses.replace(task, root=_path(task.root), store=_path(task.store), teacher=teacher)
 
 
-def _path(text: str | None) -> str | None:
+def _path(text: _Text) -> _Text:
     return os.path.abspath(text) if text and os.path.exists(text) else text
 
 
@@ -86,7 +88,7 @@ class Answers:
                 self._arrived.put(answer)
             self._arrived.put(self._stopped)
         except BaseException as e:
-            self._arrived.put(EngineLost(f"{type(e).__name__}: {e}".partition("\n")[0]))
+            self._arrived.put(EngineLost(first_line(e)))
 
     def _feed(self) -> Iterator[Any]:
         for task in self._tasks:

@@ -29,22 +29,25 @@ class Forecast:
     windows: int
     shards: int
     seconds: float
-    dense_bytes: int
-    sparse_bytes: int
-    subset_bytes: int
+    bytes_dense: int
+    bytes_sparse: int
+    bytes_100_classes: int
 
 
 def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
     """Plan, score a few windows spread over the corpus, and extrapolate."""
-    todo = _still_to_do(prepared)
+    store = prepared.store
+    missing = store.planned(store.missing_shards()) if store is not None else {}
+    todo = [clip for clips in missing.values() for clip in clips] + prepared.new
     usable = [clip for clip in todo if not clip.reason]
     windows = sum(clip.windows for clip in usable)
     shards = len({clip.shard for clip in todo})
     workers = max(1, min(joblib.effective_n_jobs(jobs), shards))
-    pace, rows = _time_windows(usable, prepared, workers)
+    a_clip, a_window, rows = _time_windows(usable, prepared, workers)
 
     def size(rows: ShardRows, spec: LabelSpec) -> int:
-        empty = len(encode_shard(_take(rows, slice(0)), spec, shard=0))
+        columns = {name: values[:0] for name, values in {**rows.keys(), "probabilities": rows.probabilities}.items()}
+        empty = len(encode_shard(dataclasses.replace(rows, **columns), spec, shard=0))
         full = len(encode_shard(rows, spec, shard=0)) if len(rows) else empty
         return round(empty * shards + (full - empty) / max(1, len(rows)) * windows)
 
@@ -57,32 +60,16 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
         unusable_clips=len({clip.clip_id for clip in todo if clip.reason}),
         windows=windows,
         shards=shards,
-        seconds=pace.seconds(usable) / workers,
-        dense_bytes=size(rows, dense),
-        sparse_bytes=size(rows, sparse),
-        subset_bytes=size(subset, dense),
+        seconds=(a_clip * len(usable) + a_window * (windows - len(usable))) / workers,
+        bytes_dense=size(rows, dense),
+        bytes_sparse=size(rows, sparse),
+        bytes_100_classes=size(subset, dense),
     )
 
 
-def _still_to_do(prepared: Preparation) -> list[PlannedClip]:
-    store = prepared.store
-    committed = store.planned(store.missing_shards()) if store is not None else {}
-    return [clip for clips in committed.values() for clip in clips] + prepared.new
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Seconds of one worker: a_clip for its first window and all that comes with a file, a_window for each further."""
-
-    a_clip: float
-    a_window: float
-
-    def seconds(self, clips: list[PlannedClip]) -> float:
-        return self.a_clip * len(clips) + self.a_window * sum(clip.windows - 1 for clip in clips)
-
-
-def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[Pace, ShardRows]:
-    """How long a clip takes, decoding and encoding included, and rows to see how well they compress.
+def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[float, float, ShardRows]:
+    """Seconds that a worker takes for the first window of a clip, with all that comes with a file, and for each further
+    one, encoding included; and rows to see how well they compress.
 
     One window of some clips is timed, then some windows of each: what a file costs once must not be taken for what
     every window costs.
@@ -98,7 +85,7 @@ def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int
         a_window = max(0.0, of_long - of_short) / further
     if prepared.spec.keeps_some:
         rows = keep_classes(rows, np.array([prepared.teacher.classes.index(name) for name in prepared.classes]))
-    return Pace(a_clip=a_clip, a_window=a_window), rows
+    return a_clip, a_window, rows
 
 
 def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[float, ShardRows]:
@@ -110,11 +97,3 @@ def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tup
     encode_shard(rows, dataclasses.replace(spec, layout="dense", min_probability=0.0), shard=0)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     return max(wall, cpu * min(1.0, workers / (os.cpu_count() or 1))), rows  # here its thread had another core
-
-
-def _take(rows: ShardRows, which: slice) -> ShardRows:
-    return dataclasses.replace(rows, probabilities=rows.probabilities[which], **_taken(rows.keys(), which))
-
-
-def _taken(columns: dict[str, np.ndarray], which: slice) -> dict[str, np.ndarray]:
-    return {name: values[which] for name, values in columns.items()}

@@ -35,9 +35,9 @@ class ArrayTask:
         return cls(int(found[1]), int(found[2]))
 
     def slice(self, shards: list[int]) -> list[int]:
-        """Its share of the shards, which stand together: they may be of one long recording."""
-        first, behind = (len(shards) * i // self.count for i in (self.index, self.index + 1))
-        return shards[first:behind]
+        """Its share of the shards, which lie together: they may be of one long recording."""
+        first, end = (len(shards) * i // self.count for i in (self.index, self.index + 1))
+        return shards[first:end]
 
     def others(self, shards: list[int]) -> list[int]:
         """What is not in its slice, in an order of its own, so that helpers do not run after each other."""

@@ -16,7 +16,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -28,10 +28,12 @@ from pipeline.labelling.worker import (
     die_with_parent,
     label_if_missing,
     label_only,
+    status_of,
 )
 from pipeline.running.engine_round import Answers, PoolBroke
-from pipeline.running.engines import Engine, EngineLost, Lost, count_workers, reopen_engine
+from pipeline.running.engines import Engine, EngineLost, count_workers, reopen_engine
 from pipeline.running.single_worker import InlineLane, ProcessLane, WorkerLost
+from pipeline.running.streaming import Lost
 from softlabels.errors import EnvironmentTrouble
 from softlabels.store.plan_file import PlannedClip
 
@@ -57,6 +59,10 @@ class Rounds:
     timeout_s: float | None
     on_status: Callable[[ShardStatus], None]
     engine: Engine | None = None
+    _lane: ProcessLane | InlineLane = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lane = ProcessLane() if self.workers else InlineLane()
 
     def run(self, tasks: list[ShardTask]) -> None:
         """Label them all.
@@ -64,16 +70,15 @@ class Rounds:
         Raises: TeacherError, StorageFullError: what would stop every shard. EnvironmentTrouble: the engine is gone.
         """
         todo = {task.shard: task for task in tasks}
-        lane = ProcessLane() if self.workers else InlineLane()
         failures = 0
         try:
             while todo:
                 before = len(todo)
                 try:
-                    if failures:
+                    if self.engine and failures:
                         reopen_engine(self.engine)
-                    for shard in self._round(todo, lane):
-                        self.on_status(self._settle(todo.pop(shard), lane))
+                    for shard in self._round(todo):
+                        self.on_status(self._settle(todo.pop(shard)))
                     failures = 0
                 except EngineLost as e:
                     failures = failures + 1 if len(todo) == before else 1
@@ -83,13 +88,13 @@ class Rounds:
                         ) from e
                     logger.warning("the engine is gone: %s; trying it again", e)
         finally:
-            lane.close()
+            self._lane.close()
 
-    def _round(self, todo: dict[int, ShardTask], lane: ProcessLane | InlineLane) -> list[int]:
+    def _round(self, todo: dict[int, ShardTask]) -> list[int]:
         """Label what goes well, taking it out of `todo`; returns the shards that need to be looked at alone."""
         before, workers, lost, suspects = len(todo), self.workers, "", []
         try:
-            for status in self._statuses(list(todo.values()), lane):
+            for status in self._statuses(list(todo.values())):
                 if isinstance(status, Lost):
                     lost = status.why
                 elif status.outcome == "failed":
@@ -108,14 +113,14 @@ class Rounds:
             raise EngineLost(f"it got none of {before} shards done: {lost}")
         return suspects
 
-    def _statuses(self, tasks: list[ShardTask], lane: ProcessLane | InlineLane) -> Iterator[ShardStatus | Lost]:
+    def _statuses(self, tasks: list[ShardTask]) -> Iterator[ShardStatus | Lost]:
         if self.engine:
             yield from Answers(self.engine, tasks, quiet_s=max(map(self._limit, tasks)))
             return
         workers = min(self.workers, len(tasks))
         if workers <= 1:  # joblib would run a single job in this process
             for task in tasks:
-                yield lane.call(label_if_missing, task, timeout_s=self._limit(task))
+                yield self._lane.call(label_if_missing, task, timeout_s=self._limit(task))
             return
         parallel = joblib.Parallel(
             n_jobs=workers,
@@ -132,73 +137,56 @@ class Rounds:
         except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
             raise PoolBroke(str(e)) from e
 
-    def _settle(self, task: ShardTask, lane: ProcessLane | InlineLane) -> ShardStatus:
+    def _settle(self, task: ShardTask) -> ShardStatus:
         """One shard on its own: committed, or committed without the clips that are to blame, or put off."""
         for _ in range(TRIES):
-            status, lost = self._try(lane, label_if_missing, task)
-            if status is not None and status.outcome != "failed":
-                return status
-            lost = lost or status.message
-        blamed: dict[str, str] = {}
+            done = self._try(label_if_missing, task)
+            if isinstance(done, ShardStatus):
+                return done
         try:
-            self._find(task, list(task.clips), lane, blamed)
+            blamed = dict(self._find(task))
         except WorkerLost as e:
-            return put_off(task, f"a control window failed too, so no clip is blamed: {e}")
+            return status_of(task, "deferred", message=f"a control window failed too, so no clip is blamed: {e}")
         clips = tuple(_blame(clip, blamed.get(clip.clip_id, "")) for clip in task.clips)
-        status, lost_again = self._try(lane, label_if_missing, dataclasses.replace(task, clips=clips))
-        if status is None or status.outcome == "failed":
-            return put_off(task, f"no single clip is to blame: {lost_again or lost}")
-        return status
+        done = self._try(label_if_missing, dataclasses.replace(task, clips=clips))
+        if isinstance(done, ShardStatus):
+            return done
+        return status_of(task, "deferred", message=f"no single clip is to blame: {done}")
 
-    def _find(
-        self, task: ShardTask, clips: list[PlannedClip], lane: ProcessLane | InlineLane, blamed: dict[str, str]
-    ) -> None:
-        """Find the clips that cannot be labelled, by halves."""
-        part = dataclasses.replace(task, clips=tuple(clips))
-        if len(clips) == 1:
-            how = self._is_lost_alone(part, lane)
+    def _find(self, task: ShardTask) -> Iterator[tuple[str, str]]:
+        """The clips that cannot be labelled, by halves: clip_id, and how each loses its worker."""
+        if len(task.clips) == 1:
+            how = self._is_lost_alone(task)
             if how:
-                blamed[clips[0].clip_id] = how
-        elif self._try(lane, label_only, part)[1]:
-            half = len(clips) // 2
-            self._find(task, clips[:half], lane, blamed)
-            self._find(task, clips[half:], lane, blamed)
+                yield task.clips[0].clip_id, how
+        elif isinstance(self._try(label_only, task), str):
+            half = len(task.clips) // 2
+            for clips in (task.clips[:half], task.clips[half:]):
+                yield from self._find(dataclasses.replace(task, clips=clips))
 
-    def _is_lost_alone(self, task: ShardTask, lane: ProcessLane | InlineLane) -> str:
-        """How this one clip loses its worker every time, "" if it does not."""
+    def _is_lost_alone(self, task: ShardTask) -> str:
+        """How this one clip loses a fresh worker every time, "" if it does not. Raises: WorkerLost: on the control."""
         for lost in range(1, TRIES_IF_KILLED + 1):
-            how = self._lost_after_control(task, lane)
-            if not how or (lost >= TRIES and "SIGKILL" not in how):
+            self._lane.close()
+            self._lane.call(check_worker, task, timeout_s=self._limit(task))
+            done = self._try(label_only, task)
+            if isinstance(done, ShardStatus):
+                return ""
+            how = done
+            if lost >= TRIES and "SIGKILL" not in how:
                 break
         return how
 
-    def _lost_after_control(self, task: ShardTask, lane: ProcessLane | InlineLane) -> str:
-        """How a fresh worker is lost on this one clip, "" if it is not. Raises: WorkerLost: on the control."""
-        lane.close()
-        lane.call(check_worker, task, timeout_s=self._limit(task))
-        return self._try(lane, label_only, task)[1]
-
-    def _try(
-        self, lane: ProcessLane | InlineLane, function: Callable, task: ShardTask
-    ) -> tuple[ShardStatus | None, str]:
-        """(status, "") or (None, how the worker was lost); a label_only that raised counts as lost."""
+    def _try(self, function: Callable[[ShardTask], ShardStatus], task: ShardTask) -> ShardStatus | str:
+        """What became of a task, or how its worker was lost; a teacher that raised counts as lost."""
         try:
-            status = lane.call(function, task, timeout_s=self._limit(task))
+            status: ShardStatus = self._lane.call(function, task, timeout_s=self._limit(task))
         except WorkerLost as e:
-            return None, str(e)
-        return status, status.message if status.outcome == "failed" else ""
+            return str(e)
+        return status.message if status.outcome == "failed" else status
 
     def _limit(self, task: ShardTask) -> float:
-        windows = sum(clip.windows for clip in task.clips)
-        return START_S + WINDOW_S * windows if self.timeout_s is None else self.timeout_s
-
-
-def put_off(task: ShardTask, message: str) -> ShardStatus:
-    """The status of a shard that is left for a later run."""
-    planned = sum(clip.windows for clip in task.clips)
-    return ShardStatus(
-        shard=task.shard, planned=planned, rows=0, quarantined=0, size=0, outcome="deferred", message=message
-    )
+        return START_S + WINDOW_S * task.windows if self.timeout_s is None else self.timeout_s
 
 
 def _blame(clip: PlannedClip, how: str) -> PlannedClip:

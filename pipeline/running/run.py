@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,12 +11,13 @@ import joblib
 
 import softlabels
 from pipeline.labelling.claims import Claims
-from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher
+from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher, status_of
+from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.running.closing import RunSummary, sum_up, write_endings
 from pipeline.running.engines import BackendName, Engine, connected
 from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
-from pipeline.running.rounds import Rounds, put_off
+from pipeline.running.rounds import Rounds
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
@@ -31,26 +32,24 @@ from softlabels.windows import WindowSpec
 class RunOptions:
     """What the user may choose that never changes a byte.
 
-    jobs: worker processes; -1 is one a core.
-    backend: "loky" works in processes, "sequential" in this one, where a crash cannot be survived; "dask", "ray" and
-      "spark" in the workers of a cluster.
-    address: of the cluster, see `pipeline.running.engines.connected`.
-    task: this run is one of many that share the work.
-    on_error: "skip" quarantines and goes on, "fail" stops before a shard with a quarantined window is committed.
-    retry_quarantined: try permanent faults again too, not only transient ones.
-    strict: refuse to add to a store that another numerics class made.
-    timeout_s: time limit of a shard; None is far beyond what any teacher needs.
+    backend: a crash of "sequential", which works in this process, cannot be survived.
+    address: see `pipeline.running.engines.connected`.
+    on_error: "fail" stops before a shard with a quarantined window is committed.
     budget: how much an audio file may ask for; one that asks for more is quarantined.
     """
 
-    jobs: int = -1
-    backend: BackendName = "loky"
-    address: str | None = None
-    task: ArrayTask | None = None
-    on_error: Literal["skip", "fail"] = "skip"
-    retry_quarantined: bool = False
-    strict: bool = False
-    timeout_s: float | None = None
+    jobs: int = option(-1, "worker processes, default one a core", metavar="N")
+    on_error: Literal["skip", "fail"] = option("skip", "quarantine and go on, or stop")
+    retry_quarantined: bool = option(False, "try permanent faults again, not only transient")
+    strict: bool = option(False, "refuse a machine that rounds differently from the store's")
+    timeout_s: float | None = option(None, "of a shard, default 600 and 10 a window", metavar="SECONDS")
+    backend: BackendName = option("loky", "processes of this machine (default), a cluster's, or all in this one")
+    address: str | None = option(
+        None, "of the cluster: dask tcp://HOST:PORT, ray auto or HOST:PORT, spark a master; default local"
+    )
+    task: ArrayTask | None = option(
+        None, "one of n runs that share the work, i from 0: a SLURM array on one store", metavar="i/n"
+    )
     budget: AudioBudget = DEFAULT_BUDGET
 
 
@@ -87,6 +86,10 @@ def run(
       options: what does not; its `jobs` gives way to the argument.
       events: calls that show progress.
     Raises: ManifestError, TeacherError, StoreError, EnvironmentTrouble: before anything is labelled, with what to do.
+    Example:
+      >>> options = pipeline.RunOptions(backend="sequential")
+      >>> pipeline.run("data_manifest.csv", "new", teacher="standin:teacher", options=options).labelled
+      14
     """
     events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
@@ -112,18 +115,15 @@ def run(
     return _summary(opened, prepared, shift)
 
 
-@contextlib.contextmanager
-def _claiming(store: str | Path, options: RunOptions) -> Iterator[Claims | None]:
+def _claiming(store: str | Path, options: RunOptions) -> contextlib.AbstractContextManager[Claims | None]:
     """The claims of one task of a job array; None for a run that shares the work with nobody."""
     if options.task is None:
-        yield None
-        return
+        return contextlib.nullcontext()
     if options.backend not in ("loky", "sequential"):
         raise ValueError(f"--task: each task works on its own machine, got --backend {options.backend}: leave it out")
     storage = open_storage(store)
     storage.check()
-    with Claims(storage) as claims:
-        yield claims
+    return Claims(storage)
 
 
 class _Stop(Exception):
@@ -143,29 +143,29 @@ class _Shift:
 
     def work(self, jobs: int, engine: Engine | None = None, claims: Claims | None = None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
-        windows = sum(clip.windows for task in self.tasks for clip in task.clips)
+        windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
         workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
         rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
         try:
-            if claims is None:
+            if claims is None or self.options.task is None:
                 rounds.run(self.tasks)
             else:
-                self._share(rounds, claims)
+                self._share(rounds, claims, self.options.task)
         except _Stop as e:
             self.stopped = str(e)
         except (StorageFullError, EnvironmentTrouble) as e:
             self.stopped, self.resumable = str(e), True
 
-    def _share(self, rounds: Rounds, claims: Claims) -> None:
+    def _share(self, rounds: Rounds, claims: Claims, task: ArrayTask) -> None:
         """Work through the own slice, then through what nobody else is doing."""
         planned = sorted({shard for plan in self.store.plans for shard in plan["shard"].unique().to_pylist()})
-        self._shared = SharedWork(claims, self.options.task, self.tasks, planned, self._on_elsewhere)
+        self._shared = SharedWork(claims, task, self.tasks, planned, self._on_elsewhere)
         while tasks := self._shared.next_tasks():
             rounds.run(tasks)
 
     def _on_elsewhere(self, task: ShardTask) -> None:
-        self.events.on_shard(dataclasses.replace(put_off(task, ""), outcome="claimed"))
+        self.events.on_shard(status_of(task, "claimed"))
 
     def _on_status(self, status: ShardStatus) -> None:
         if self._shared is not None:
@@ -181,6 +181,7 @@ class _Shift:
 def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> list[ShardTask]:
     """What is planned and not committed, and what is committed with faults that may be gone."""
     missing = store.missing_shards()
+    first_class = next((receipt.numerics_class for receipt in store.receipts.values()), "")
     retried = {shard: store.receipt(shard).identity for shard in _retriable(store, set(missing), options)}
     return [
         ShardTask(
@@ -192,7 +193,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
             store=str(store.storage),
             keep_quarantined=options.on_error == "skip",
             replacing=retried.get(shard, ""),
-            strict_class=_numerics_class(store) if options.strict else "",
+            strict_class=first_class if options.strict else "",
             restoring=shard in store.receipts and shard not in retried,
         )
         for shard, clips in store.planned([*missing, *retried]).items()
@@ -202,7 +203,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
 def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> list[int]:
     """Committed shards with a fault that labelling them again may mend.
 
-    A clip that was planned as faulty is not among them: it is planned anew once its file can be used. Nor is one
+    A clip that was planned as faulty is not among them: it is planned again once its file can be used. Nor is one
     that a later plan has in another shard.
     """
     faulty = {
@@ -214,30 +215,16 @@ def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> li
     if not candidates:
         return []
     last_planned = store.planned_by_clip()
-    return [
-        shard
-        for shard, clips in store.planned(candidates).items()
-        if any(
-            clip.clip_id in faulty[shard] and not clip.reason and same_clip(clip, last_planned[clip.clip_id])
-            for clip in clips
-        )
-    ]
-
-
-def _numerics_class(store: StoreReader) -> str:
-    """The numerics class of the store's first receipt, "" if it has none yet."""
-    return next((receipt.numerics_class for receipt in store.receipts.values()), "")
+    planned = store.planned(candidates)
+    usable = {s: [clip for clip in planned[s] if clip.clip_id in faulty[s] and not clip.reason] for s in planned}
+    return [s for s in planned if any(same_clip(clip, last_planned[clip.clip_id]) for clip in usable[s])]
 
 
 def _summary(store: StoreReader, prepared: Preparation, shift: _Shift) -> RunSummary:
-    in_manifest = {clip.clip_id for clip in prepared.clips}
-    statuses = shift.statuses
+    in_manifest, statuses = {clip.clip_id for clip in prepared.clips}, shift.statuses
     retried = {task.shard for task in shift.tasks if task.replacing}
-    done = [
-        s
-        for s in statuses
-        if s.outcome == "committed" or (s.outcome in ("equal", "equivalent") and s.shard not in retried)
-    ]
+    made = [status for status in statuses if status.outcome in ("committed", "equal", "equivalent")]
+    done = [status for status in made if status.outcome == "committed" or status.shard not in retried]
     return dataclasses.replace(
         sum_up(store),
         left=sum(clip_id not in in_manifest for clip_id in store.census.clips["clip_id"].to_pylist()),

@@ -30,7 +30,8 @@ class ProcessLane:
             return self._executor.submit(function, *arguments).result(timeout=timeout_s)
         except BrokenProcessPool as e:
             self.close()
-            raise WorkerLost(f"crashed: {_signal_name(e)}") from e
+            found = re.search(r"(SIG[A-Z0-9]+|EXIT)\((-?\d+)\)", str(e))
+            raise WorkerLost(f"crashed: its worker died{f' of {found[0]}' if found else ''}") from e
         except concurrent.futures.TimeoutError as e:
             self.close()
             raise WorkerLost(f"hung: no answer within {timeout_s:g} s") from e
@@ -53,8 +54,3 @@ class InlineLane:
 
     def close(self) -> None:
         """Nothing to end."""
-
-
-def _signal_name(error: BaseException) -> str:
-    found = re.search(r"(SIG[A-Z0-9]+|EXIT)\((-?\d+)\)", str(error))
-    return f"its worker died of {found[0]}" if found else "its worker died"

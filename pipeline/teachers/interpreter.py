@@ -3,14 +3,15 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from softlabels.errors import TeacherError
 
 
-def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep_all: bool = False):
+def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep_all: bool = False) -> Any:
     """A TFLite model ready to run; -> ai_edge_litert.interpreter.Interpreter.
 
     Args:
@@ -23,7 +24,7 @@ def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if portable else OpResolverType.AUTO
-    with _native_stderr() as said:
+    with _native_stderr() as printed:
         try:
             interpreter = Interpreter(
                 model_content=content,
@@ -33,25 +34,30 @@ def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep
             )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
-            raise TeacherError(f"model '{model}': LiteRT cannot load it: {e} {said()}".rstrip()) from e
+            raise TeacherError(f"model '{model}': LiteRT cannot load it: {e} {printed()}".rstrip()) from e
     return interpreter
 
 
-def answer(interpreter, windows: np.ndarray) -> np.ndarray:
-    """What a model of one input and one output says to a batch, as an array of its own."""
+def answer(interpreter: Any, windows: np.ndarray) -> np.ndarray:
+    """What a model of one input and one output gives for a batch, as an array of its own."""
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], windows)
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 @contextlib.contextmanager
-def _native_stderr() -> Iterator:
+def _native_stderr() -> Iterator[Callable[[], str]]:
     """Hold back what native code prints (LiteRT greets on every load); yields a way to read it."""
+
+    def printed() -> str:
+        held.seek(0)
+        return held.read().decode(errors="replace").strip()
+
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            yield lambda: held.seek(0) or held.read().decode(errors="replace").strip()
+            yield printed
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -4,8 +4,9 @@ import contextlib
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from pipeline.teachers.batch_teacher import (
     BatchTeacher,
     OpenModel,
     Shape,
+    check_settings,
     confirm,
     file_digest,
     folder_digest,
-    require_settings,
 )
+from pipeline.teachers.litert import described
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -33,17 +35,18 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings missing, the model not confirmed by its sha256 or not one that fits, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    require_settings(choice)
-    path = Path(choice.model)
+    description = described(choice)
+    path = description.model
+    check_settings(choice)
     digest = folder_digest(path) if path.is_dir() else file_digest(path)
     confirm(choice, digest)
     with tensorflow_device(choice.device) as device:
         model = _open_saved_model(path, device) if path.is_dir() else _open_keras_file(path, device)
-        return BatchTeacher(choice, model, digest=digest)
+        return BatchTeacher(choice, description, model, digest=digest)
 
 
 @contextlib.contextmanager
-def tensorflow_device(device: str | None):
+def tensorflow_device(device: str | None) -> Iterator[str]:
     """Make TensorFlow ready, and inside the block place everything on a device; yields its TensorFlow name.
 
     Raises: TeacherError: it is not there.
@@ -75,7 +78,7 @@ def _open_keras_file(path: Path, device: str) -> OpenModel:
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):  # Keras reads HDF5 too, and there safe_mode is void
         raise TeacherError(
             f"model '{path}': expected a `.keras` file as model.save() writes it, or a SavedModel folder; an HDF5 file "
-            "is loaded and saved anew first"
+            "is loaded and saved again first"
         )
     import keras
 
@@ -100,9 +103,9 @@ def _cannot_load(path: Path, error: Exception) -> TeacherError:
             "refuses, and it stays on; use a layer of Keras, export the model as a SavedModel, or wrap it as a "
             "`--teacher module:factory`"
         )
-    said = str(error).partition("\n")[0][:300]  # Keras goes on with the whole configuration
+    reason = str(error).partition("\n")[0][:300]  # Keras goes on with the whole configuration
     return TeacherError(
-        f"model '{path}': Keras cannot load it: {type(error).__name__}: {said}; a model with layers of its own is "
+        f"model '{path}': Keras cannot load it: {type(error).__name__}: {reason}; a model with layers of its own is "
         "exported as a SavedModel, or wrapped as a `--teacher module:factory`"
     )
 
@@ -117,7 +120,7 @@ def _open_saved_model(path: Path, device: str) -> OpenModel:
     signature = _signature(path, loaded.signatures)
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
 
-    def call(batch):
+    def call(batch: Any) -> Any:
         _ = loaded  # a signature does not keep the variables alive
         return next(iter(signature(**{next(iter(inputs)): batch}).values()))
 
@@ -129,7 +132,7 @@ def _open_saved_model(path: Path, device: str) -> OpenModel:
     )
 
 
-def _signature(path: Path, signatures):
+def _signature(path: Path, signatures: Any) -> Any:
     if "serving_default" in signatures:
         return signatures["serving_default"]
     if len(signatures) == 1:
@@ -140,7 +143,7 @@ def _signature(path: Path, signatures):
     )
 
 
-def _shape(spec) -> Shape:
+def _shape(spec: Any) -> Shape:
     return tuple(spec.shape) if spec.shape.rank is not None else ()
 
 

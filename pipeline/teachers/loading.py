@@ -20,7 +20,8 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
 
         _refuse_settings(choice, "rate_hz", "activation", "outputs", *BATCH_SETTINGS)
         return load_birdnet(choice)
-    _refuse_fold(choice)
+    if choice.fold is not None:
+        raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
     if choice.kind == "litert":
         from pipeline.teachers.litert import load_litert
 
@@ -41,27 +42,22 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
 
 
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
-    """The choice, with the fold and the batch size of a store's teacher, unless it says itself which.
+    """The choice, with the folding and the batch size of a store's teacher, unless it says itself which.
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
-    from pipeline.teachers.folding.derived import FOLD_VERSION
+    from pipeline.teachers.folding.derived import FOLDING
 
     if choice.kind in ("keras", "onnx"):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
-    if spec.fold not in ("", FOLD_VERSION):
+    if spec.fold not in ("", FOLDING):
         raise StoreError(
-            f"the store's teacher has fold {spec.fold}, this softlabels makes fold {FOLD_VERSION}: install the version "
-            "of softlabels named in the store's requirements.txt, or label into another store"
+            f"the store's teacher has folding {spec.fold}, this softlabels makes folding {FOLDING}: install the "
+            "version of softlabels named in the store's requirements.txt, or label into another store"
         )
     return dataclasses.replace(choice, fold=bool(spec.fold))
-
-
-def _refuse_fold(choice: TeacherChoice) -> None:
-    if choice.fold is not None:
-        raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
 
 
 def _refuse_settings(choice: TeacherChoice, *names: str) -> None:

@@ -9,11 +9,12 @@ from pipeline.teachers.batch_teacher import (
     BatchTeacher,
     OpenModel,
     Shape,
+    check_settings,
     confirm,
     file_digest,
     files_digest,
-    require_settings,
 )
+from pipeline.teachers.litert import described, read_model
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -35,12 +36,13 @@ def onnx_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings or onnxruntime missing, another sha256, a model that does not fit, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    require_settings(choice)
-    path = Path(choice.model)
+    description = described(choice)
+    path = description.model
+    check_settings(choice)
     digest = onnx_digest(path)
     if choice.model_sha256:
         confirm(choice, digest)
-    return BatchTeacher(choice, _open(path, choice.device or "cpu"), digest=digest)
+    return BatchTeacher(choice, description, _open(path, choice.device or "cpu"), digest=digest)
 
 
 def onnx_digest(path: Path) -> str:
@@ -51,10 +53,7 @@ def onnx_digest(path: Path) -> str:
 
 def external_files(path: Path) -> list[Path]:
     """The files, in the model's folder or below it, in which it keeps tensors. Raises: TeacherError."""
-    try:
-        content = path.read_bytes()
-    except OSError as e:
-        raise TeacherError(f"model '{path}': cannot be read: {e.strerror or e}") from e
+    content = read_model(path)
     found = {_location(content, match) for match in LOCATION.finditer(content)}
     files = {path.parent / name for name in found if name}
     return sorted(file for file in files if file.is_file() and ".." not in file.relative_to(path.parent).parts)
@@ -67,8 +66,17 @@ def _location(content: bytes, match: re.Match[bytes]) -> str:
 
 
 def _open(path: Path, device: str) -> OpenModel:
-    runtime = _runtime()
-    provider = _provider(runtime, device)
+    try:
+        import onnxruntime as runtime
+    except ImportError as e:
+        raise TeacherError("teacher 'onnx' needs onnxruntime: `pip install softlabels[onnx]`") from e
+    name, there = PROVIDERS[device], runtime.get_available_providers()
+    if name not in there:
+        raise TeacherError(
+            f"--device {device}: expected onnxruntime's {name}, got only: {', '.join(there)}; "
+            "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
+        )
+    provider = (name, CUDA_OPTIONS if device != "cpu" else {})
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
@@ -77,9 +85,9 @@ def _open(path: Path, device: str) -> OpenModel:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as e:  # onnxruntime's exceptions have no common base
         raise TeacherError(f"model '{path}': onnxruntime cannot load it: {type(e).__name__}: {e}") from e
-    if session.get_providers()[0] != provider[0]:  # it falls back without a word
+    if session.get_providers()[0] != name:  # it falls back without a word
         raise TeacherError(
-            f"--device {device}: expected {provider[0]}, but onnxruntime could only start "
+            f"--device {device}: expected {name}, but onnxruntime could only start "
             f"{', '.join(session.get_providers())}; is CUDA in the version it wants there?"
         )
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -93,24 +101,6 @@ def _open(path: Path, device: str) -> OpenModel:
         forward=forward,
         is_out_of_memory=lambda error: isinstance(error, MemoryError) or any(t in str(error) for t in OUT_OF_MEMORY),
     )
-
-
-def _runtime():
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise TeacherError("teacher 'onnx' needs onnxruntime: `pip install softlabels[onnx]`") from e
-    return onnxruntime
-
-
-def _provider(runtime, device: str) -> tuple[str, dict[str, str]]:
-    provider, there = PROVIDERS[device], runtime.get_available_providers()
-    if provider not in there:
-        raise TeacherError(
-            f"--device {device}: expected onnxruntime's {provider}, got only: {', '.join(there)}; "
-            "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
-        )
-    return provider, CUDA_OPTIONS if provider == PROVIDERS["gpu"] else {}
 
 
 def _dtype(name: str) -> str:

@@ -25,11 +25,6 @@ def score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
     return scores
 
 
-def to_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
-    """(rows, classes) float32 logits -> float32 probabilities, computed in float64 and rounded once."""
-    return wide_probabilities(logits, activation).astype(np.float32)
-
-
 def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray:
     """(rows, classes) float32 logits -> float64 probabilities, to be rounded once by whoever keeps them."""
     wide = logits.astype(np.float64)
@@ -47,4 +42,4 @@ def numerics_class(teacher: Teacher) -> str:
     padding = np.zeros((-8 % teacher.batch_size, teacher.window_samples), np.float32)
     batches = np.concatenate([windows, padding]).reshape(-1, teacher.batch_size, teacher.window_samples)
     answer = np.concatenate([score(teacher, batch).copy() for batch in batches])[:8]
-    return hashlib.sha256(np.ascontiguousarray(answer)).hexdigest()
+    return hashlib.sha256(answer.tobytes()).hexdigest()

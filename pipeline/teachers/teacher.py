@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from pipeline.options import option
 from softlabels.classes.class_list import Activation, ClassList
 
 Outputs = Literal["logits", "probabilities"]
@@ -44,27 +45,27 @@ class Teacher(Protocol):
 class TeacherChoice:
     """Which teacher, as the command line says it; small and picklable, so workers load their own.
 
-    kind: "birdnet", "litert", "keras", "onnx" or "module:factory". The rest is None where the kind does not need it.
+    All but `kind` is None where the kind does not need it.
     fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
-    model_sha256: of a model file that may run code, by which its user says that it is the one they trust.
     batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
-    device: "cpu" or "gpu".
     """
 
-    kind: str = "birdnet"
-    model: str | None = None
-    labels: str | None = None
-    rate_hz: int | None = None
-    activation: Activation | None = None
-    outputs: Outputs | None = None
-    portable: bool = False
-    fold: bool | None = None
-    model_sha256: str | None = None
-    batch_size: int | None = None
+    kind: str = option("birdnet", "birdnet, litert, keras, onnx or module:factory; default birdnet", flags="--teacher")
+    model: str | None = option(None, "the model file, or SavedModel folder; birdnet finds its own")
+    labels: str | None = option(None, "the model's class names, one a line, in the order of its outputs")
+    rate_hz: int | None = option(None, "litert, keras, onnx: the sample rate of the model", metavar="HZ")
+    activation: Activation | None = option(None, "independent or exclusive classes")
+    outputs: Outputs | None = option(None, "before or after the activation")
+    portable: bool = option(False, "equal bytes on any x86-64 CPU, for 3 x the time")
+    fold: bool | None = option(None, "birdnet: its file as it is, at half the speed; a store keeps to one")
+    model_sha256: str | None = option(
+        None, "keras: confirms the model, because loading one may run code in it", metavar="HEX"
+    )
+    batch_size: int | None = option(None, "keras, onnx: default 32; halved while memory does not suffice", metavar="N")
     batch_fixed: bool = False
-    device: str | None = None
+    device: str | None = option(None, "keras, onnx: default cpu", choices=["cpu", "gpu"])
 
 
 def derivation(teacher: Teacher) -> dict[str, str]:
     """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
-    return {name: getattr(teacher, name, "") for name in ("fold", "source_digest")}
+    return {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}

@@ -338,10 +338,10 @@ def bench_forecast(kind: str, corpus: Corpus, tiny: Corpus, repeats: int, timed:
         said.append(expected.seconds)
         happened.append((seconds - startup, seconds))
     apart, inside = np.median(np.array(said)[:, None] / np.array(happened), axis=0)
-    figures = {"seconds": apart, "seconds with start-up": inside, "bytes": expected.dense_bytes / size}
+    figures = {"seconds": apart, "seconds with start-up": inside, "bytes": expected.bytes_dense / size}
     print(
         f"forecast, {kind}: {np.median(said):.1f} s said, {np.median(happened, axis=0)[0]:.1f} s taken (+ start-up: "
-        f"{np.median(happened, axis=0)[1]:.1f} s), ratio {apart:.2f} ({inside:.2f}); {expected.dense_bytes:,} bytes "
+        f"{np.median(happened, axis=0)[1]:.1f} s), ratio {apart:.2f} ({inside:.2f}); {expected.bytes_dense:,} bytes "
         f"said, {size:,} written, ratio {figures['bytes']:.3f}",
         flush=True,
     )

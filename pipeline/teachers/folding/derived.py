@@ -14,7 +14,7 @@ from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
-FOLD_VERSION = "1"  # goes up whenever `fold` makes other bytes
+FOLDING = "1"  # goes up whenever `folded_bytes` makes other bytes
 MOST_DIFFERENCE = 1e-3  # of a logit
 
 
@@ -25,10 +25,10 @@ def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
       model: what to call it in an error.
       content: the bytes of its file.
     Returns: the bytes of the folded model, and the digest of what it computes, the same on every machine.
-    Raises: TeacherError: there is nothing to fold in it, or it answers differently when folded.
+    Raises: TeacherError: it cannot be folded, or it answers differently when folded.
     """
     storage = LocalStorage(user_folder())
-    prefix = f"{sha256_of_bytes(content)}-fold{FOLD_VERSION}-"
+    prefix = f"{sha256_of_bytes(content)}-fold{FOLDING}-"
     kept = _find_kept(storage, prefix)
     if kept is not None:
         return kept
@@ -37,7 +37,7 @@ def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
     try:
         storage.put(key, derived)  # workers that start together write the same bytes
     except (OSError, StoreError) as e:
-        logger.warning("the folded model cannot be kept and is made anew each time: %s", e)
+        logger.warning("the folded model cannot be kept and is made again each time: %s", e)
     return derived, digest
 
 
@@ -56,13 +56,12 @@ def _find_kept(storage: LocalStorage, prefix: str) -> tuple[bytes, str] | None:
 
 
 def _derive(model: str, content: bytes) -> tuple[bytes, str]:
-    from pipeline.teachers.folding.fold import (
-        fold,  # here, because the schema takes long to import and is seldom needed
-    )
+    # Here, because the schema takes long to import and is seldom needed.
     from pipeline.teachers.folding.graph import Graph
+    from pipeline.teachers.folding.rewrites import folded_bytes
 
     try:
-        derived = fold(content)
+        derived = folded_bytes(content)
     except TeacherError as e:
         raise TeacherError(f"model '{model}': {e}; --no-fold takes the file as it is") from e
     hold_against(model, content, derived)

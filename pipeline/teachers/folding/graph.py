@@ -11,7 +11,7 @@ from softlabels.errors import TeacherError
 
 NO_TENSOR = -1  # where an operator leaves an input out
 KINDS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-DTYPES = {
+DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.COMPLEX64: np.dtype("<c8"),
     schema.TensorType.INT32: np.dtype("<i4"),
@@ -63,6 +63,13 @@ class Graph:
             return None
         return np.frombuffer(data.tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
 
+    def weights(self, tensor: int) -> np.ndarray:
+        """The constant of a tensor that is known to have one."""
+        value = self.constant(tensor)
+        if value is None:
+            raise TeacherError(f"cannot be folded: expected tensor {tensor} to be a constant")
+        return value
+
     def set_constant(self, tensor: int, value: np.ndarray) -> None:
         """Let the file hold this value for a tensor that an operator computed."""
         self._main.tensors[tensor].buffer = self._add_buffer(value.astype(self.dtype(tensor)))
@@ -112,16 +119,16 @@ class Graph:
         Not of the packed file: versions of flatbuffers lay it out differently. The options of the operators are left
         out, as versions of the schema add to them; nothing here edits them, so the source's digest covers them.
         """
-        said, read = hashlib.sha256(), self.drop_unread()
+        digest, read = hashlib.sha256(), self.drop_unread()
         for operator in self.operators:
             numbers = [list(map(int, tensors)) for tensors in (operator.inputs, operator.outputs)]
-            said.update(repr((self.kind(operator), numbers)).encode())
+            digest.update(repr((self.kind(operator), numbers)).encode())
         for number in sorted(read - {NO_TENSOR}):
             tensor = self._main.tensors[number]
-            said.update(repr((int(number), tensor.type, self.shape(number))).encode())
+            digest.update(repr((int(number), tensor.type, self.shape(number))).encode())
             data = self._model.buffers[tensor.buffer].data
-            said.update(b"" if data is None else data)
-        return said.hexdigest()
+            digest.update(b"" if data is None else data)
+        return digest.hexdigest()
 
     def drop_unread(self) -> set[int]:
         """Drop operators whose results nobody reads, and what the file holds for nobody; returns the tensors read."""

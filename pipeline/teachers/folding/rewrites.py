@@ -2,9 +2,9 @@
 
 Three rewrites, at the fixed batch that the file is made for:
 
-    fix_shapes    operators that compute only integers from constants and shapes  ->  constants
-    fold_spectra  frames -> MUL window -> RFFT2D -> real part -> FULLY_CONNECTED  ->  frames -> FULLY_CONNECTED
-    widen_pieces  frames gathered from many small pieces                          ->  from few wide ones
+    fix_shapes            operators that compute only integers from constants and shapes  ->  constants
+    spectra_into_weights  frames -> MUL window -> RFFT2D -> real part -> FULLY_CONNECTED  ->  frames -> FULLY_CONNECTED
+    widen_pieces          frames gathered from many small pieces  ->  from few wide ones
 
 The second holds because a real part is linear: of N samples x, windowed by w, it is Re X[k] = sum over n of
 cos(2 pi k n / N) w[n] x[n], so a layer with weights `mel` on it is a layer with weights `folded_weights` on x.
@@ -27,17 +27,17 @@ PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 MOST_PADDING = 0.02  # of a frame: what the layer may have to multiply by zero for wider pieces
 
 
-def fold(content: bytes) -> bytes:
+def folded_bytes(content: bytes) -> bytes:
     """The same model with its shapes fixed, its spectra folded and its frames cut from wide pieces.
 
     Args:
       content: a TFLite model; one batch size.
     Returns: a TFLite model that answers the same within rounding; its `Graph.digest` is the same on every machine.
-    Raises: TeacherError: there is no spectrum to fold in it.
+    Raises: TeacherError: it has no spectrum that can be folded.
     """
     graph = Graph(content)
     fix_shapes(graph)
-    layers = fold_spectra(graph)
+    layers = spectra_into_weights(graph)
     if not layers:
         raise TeacherError(
             "nothing to fold: expected frames times a constant window, RFFT2D, its real part, and a FULLY_CONNECTED "
@@ -90,11 +90,11 @@ def _is_of(graph: Graph, tensor: int, kinds: str) -> bool:
     return dtype is not None and dtype.kind in kinds
 
 
-def fold_spectra(graph: Graph) -> list[OperatorT]:
-    """Fold window, transform and real part into the weights of the layer that reads them; returns those layers."""
+def spectra_into_weights(graph: Graph) -> list[OperatorT]:
+    """Put window, transform and real part into the weights of the layer that reads them; returns those layers."""
     found = [(layer, windowing) for layer in graph.operators if (windowing := _windowing(graph, layer))]
     for layer, windowing in found:
-        window, mel = graph.constant(windowing.inputs[1]), graph.constant(layer.inputs[1])
+        window, mel = graph.weights(windowing.inputs[1]), graph.weights(layer.inputs[1])
         graph.replace_input(layer, 1, folded_weights(window, mel))
         graph.redirect(layer, 0, windowing.inputs[0])
     graph.drop_unread()  # the transforms, which would count as readers of the frames
@@ -106,9 +106,9 @@ def _windowing(graph: Graph, layer: OperatorT) -> OperatorT | None:
     if graph.kind(layer) != "FULLY_CONNECTED" or graph.constant(layer.inputs[1]) is None:
         return None
     real = _before(graph, layer, "CAST")
-    transform = real and _before(graph, real, "RFFT2D")
-    windowing = transform and _before(graph, transform, "MUL")
-    if not windowing:
+    transform = _before(graph, real, "RFFT2D") if real else None
+    windowing = _before(graph, transform, "MUL") if transform else None
+    if not transform or not windowing:
         return None
     window, size = graph.constant(windowing.inputs[1]), graph.constant(transform.inputs[1])
     frames, bins = graph.shape(windowing.inputs[0]), graph.shape(layer.inputs[1])[1]
@@ -205,7 +205,7 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     stride, pieces = framing.hop // width, -(-framing.size // width)  # of one frame
     rows = stride * (framing.count - 1) + pieces
     picks = stride * np.arange(framing.count)[:, None] + np.arange(pieces)  # (count, pieces)
-    weights = graph.constant(layer.inputs[1])
+    weights = graph.weights(layer.inputs[1])
     excess = pieces * width - framing.size
     steps = [
         (framing.cut, 2, np.array([1, rows * width]), (1, rows * width)),

@@ -1,0 +1,79 @@
+"""Flags made from what they set: one for each described field of an option dataclass, or parameter of a function.
+
+A field is described by `pipeline.options.option`; a parameter, or a field of somebody else's, by a mapping of the same:
+`help`, and where they do not follow from name and type, `flags`, `metavar`, `choices` or `type`.
+
+annotation           flag
+int, float, Path     --name VALUE, of this type; any other is text
+Literal["a", "b"]    --name {a,b}
+Sequence[int]        --name VALUE, may be given again
+bool                 --name sets it; of `bool | None`, --no-name clears it
+"""
+
+import dataclasses
+import inspect
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _ActionsContainer
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_Made = TypeVar("_Made")
+Described = Mapping[str, Mapping[str, Any]]
+MANIFEST, STORE = "data_manifest.csv", "soft_labels"
+
+
+def add_command(commands: Any, action: Callable[[Namespace], int], *, store: bool = True) -> ArgumentParser:
+    """Add the command of a function `_name`, whose docstring is its help; store: with a store as its argument."""
+    summary, _, more = (inspect.getdoc(action) or "").partition("\n\n")
+    summary, name = summary.removesuffix("."), action.__name__.removeprefix("_")
+    command: ArgumentParser = commands.add_parser(
+        name,
+        help=summary[:1].lower() + summary[1:],
+        description=f"{summary}.",
+        epilog=more,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(name=name, action=action)
+    if store:
+        command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    return command
+
+
+def add_flags(group: _ActionsContainer, owner: Callable[..., Any], described: Described | None = None) -> None:
+    """Add a flag for every described field or parameter of a dataclass or function, in their order."""
+    texts = dict(described or {})
+    if dataclasses.is_dataclass(owner) and not texts:
+        texts = {field.name: field.metadata for field in dataclasses.fields(owner)}
+    hints = get_type_hints(owner)
+    for name, parameter in inspect.signature(owner).parameters.items():
+        if texts.get(name):
+            _add_flag(group, name, hints[name], parameter.default, **texts[name])
+
+
+def _add_flag(
+    group: _ActionsContainer, name: str, hint: Any, default: Any, *, flags: str = "", **settings: Any
+) -> None:
+    alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = [kind for kind in alternatives if kind is not type(None)]
+    kind, negated = kinds[0], kinds[0] is bool and hint is not bool
+    flags = flags or ("--no-" if negated else "--") + name.removesuffix("_hz").removesuffix("_s").replace("_", "-")
+    if kind is bool:
+        settings |= {"action": "store_const", "const": not negated}
+    elif get_origin(kind) is Literal:
+        settings["choices"] = get_args(kind)
+    elif get_args(kind):
+        settings |= {"action": "append", "type": get_args(kind)[0]}
+    elif kinds in ([int], [float], [Path]):
+        settings = {"type": kind, **settings}
+    if kind is not bool and not settings.get("choices"):
+        settings.setdefault("metavar", flags.rpartition("--")[2].replace("-", "_").upper())
+    if default is inspect.Parameter.empty:
+        settings["required"], default = True, None
+    group.add_argument(*flags.split(), dest=name, default=default, **settings)
+
+
+def filled(owner: Callable[..., _Made], args: Namespace, **others: Any) -> _Made:
+    """What a dataclass or function gives with the arguments of its names, and with others that go before them."""
+    names = inspect.signature(owner).parameters
+    return owner(**{name: value for name, value in vars(args).items() if name in names} | others)

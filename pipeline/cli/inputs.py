@@ -1,0 +1,175 @@
+"""What is made before a run: `softlabels manifest` and `softlabels classes`."""
+
+import shlex
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
+from pipeline.cli.printing import progress
+from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
+from pipeline.drafts.folder import with_digests
+from pipeline.drafts.manifest import ManifestSource, parse_columns
+from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.litert import read_labels
+from softlabels.classes.class_list import ClassList
+from softlabels.classes.matching import match_classes
+from softlabels.corpus.manifest import write_manifest
+from softlabels.errors import ClassListError, ManifestError
+from softlabels.soft_label_store import open as open_store
+
+MAPPING = "mapping.csv"
+
+
+def add_manifest(commands: Any) -> None:
+    command = add_command(commands, _manifest, store=False)
+    command.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
+    command.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
+    source = command.add_mutually_exclusive_group()
+    add_flags(source, ManifestSource)
+    command.add_argument(
+        "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
+    )
+    command.add_argument("--split", metavar="NAME=SHARE,...", help="by recording, each class in proportion")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the split, default 0")
+    command.add_argument("--sha256", action="store_true", help="digest every file, so that a changed one is noticed")
+    command.add_argument("--jobs", type=int, default=-1, metavar="N", help="of --sha256, default one a core")
+
+
+def _manifest(args: Namespace) -> int:
+    """Write a manifest of a folder of recordings, labelled by folder, metadata table or Raven tables.
+
+    Without --metadata and --raven the label of a clip is the name of its folder, kept as it is; folders called noise,
+    silence, background or other are annotated as none of the classes; files in DIR itself are not annotated.
+
+    --metadata reads a CSV such as BirdCLEF's: one row a recording, found below DIR by path, file name or stem. Columns:
+      path       which recording               default filename, file-name
+      label      its class, or A;B             default primary_label
+      secondary  what may be in it too         default secondary_labels, also; neither present nor absent in training
+      code       short names in `secondary`    default primary_label; they become that row's label
+      split      train, test, ...              only if you name it
+    --raven labels each recording with all its table names, with none if the table is empty; recordings without a table
+    are not annotated. Give the same tables to the join, which lays the boxes over the windows.
+
+    examples:
+      softlabels manifest recordings/ --sha256 --split train=0.8,test=0.2
+      softlabels manifest train_audio/ --metadata train_metadata.csv
+      softlabels manifest train_audio/ --metadata train_metadata.csv \\
+                          --column "label={scientific_name}_{common_name}"
+      softlabels manifest xc/ --metadata xc.csv --column "path=XC{id}" --column "label={gen} {sp}_{en}"
+      softlabels manifest field/ --raven "tables/*.txt" --column label=Species
+    Exits 1 if rows of the metadata name files that are not there; they are left out.
+    """
+    if args.output.exists():
+        raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
+    root, columns = root_of(args.folder, args.output), parse_columns(args.column)
+    source = filled(ManifestSource, args, root=root, columns=columns)
+    found = source.read(split=args.split, seed=args.seed)
+    clips = found.clips
+    if args.sha256:
+        with progress(len({clip.path for clip in clips}), "files") as on_files:
+            clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
+    write_manifest(clips, args.output)
+    classes = {name for clip in clips for name in clip.labels or ()}
+    print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
+    for line in (*found.remarks, *found.problems, *_manifest_advice(args.output, source)):
+        print(line, file=sys.stderr)
+    return 1 if found.problems else 0
+
+
+def root_of(folder: Path, manifest: Path) -> Path:
+    """What paths are relative to: the manifest's folder where the audio lies below it, else the audio's."""
+    beside = manifest.resolve().parent
+    return beside if folder.resolve().is_relative_to(beside) else folder
+
+
+def _manifest_advice(manifest: Path, source: ManifestSource) -> Iterator[str]:
+    """What to type next."""
+    beside = source.root.resolve() == manifest.resolve().parent
+    flags = "" if beside else f" --root {shlex.quote(str(source.root))}"
+    name = "" if manifest == Path(MANIFEST) else f" {shlex.quote(str(manifest))}"
+    yield f"next: softlabels run{name}{flags}"
+    if source.raven:
+        label = source.columns.get("label")
+        column = f", annotation_column={label!r}" if label else ""
+        join = f"store.join({str(manifest)!r}, annotations={source.raven!r}, annotated_extents='clips'{column})"
+        yield f"then, in Python: {join}"
+
+
+def add_classes(commands: Any) -> None:
+    command = add_command(commands, _classes, store=False)
+    command.add_argument("classes", metavar="LIST", help="your class names, a UTF-8 text file, one a line")
+    command.add_argument(
+        "--against",
+        metavar="STORE|FILE|birdnet",
+        help=f"the teacher's classes: of a store, of a text file, or BirdNET's; default {STORE}, else birdnet",
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path(MAPPING), help=f"the draft, never overwritten; default {MAPPING}"
+    )
+
+
+def _classes(args: Namespace) -> int:
+    """Find your class list in the teacher's, and draft a mapping file for the rest.
+
+    A join finds a class by exact name, else by scientific name, else by a common name that only one class has. The
+    draft has these, and guesses for the rest, marked `look`: underscores for spaces, eBird's codes (norcar), a genus
+    that moved. Edit it in any spreadsheet, saved as UTF-8 CSV:
+      one row a pair        student_class,teacher_class; other columns are ignored
+      several rows a class  its label is the sum (softmax) or maximum (sigmoid) of several teacher classes
+      empty teacher_class   the teacher lacks this class: its soft label is NaN, never 0
+    Then store.join(manifest, classes=LIST, mapping="mapping.csv"). Exits 0 if every class was found surely, 1 if some
+    rows need a look.
+
+    examples:
+      softlabels classes my_classes.txt                         against soft_labels, or BirdNET where there is no store
+      softlabels classes my_classes.txt --against birdnet -o to_birdnet.csv
+      softlabels classes my_classes.txt --against teacher_classes.txt
+    """
+    student, (source, teacher) = ClassList.from_file(args.classes), _teacher_classes(args.against)
+    rows = draft_mapping(student, teacher)
+    write_draft(rows, args.output)
+    how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
+    found = {name: how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
+    lacking = how.pop("", 0)
+    fields = {"classes": len(rows), "against": f"{source} ({len(teacher):,} classes)", **found}
+    fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
+    fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
+    for name, value in fields.items():
+        print(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
+    for line in _class_advice(args, looks, student, teacher):
+        print(line, file=sys.stderr)
+    return 1 if looks else 0
+
+
+def _teacher_classes(against: str | None) -> tuple[str, ClassList]:
+    """What to call the teacher's list, and the list: of a store, a text file or BirdNET."""
+    if against is None:
+        against = STORE if (Path(STORE) / "store.json").is_file() else "birdnet"
+    if Path(against).is_file():
+        return against, ClassList.from_file(against)
+    if against == "birdnet":
+        return against, read_labels(find_birdnet()[1])
+    return against, open_store(against).classes
+
+
+def _class_advice(args: Namespace, looks: list[DraftRow], student: ClassList, teacher: ClassList) -> Iterator[str]:
+    """What is odd about the list, the first ten rows to look at, and what to type next."""
+    try:
+        yield from match_classes(student, teacher, min_coverage=0).notes
+    except ClassListError as e:  # two classes are one for the teacher: the draft's reader has to choose
+        yield str(e)
+    for row in looks[:10]:
+        guess = f"{row.teacher_class!r} by {row.how}?" if row.teacher_class else "not found"
+        yield f"look: {row.student_class!r}: {guess}"
+    if len(looks) > 10:
+        yield f"look: ... and {len(looks) - 10} more"
+    join = f"store.join({MANIFEST!r}, classes={args.classes!r}"
+    if looks:
+        yield f"next: correct the {len(looks)} rows of {args.output} that say look, then, in Python:"
+        yield f"  {join}, mapping={str(args.output)!r})"
+    else:
+        yield f"next, in Python: {join}); {args.output} is needed only where you change it"
