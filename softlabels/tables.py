@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 from softlabels.errors import SoftLabelsError
 
@@ -68,7 +68,7 @@ def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterabl
         write_rows(file, columns, rows)
 
 
-def write_rows(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+def write_rows(file: IO[str], columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """The same into an open file."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
