@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Corpus, run_cli
-from pipeline.cli.arguments import make_parser
+from pipeline.cli.commands import make_parser
 
 import pipeline
 import softlabels
