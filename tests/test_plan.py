@@ -1,6 +1,11 @@
 import dataclasses
 import math
 import random
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import REPOSITORY
 
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import FileProbe
@@ -88,6 +93,15 @@ def test_a_plan_file_reads_back_equal() -> None:
     clips = [dataclasses.replace(c, reason="missing", detail="ä") for c in laid_out(1, 2)]
     assert planned_clips(decode_plan(encode_plan(plan_table(clips)))) == clips
     assert encode_plan(plan_table(clips)) == encode_plan(plan_table(clips))
+
+
+def test_reading_a_plan_starts_no_thread_which_a_quick_exit_could_abort(tmp_path: Path) -> None:
+    (tmp_path / "plan").write_bytes(encode_plan(plan_table(laid_out(1, 2))))
+    code = "import os, softlabels.store.plan_file as p; threads = lambda: len(os.listdir('/proc/self/task')); "
+    code += f"data = open({str(tmp_path / 'plan')!r}, 'rb').read(); "
+    code += "before = threads(); p.decode_plan(data); print(threads() - before)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_a_join_finds_the_stretch_that_was_planned() -> None:

@@ -69,21 +69,19 @@ def _print_contents(contents: dict[str, Any]) -> None:
     spec, missing = contents["spec"], len(contents["missing_shards"])
     window = WindowSpec(**spec["window"])
     print_fields(
-        {
-            "store": contents["store"],
-            "fingerprint": contents["fingerprint"],
-            "teacher": f"{spec['teacher']} sha256:{spec['teacher_digest']}",
-            "classes": f"{contents['classes']:,} {spec['activation']}",
-            "window_s": f"{window.window_s:g}",
-            "hop_s": f"{window.hop_s:g}",
-            "rate_hz": f"{window.rate_hz}",
-            "layout": spec["layout"],
-            **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
-            **{f"  {reason}": count for reason, count in contents["quarantined_by_reason"].items()},
-            "missing": contents["missing"],
-            "shards": f"{contents['shards']:,} ({missing:,} missing)",
-            "bytes": contents["bytes"],
-        }
+        store=contents["store"],
+        fingerprint=contents["fingerprint"],
+        teacher=f"{spec['teacher']} sha256:{spec['teacher_digest']}",
+        classes=f"{contents['classes']:,} {spec['activation']}",
+        window_s=f"{window.window_s:g}",
+        hop_s=f"{window.hop_s:g}",
+        rate_hz=f"{window.rate_hz}",
+        layout=spec["layout"],
+        **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
+        **{f"  {reason}": count for reason, count in contents["quarantined_by_reason"].items()},
+        missing=contents["missing"],
+        shards=f"{contents['shards']:,} ({missing:,} missing)",
+        bytes=contents["bytes"],
     )
 
 
@@ -112,13 +110,11 @@ def _verify(args: Namespace) -> int:
     likenesses = Counter(check.likeness for check in report.shards if check.likeness)
     problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
     print_fields(
-        {
-            "shards": len(report.shards),
-            "recomputed": f"{sum(check.recomputed for check in report.shards):,} windows",
-            **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},
-            "orphans": len(report.orphans),
-            "problems": len(problems),
-        }
+        shards=len(report.shards),
+        recomputed=f"{sum(check.recomputed for check in report.shards):,} windows",
+        **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},
+        orphans=len(report.orphans),
+        problems=len(problems),
     )
     for problem in problems:
         print(f"problem  {problem}")
@@ -178,15 +174,13 @@ def _print_comparison(found: Comparison) -> None:
     """The figures, then the classes and the windows that differ most."""
     counts = ("clips", "clips_only_a", "clips_only_b", "clips_other_audio", "windows", "unmatched_windows")
     print_fields(
-        {
-            **named(found, "a", "b", *counts),
-            "classes": len(found.classes),
-            "classes_only_a": _some(found.classes_only_a),
-            "classes_only_b": _some(found.classes_only_b),
-            "same_top_class": f"{found.same_top_class:.4f}",
-            **named(found, "heard_by_both", "heard_by_a_only", "heard_by_b_only"),
-            "kl": f"{found.kl:.6f}",
-        }
+        **named(found, "a", "b", *counts),
+        classes=len(found.classes),
+        classes_only_a=_some(found.classes_only_a),
+        classes_only_b=_some(found.classes_only_b),
+        same_top_class=f"{found.same_top_class:.4f}",
+        **named(found, "heard_by_both", "heard_by_a_only", "heard_by_b_only"),
+        kl=f"{found.kl:.6f}",
     )
     print("\nclass\tkl\tcorrelation\tmean_a\tmean_b")
     for each in found.classes[:WORST_CLASSES]:

@@ -91,8 +91,7 @@ def _run(args: Namespace) -> int:
                 how = {"teacher": choice, "options": options, "events": console.events}
                 summary = filled(run, args, manifest=clips, root=root, labelling=labelling, **how)
         if args.dry_run:
-            seconds = f"{expected.seconds:,.0f}"
-            print_fields({**dataclasses.asdict(expected), "seconds": seconds, "store": args.store})
+            print_fields(**dataclasses.asdict(expected) | {"seconds": f"{expected.seconds:,.0f}"}, store=args.store)
             print("nothing was labelled; the same command without --dry-run does it", file=sys.stderr)
             return 0
     manifest = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
@@ -199,16 +198,14 @@ def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> No
         )
         return
     print_fields(
-        {
-            "clips": summary.clips,
-            "windows": summary.windows,
-            "labelled": f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
-            "quarantined": summary.quarantined,
-            "missing": summary.missing,
-            "seconds": f"{seconds:,.1f}",
-            "bytes_per_window": f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
-            "store": summary.store,
-        }
+        clips=summary.clips,
+        windows=summary.windows,
+        labelled=f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
+        quarantined=summary.quarantined,
+        missing=summary.missing,
+        seconds=f"{seconds:,.1f}",
+        bytes_per_window=f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
+        store=summary.store,
     )
     for line in _advice(summary, manifest):
         print(line, file=sys.stderr)

@@ -40,13 +40,11 @@ def _report(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
     print_fields(
-        {
-            "annotated": f"{done.annotated:,} clips" if options.manifest else "no manifest",
-            "suspects": done.suspects,
-            "duplicates": f"{done.duplicates:,} sets of clips",
-            "bytes": done.bytes,
-            "written": f"{args.output} {options.suspects or ''}".rstrip(),
-        }
+        annotated=f"{done.annotated:,} clips" if options.manifest else "no manifest",
+        suspects=done.suspects,
+        duplicates=f"{done.duplicates:,} sets of clips",
+        bytes=done.bytes,
+        written=f"{args.output} {options.suspects or ''}".rstrip(),
     )
     print(f"next: open {args.output} in a browser", file=sys.stderr)
     return 0
@@ -81,7 +79,7 @@ def _export(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = filled(export, args, store=store, on_windows=on_windows)
     counts = named(store.census, "labelled", "quarantined", "missing")
-    print_fields({"rows": done.rows, **counts, "written": args.output})
+    print_fields(rows=done.rows, **counts, written=args.output)
     if store.census.missing:
         missing = f"{store.census.missing:,} windows are not labelled yet"
         print(f"{missing}: `softlabels run`, then export again", file=sys.stderr)

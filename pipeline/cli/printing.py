@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def print_fields(fields: dict[str, Any]) -> None:
+def print_fields(**fields: Any) -> None:
     """One line each, the values below each other."""
     width = 2 + max(map(len, fields))
     for name, value in fields.items():

@@ -100,5 +100,6 @@ def encode_plan(table: pa.Table) -> bytes:
 
 
 def decode_plan(data: bytes) -> pa.Table:
-    table = pq.read_table(io.BytesIO(data), page_checksum_verification=True).cast(SCHEMA)
-    return table.combine_chunks()  # in one piece, which the index need not copy
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    # Without threads: pyarrow 26 aborts a process (exit code 134) that ends soon after its threads were started.
+    return file.read(use_threads=False).cast(SCHEMA).combine_chunks()  # in one piece, which the index need not copy
