@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Corpus, run_cli
-from pipeline.cli.commands import make_parser
 
 import pipeline
 import softlabels
+from pipeline.cli.commands import make_parser
 
 ROOMS = sorted(
     str(file.parent.relative_to(REPOSITORY))

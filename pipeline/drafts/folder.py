@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 
 from softlabels.audio.decode import audio_sha256
-from softlabels.corpus.label_cell import UNSURE
+from softlabels.corpus.label_cell import LabelFault, check_names
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import AudioError, ManifestError
 from softlabels.threads import in_threads
@@ -92,9 +92,8 @@ def _labels_of(path: Path) -> tuple[str, ...] | None:
     if len(path.parts) == 1:
         return None
     name = unicodedata.normalize("NFC", path.parent.name)
-    if ";" in name or name.startswith(UNSURE):
-        raise ManifestError(
-            f"folder '{path.parent}': a class name may not hold ';', which joins labels, nor begin with {UNSURE!r}, "
-            "which marks unsure ones; rename it"
-        )
+    try:
+        check_names([name])
+    except LabelFault as e:
+        raise ManifestError(f"folder '{path.parent}': {e}; rename it") from e
     return () if name.casefold() in NOT_A_CLASS else (name,)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pipeline.drafts.folder import FoundClips, clips_of_folder
-from softlabels.corpus.label_cell import NOISE, UNSURE
+from softlabels.corpus.label_cell import BETWEEN, NOISE, LabelFault, check_names
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
 from softlabels.tables import open_table, raise_faults
@@ -168,7 +168,7 @@ def _labelled(file: Clip, row: Row, filled: Mapping[str, str], translated: Mappi
 
 def _names(text: str) -> list[str]:
     """The class names in a cell, each once: `A`, `A;B`, `['A', 'B']` or `["A", "B"]`. Raises: _Fault."""
-    parts: object = text.split(";")
+    parts: object = text.split(BETWEEN)
     if text.strip().startswith("["):
         try:
             parts = ast.literal_eval(text.strip())
@@ -177,9 +177,12 @@ def _names(text: str) -> list[str]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise _Fault(f"expected names as A;B or ['A', 'B'], got {text[:80]!r}")
     names = list(dict.fromkeys(" ".join(part.split()) for part in parts if part.strip()))
-    strange = [name for name in names if ";" in name or name.startswith(UNSURE)]
-    if strange or (NOISE in names and len(names) > 1):
-        raise _Fault(f"expected names without ';' and leading '?', {NOISE!r} only alone, got {text[:80]!r}")
+    if NOISE in names and len(names) > 1:
+        raise _Fault(f"expected {NOISE!r} only alone, got {text[:80]!r}")
+    try:
+        check_names(names)
+    except LabelFault as e:
+        raise _Fault(str(e)) from e
     return names
 
 

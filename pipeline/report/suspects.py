@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.report.clip_evidence import ClipEvidence
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.label_cell import NOISE
+from softlabels.odds import log_odds
 from softlabels.store.index import StoreIndex
 from softlabels.tables import write_table
 
@@ -91,8 +92,7 @@ def _usual(margin: np.ndarray) -> float:
 
 
 def _log_odds(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p.astype(np.float64), _FLOOR, 1 - _FLOOR)
-    return np.log(p / (1 - p))
+    return log_odds(p.astype(np.float64), least=_FLOOR)
 
 
 def _suspect(

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 
 from softlabels.calibration.agreement import check_halves, row_blocks
+from softlabels.odds import log_odds
 
 PERMUTATIONS = 999
 SIGNIFICANT = 0.01
@@ -169,9 +170,8 @@ def _measures(soft: np.ndarray, used: np.ndarray, classes: np.ndarray, starts: n
         return [p, p]
     means = np.nanmean(p, axis=0, dtype=np.float64)
     p = np.where(np.isnan(p), means.astype(np.float32), p)  # no opinion
-    bounded = np.clip(p, 1e-6, 1 - 1e-6)
     rows = np.diff(starts, append=len(used))[:, None].astype(np.float32)
-    return [np.add.reduceat(each, starts) / rows for each in (p, np.log(bounded) - np.log1p(-bounded))]
+    return [np.add.reduceat(each, starts) / rows for each in (p, log_odds(p, least=1e-6))]
 
 
 def _rows_permuted(

@@ -17,9 +17,9 @@ import numpy as np
 
 from softlabels.calibration.agreement import row_blocks
 from softlabels.classes.class_list import Activation, ClassList
+from softlabels.odds import EDGE
 
 Method = Literal["platt", "temperature", "beta", "none"]
-EDGE = 2.0**-24  # sigmoid: probabilities are held in [EDGE, 1 - EDGE], log-odds of +-16.6; float32 has both ends
 LOW = 2.0**-40  # softmax: of 6,522 classes with 0, all together stay below 1e-8
 _PARAMETERS = {"platt": ("slope", "shift"), "temperature": ("slope",), "beta": ("on", "off", "shift")}
 _BLOCK = 1 << 15  # values mapped at once: they stay in cache

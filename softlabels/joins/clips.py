@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from softlabels.corpus.clip_paths import read_clips_below
+from softlabels.corpus.label_cell import BETWEEN
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
 from softlabels.joins.options import JoinInputs
@@ -62,7 +63,7 @@ def _clip_table(clips: list[Clip], index: StoreIndex) -> pa.Table:
     stored_clip = index.stored_clip[first] if len(index) else np.zeros(len(clips), np.int64)
     taken = index.clips.select(_AUDIO).take(pa.array(stored_clip, pa.int64(), mask=windows == 0))
     columns = {name: [getattr(clip, name) for clip in clips] for name in ("clip_id", "path", "split", "fold")}
-    columns["label"] = [None if clip.labels is None else ";".join(clip.labels) for clip in clips]
+    columns["label"] = [None if clip.labels is None else BETWEEN.join(clip.labels) for clip in clips]
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     for name in _AUDIO:
         column = taken[name]

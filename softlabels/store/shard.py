@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softlabels.errors import StoreError
+from softlabels.ragged import owners
 from softlabels.store.spec import LabelSpec
 
 KEPT_BITS = 8  # stored significand bits of values up to 0.5: a relative error of at most 2^-9
@@ -186,5 +187,5 @@ def _read_sparse(table: pa.Table, classes: int) -> np.ndarray:
         raise StoreError("expected as many class indices as probabilities in every row")
     share = table["tail_sum"].to_numpy() / np.maximum(1, classes - counts)
     probabilities = np.repeat(share[:, None].astype(np.float32), classes, axis=1)
-    probabilities[np.repeat(np.arange(len(table)), counts), index.flatten().to_numpy()] = values.flatten().to_numpy()
+    probabilities[owners(counts), index.flatten().to_numpy()] = values.flatten().to_numpy()
     return probabilities
