@@ -124,7 +124,7 @@ def test_cells_hold_one_or_several_names(audio: Path, tmp_path: Path, label, sec
     ("lines", "complaint"),
     [
         (["filename,primary_label", "XC1,A", "XC1.ogg,B"], "line 3: 'aus1/XC1.ogg' has a row before"),
-        (["filename,primary_label", "XC1,?A"], r"names without ';' and leading '\?'"),
+        (["filename,primary_label", "XC1,?A"], r"may not hold ';', which joins labels, nor begin with '\?'"),
         (["filename,primary_label", "XC1,A;noise"], "'noise' only alone"),
         (["filename,primary_label", "XC1,[A"], "expected names as A;B or"),
         (["filename,primary_label", 'XC1,"[1, 2]"'], "expected names as A;B or"),
