@@ -1,7 +1,7 @@
 """Do students gain from soft labels? BirdNET, and a teacher of our own, teach small students; one table a trial.
 
-    python tests/benchmarks/bench_student.py --songs --weak --int8 [--digits fsdd.tar.gz] [--recording soundscape.flac]
-        [--seeds 5] [--work DIR] [--plot out.png]
+    python tests/benchmarks/bench_student.py --songs --augmented --weak --int8 [--digits fsdd.tar.gz]
+        [--recording soundscape.flac] [--seeds 5] [--work DIR] [--plot out.png]
 
 Every arm goes through the package's store, join, calibration, targets and loss; all students have the same network,
 pictures and number of steps, and only labels and loss differ. Pictures are computed once with `make_dataset` and kept
@@ -11,6 +11,7 @@ clips. The last line of stdout is one JSON object. Needs the extras `birdnet` an
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -29,11 +30,13 @@ from proof_songs import (
     REPORT,
     Classroom,
     compare,
+    compare_augmented,
     compare_int8,
     compare_jittered,
     compare_unannotated,
     compare_weak,
 )
+from students import STEPS
 
 REPORTED, CHOOSING = 100, 0  # the first seed of each
 
@@ -45,11 +48,14 @@ def main() -> None:
     seeds = range(first := CHOOSING if arguments.choose else REPORTED, first + arguments.seeds)
     print_machine()
     results: dict[str, object] = {"seeds": list(seeds), "corpora": "choice" if arguments.choose else "report"}
-    if arguments.songs or arguments.int8:
+    if arguments.songs or arguments.int8 or arguments.augmented is not None:
         room = Classroom.open(arguments.work, CHOICE if arguments.choose else REPORT, arguments.jobs)
         results["teacher"] = round(room.teacher_accuracy(), 4)
     if arguments.songs:
         results["songs"] = songs(room, arguments, seeds)
+    if arguments.augmented is not None:
+        found = compare_augmented(room, seeds, arguments.augmented or [STEPS])
+        results["augmented"] = [dataclasses.asdict(one) for one in found]
     if arguments.int8:
         results["int8"] = show("int8, 10 % annotated", compare_int8(room, seeds), HARD_ONLY)
         results["int8 keeps"] = kept_gain(results["int8"])
@@ -69,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
+    add("--augmented", type=int, nargs="*", metavar="STEPS", help="songs, hard only and the recipe, both augmented")
     add("--weak", action="store_true", help="60 s clips with one short song")
     add("--int8", action="store_true", help="the students at 10 %% as TFLite int8")
     add("--digits", type=Path, metavar="TAR", help="the Free Spoken Digit Dataset")

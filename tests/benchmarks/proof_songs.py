@@ -4,7 +4,7 @@ Two sets of corpora: every choice (network, rate, calibration, trust, alpha, tem
 with other clips and other seeds, was looked at once they stood.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from song_corpus import TEST, TRAIN, LabelledCorpus, SongCorpus
 from students import Lesson, LogMel, answers, keep_features
 
 import softlabels
+from softlabels.calibration.trust import average_precision
 
 SHARES = (0.02, 0.1, 0.5, 1.0)
 HARD_ONLY = "hard only"
@@ -43,6 +44,21 @@ ARMS: dict[str, Recipe] = {
     "shuffled": lambda labels, seed: shuffled(recommended(labels, seed)),
     "published, T = 3": published,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentedOutcome:
+    """right, precision: one a seed, share of singing test clips right and macro average precision."""
+
+    arm: str
+    share: float
+    steps: int
+    right: list[float]
+    precision: list[float]
+
+    def __str__(self) -> str:
+        means = f"{100 * np.mean(self.right):5.1f} / {100 * np.mean(self.precision):5.1f}"
+        return f"{self.steps:>5} steps  {self.share:4.0%}  {self.arm:<28}{means}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +103,31 @@ def compare(room: Classroom, seeds: range, shares: tuple[float, ...] = SHARES) -
             outcomes.append(room.outcome(arm, share, [recipe(labels[seed], seed) for seed in seeds]))
             print(f"  {share:4.0%}  {arm:<28}{outcomes[-1].accuracy:7.1%}", flush=True)
     return outcomes
+
+
+def compare_augmented(
+    room: Classroom, seeds: range, steps: Sequence[int], shares: tuple[float, ...] = SHARES
+) -> list[AugmentedOutcome]:
+    """Hard only and the default recipe with augmentation in both, as a good practitioner would train anyway."""
+    outcomes = []
+    hard = room.test.join().hard()  # (clips, species)
+    sung = hard.max(axis=1) == 1
+    for budget in steps:
+        for share in shares:
+            labels = {seed: room.train.join(share, seed) for seed in seeds}
+            for arm in (HARD_ONLY, DEFAULT):
+                lessons = [replace(ARMS[arm](labels[seed], seed), varied=True, steps=budget) for seed in seeds]
+                logits = answers(lessons, room.train_x, room.test_x, jobs=room.jobs)
+                right = [float((one[sung].argmax(axis=1) == hard[sung].argmax(axis=1)).mean()) for one in logits]
+                precision = [macro_average_precision(hard, one) for one in logits]
+                outcomes.append(AugmentedOutcome(arm=arm, share=share, steps=budget, right=right, precision=precision))
+                print(f"  {outcomes[-1]}", flush=True)
+    return outcomes
+
+
+def macro_average_precision(hard: np.ndarray, logits: np.ndarray) -> float:
+    """Mean over the species of the average precision among all test clips, noise clips included."""
+    return float(np.mean([average_precision(hard[:, c] == 1, logits[:, c]) for c in range(hard.shape[1])]))
 
 
 def compare_unannotated(room: Classroom, seeds: range) -> list[Outcome]:
