@@ -50,7 +50,7 @@ class SoftLabelStore(StoreReader):
         """Join the manifest's hard labels with this store's soft labels, by (clip_id, window_index).
 
         Args:
-          manifest: the CSV, read and checked anew whenever it, the store or an argument has changed.
+          manifest: the CSV, read and checked again whenever it, the store or an argument has changed.
           classes: the student's class list: names, a list object or a text file; None is the teacher's. A class
             that the teacher lacks has NaN as soft label.
           split: keep only clips of this split; None keeps all.
