@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.corpus.manifest import Clip
+from softlabels.corpus.manifest import Clip, end_of
 from softlabels.ragged import places_by_value
 
 
@@ -35,9 +35,9 @@ def _overlapping(clips: list[Clip], splits: set[str]) -> Iterator[tuple[Clip, Cl
     latest: dict[str, Clip] = {}  # split -> its clip that ends last so far
     for clip in sorted(clips, key=lambda each: each.start_s):
         for name, other in latest.items():
-            if name != clip.split and splits & {name, clip.split} and _end_s(other) > clip.start_s:
+            if name != clip.split and splits & {name, clip.split} and end_of(other) > clip.start_s:
                 yield clip, other
-        latest[clip.split] = max(clip, latest.get(clip.split, clip), key=_end_s)
+        latest[clip.split] = max(clip, latest.get(clip.split, clip), key=end_of)
 
 
 def _codes(texts: pa.Array) -> np.ndarray:
@@ -55,7 +55,3 @@ def _in_several_splits(audio: np.ndarray, split: np.ndarray) -> Iterator[np.ndar
     np.maximum.at(highest, audio[known], split[known])
     several = known[(lowest < highest)[audio[known]]]
     yield from (several[places] for places in places_by_value(audio[several])[1])
-
-
-def _end_s(clip: Clip) -> float:
-    return np.inf if clip.end_s is None else clip.end_s
