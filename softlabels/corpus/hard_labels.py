@@ -140,7 +140,7 @@ def clip_labels(
     """
     names = {name for clip in clips for name in clip.labels or ()} | further
     finder = ClassFinder(classes)
-    found = {name: finder.find(name) for name in names.union(*(clip.unsure for clip in clips))}
+    found = {name: finder.find(name) for name in names.union(name for clip in clips for name in clip.unsure)}
     lacking = sorted(name for name, hit in found.items() if hit is None)
     strange, unknown = [n for n in lacking if n not in names], [n for n in lacking if n in names]
     if strange:
