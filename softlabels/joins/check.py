@@ -37,7 +37,7 @@ def check_join(
     sha256 = planned["sha256"].combine_chunks().take(pa.array(stored_clip, pa.int64(), mask=stored_clip < 0))
     shared = shared_audio(clips.listed, sha256, {clip.split for clip in clips.chosen})
     annotated = annotated_clips(arrays, arrays.y_true, inputs.classes, inputs.store.activation, max_values=MAX_VALUES)
-    notes = [*match.notes]
+    notes = list(match.notes)
     if len(splits) > 1:
         listed = ", ".join(f"{name or '(none)'} {count:,}" for name, count in splits.items())
         notes.append(f"rows of several splits are joined ({listed}); split='train' keeps the others out of training")
@@ -47,10 +47,7 @@ def check_join(
         **figures(arrays, rows.has_soft, inputs.classes, match.how, sample),
         clips=len(clips.chosen),
         splits=splits,
-        windows_quarantined=rows.quarantined,
-        quarantined_examples=rows.quarantined_examples,
-        windows_missing=rows.missing,
-        missing_examples=rows.missing_examples,
+        **rows.left_out,
         shared_audio=len(shared),
         shared_audio_examples=tuple(shared[:10]),
         canary=_canary(sample) if inputs.options.canary else "not tested",

@@ -61,26 +61,21 @@ def _labels_in_time(
     origin = rows.start[first_row] - rows.window_index[first_row].astype(np.int64) * window.hop_samples
     within = ranges(np.zeros_like(windows), windows)  # (laid out,) which window of its clip
     start = origin[owners(windows)] + within * window.hop_samples
+    rate = clips.table["rate_hz"].to_numpy()
+    clip_ends = np.full(len(clips.listed), np.inf)  # (listed,) seconds in the file; infinity where nobody knows
+    clip_ends[clips.listed_clip] = np.where(rate > 0, clips.table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
     labels = annotated.label_windows(
         np.repeat(clips.listed_clip[here], windows),
         start / window.rate_hz,
         window_s=window.window_s,
         positions=positions,
-        clip_ends=_clip_ends(clips),
+        clip_ends=clip_ends,
     )
     in_time = np.flatnonzero(np.isin(rows.clip_row, here))
     laid_out = offsets_of(windows)[np.searchsorted(here, rows.clip_row[in_time])] + rows.window_index[in_time]
     group = group.astype(np.int64)
     group[in_time] = len(hard) + laid_out
     return hard.followed_by(labels), group
-
-
-def _clip_ends(clips: JoinClips) -> np.ndarray:
-    """(listed,) float64: where each clip of the manifest ends in its file, in seconds; infinity where nobody knows."""
-    rate = clips.table["rate_hz"].to_numpy()
-    ends = np.full(len(clips.listed), np.inf)
-    ends[clips.listed_clip] = np.where(rate > 0, clips.table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
-    return ends
 
 
 def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:

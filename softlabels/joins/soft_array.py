@@ -84,7 +84,9 @@ class _Source:
 
     def _read(self, shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Joined rows, and (n, student classes) what the teacher gave each. Raises: StoreError."""
-        taken = _taken(self.store.read_shard(shard).probabilities, self.rows.shard_row[here])
+        taken, row = self.store.read_shard(shard).probabilities, self.rows.shard_row[here]
+        if not np.array_equal(row, np.arange(len(taken))):  # all of them are not copied
+            taken = taken[row]
         values = self.match.pool(taken, self.store.activation)
         known = values[:, self.match.covered] if self.match.unmatched else values
         if known.size and not (known.min() >= 0 and known.max() <= 1):  # False for NaN too
@@ -93,9 +95,3 @@ class _Source:
                 f"{known.max()}; the teacher's outputs and activation do not fit; label again with the right ones"
             )
         return self.rows.target[here], values
-
-
-def _taken(probabilities: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """probabilities[row], without a copy where that is all of them."""
-    everything = len(row) == len(probabilities) and np.array_equal(row, np.arange(len(row)))
-    return probabilities if everything else probabilities[row]

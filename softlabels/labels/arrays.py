@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.calibration.agreement import evenly_spaced
 from softlabels.calibration.examples import MAX_VALUES, TAUGHT, Annotated, annotated_examples
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.corpus.hard_labels import HardLabels
@@ -58,9 +59,7 @@ class JoinArrays:
     def annotated_sample(self, has_soft: np.ndarray) -> "AnnotatedSample":
         """Rows with a positive hard label, of those that are (rows,) bool, evenly spaced if there are many."""
         rows = np.flatnonzero(self.hard.with_positives()[self.hard_group] & has_soft)
-        most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1])))
-        if len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        rows = evenly_spaced(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1]))))
         hard = self.hard.rows(self.hard_group[rows], self.soft.shape[1])
         return AnnotatedSample(clip_row=self.clip_row[rows], soft=self.soft[rows], hard=hard)
 
