@@ -47,7 +47,12 @@ class Batches:
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-        _refuse_pooled(labels)
+        pooled = labels.pooled_clips()
+        if pooled:
+            raise ValueError(
+                f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
+                ": a row without a window has no audio; join with windows='each'"
+            )
         self.labels, self.batch_size, self.features = labels, batch_size, features
         self._shuffle, self._seed = shuffle, seed
         self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
@@ -62,9 +67,9 @@ class Batches:
     def rows(self, number: int) -> np.ndarray:
         """(batch,) the rows of batch `number` of the stream."""
         epoch, batch = divmod(number, len(self))
-        first, behind = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.labels))
+        first, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.labels))
         order = self._epoch_order(epoch)
-        return np.arange(first, behind) if order is None else order[first:behind]
+        return np.arange(first, end) if order is None else order[first:end]
 
     def load(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `number` of the stream: x as `features` gives it, y_true (batch, 2 * classes) float32.
@@ -82,13 +87,12 @@ class Batches:
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
-        return {"version": STATE_VERSION, "position": position, **self._identity()}
+        return {"position": position, **self._identity()}
 
     def position_of(self, state: dict[str, Any]) -> int:
         """Where a state goes on. Raises: ValueError: it is one of other batches."""
-        expected = {"version": STATE_VERSION, **self._identity()}
+        expected, position = self._identity(), state.get("position")
         wrong = [name for name, value in expected.items() if state.get(name) != value]
-        position = state.get("position")
         if wrong or not isinstance(position, int) or position < 0:
             name = wrong[0] if wrong else "position"
             raise ValueError(
@@ -100,6 +104,7 @@ class Batches:
     def _identity(self) -> dict[str, Any]:
         weighted = None if self._cumulative is None else float(self._cumulative @ np.arange(len(self._cumulative)))
         return {
+            "version": STATE_VERSION,
             "labels": self.labels.fingerprint,
             "batch_size": self.batch_size,
             "shuffle": self._shuffle,
@@ -130,15 +135,6 @@ class Batches:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _order=(-1, None), _lock=threading.Lock())
-
-
-def _refuse_pooled(labels: LabelRows) -> None:
-    pooled = labels.pooled_clips()
-    if pooled:
-        raise ValueError(
-            f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}: a "
-            "row without a window has no audio; join with windows='each'"
-        )
 
 
 def _cumulative(weights: np.ndarray, rows: int) -> np.ndarray:

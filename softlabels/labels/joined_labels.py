@@ -106,7 +106,8 @@ class JoinedLabels:
         return f"JoinedLabels({len(self)} rows, {len(self.classes)} classes, {self.activation})"
 
     def __reduce__(self) -> tuple:
-        return _reopen, (self.path, self.fingerprint, self.root, self.class_trust, self.calibration, self._steps)
+        changed = {name: getattr(self, name) for name in ("root", "class_trust", "calibration", "_steps")}
+        return _reopen, (self.path, self.fingerprint, changed)
 
     @property
     def keys(self) -> "pd.DataFrame":
@@ -114,16 +115,9 @@ class JoinedLabels:
         import pandas as pd
 
         arrays = self._saved.arrays
-        of_clip = {name: arrays.clips[name].to_numpy()[arrays.clip_row] for name in ("clip_id", "split", "fold")}
-        return pd.DataFrame(
-            {
-                "clip_id": of_clip["clip_id"],
-                "window_index": np.array(arrays.window_index),
-                "start_s": np.array(arrays.start_s),
-                "split": of_clip["split"],
-                "fold": of_clip["fold"],
-            }
-        )
+        columns = {name: arrays.clips[name].to_numpy()[arrays.clip_row] for name in ("clip_id", "split", "fold")}
+        columns |= {name: np.array(getattr(arrays, name)) for name in ("window_index", "start_s")}
+        return pd.DataFrame(columns)[["clip_id", "window_index", "start_s", "split", "fold"]]
 
     def hard(self, rows: Rows = None) -> np.ndarray:
         """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows.
@@ -203,8 +197,7 @@ class JoinedLabels:
         """
         if self.windows != "each":
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
-        clip_row = self._clip_rows(clip_ids)
-        taken = crop_rows(self._saved.arrays, clip_row, start_s, duration_s, self.window, how)
+        taken = crop_rows(self._saved.arrays, self._clip_rows(clip_ids), start_s, duration_s, self.window, how)
         return weighted_labels(taken, self.y_true, 2 * len(self.classes))
 
     def best_windows(self, clip_id: str, k: int = 1) -> np.ndarray:
@@ -415,10 +408,9 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
     return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
 
 
-def _reopen(path: Path, fingerprint: str, root: Location, *changed: Any) -> JoinedLabels:
+def _reopen(path: Path, fingerprint: str, changed: dict[str, Any]) -> JoinedLabels:
     """Unpickle: what was made of the labels comes with the pickle, the arrays from disk."""
-    trust, calibration, steps = changed
-    labels = JoinedLabels(root=root, class_trust=trust, calibration=calibration, _saved=open_join(path), _steps=steps)
+    labels = JoinedLabels(_saved=open_join(path), **changed)
     if labels.fingerprint != fingerprint:
         raise JoinError(
             f"'{path}' was replaced since the pickle was made: expected fingerprint {fingerprint}, got "
