@@ -18,17 +18,8 @@ STATE_VERSION = 1
 
 
 class Batches:
-    """The batches of a join; `len(batches)` of them are an epoch.
+    """The batches of a join; `len(batches)` of them are an epoch. Arguments as in `make_dataset`.
 
-    Args:
-      labels: the joined labels, one window a row.
-      batch_size: rows a batch; the last one of an epoch may be smaller.
-      features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
-      rate_hz: the sample rate of the audio; None is the teacher's.
-      shuffle: a new order every epoch, fixed by (seed, epoch).
-      seed: of the order.
-      sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch); None takes every
-        row once an epoch.
     Raises: ValueError: no rows, pooled windows, weights that are none, or features that change the first axis.
     """
 

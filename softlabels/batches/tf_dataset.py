@@ -30,8 +30,8 @@ def make_dataset(
       rate_hz: the sample rate of the audio; None is the teacher's.
       shuffle: a new order every epoch, fixed by (seed, epoch).
       seed: of the order.
-      sampling_weights: (rows,) how often to draw each row, as `labels.sampling_weights()` gives; None takes every row
-        once an epoch.
+      sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
+        `labels.sampling_weights()` gives; None takes every row once an epoch.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.

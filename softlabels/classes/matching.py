@@ -175,11 +175,19 @@ def _found_links(given: list[_Link], student: ClassList, teacher: ClassList) -> 
 
 
 def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tuple[list[_Link], list[str]]:
-    """What a mapping file says, and what is wrong with it."""
+    """What a mapping file says, and what is wrong with it. Raises: ClassListError: not such a file."""
+    with open_table(path, "class mapping", ClassListError) as table:
+        if any(table.columns.count(name) != 1 for name in COLUMNS):
+            raise ClassListError(
+                f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
+                f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
+            )
+        pairs = [(line, *(row[name].strip() for name in COLUMNS)) for line, row in table]
+    raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
     links: list[_Link] = []
     faults: list[str] = []
     seen: dict[tuple[str, str], int] = {}  # pair -> line
-    for line, ours, theirs in _read_pairs(path):
+    for line, ours, theirs in pairs:
         where = f"line {line}"
         before = [at for pair, at in seen.items() if pair[0] == ours and "" in (pair[1], theirs)]
         if (ours, theirs) in seen:
@@ -195,19 +203,6 @@ def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tup
         if ours in student and (not theirs or theirs in teacher):
             links.append(_Link(student.index(ours), teacher.index(theirs) if theirs else None, "mapping", where))
     return links, faults
-
-
-def _read_pairs(path: str | Path) -> list[tuple[int, str, str]]:
-    """(line, student_class, teacher_class) of every row. Raises: ClassListError: not such a file."""
-    with open_table(path, "class mapping", ClassListError) as table:
-        if any(table.columns.count(name) != 1 for name in COLUMNS):
-            raise ClassListError(
-                f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
-                f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
-            )
-        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
-    raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
-    return pairs
 
 
 def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:

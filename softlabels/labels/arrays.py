@@ -90,11 +90,7 @@ def annotated_clips(
     *,
     max_values: int = MAX_VALUES,
 ) -> Annotated:
-    """The annotated examples of a join, but for clips of the split "teacher"; see `annotated_examples`.
-
-    Args:
-      y_true: rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are to be looked at.
-    """
+    """The annotated examples of a join, but for clips of the split "teacher"; arguments as in `annotated_examples`."""
     taught = pc.equal(arrays.clips["split"], TAUGHT).to_numpy(zero_copy_only=False)  # (clips,) bool
     return annotated_examples(
         arrays.clip_row,
@@ -129,12 +125,7 @@ def checked_rows(rows: Any, count: int) -> np.ndarray:
 
 
 def fill(arrays: JoinArrays, table: np.ndarray | None, rows: np.ndarray, hard: np.ndarray, soft: np.ndarray) -> None:
-    """Write both halves of some rows, each (n, classes) and perhaps strided.
-
-    Args:
-      table: the hard label of every group, where that is small; else None.
-      rows: (n,) checked row numbers.
-    """
+    """Write both halves of some checked rows, each (n, classes) and perhaps strided; table: of `HardLabels`."""
     groups = arrays.hard_group.take(rows)
     if table is None:
         arrays.hard.rows(groups, hard.shape[1], out=hard)

@@ -115,9 +115,9 @@ class JoinedLabels:
         import pandas as pd
 
         arrays = self._saved.arrays
-        columns = {name: arrays.clips[name].to_numpy()[arrays.clip_row] for name in ("clip_id", "split", "fold")}
-        columns |= {name: np.array(getattr(arrays, name)) for name in ("window_index", "start_s")}
-        return pd.DataFrame(columns)[["clip_id", "window_index", "start_s", "split", "fold"]]
+        clip_id, split, fold = (arrays.clips[c].to_numpy()[arrays.clip_row] for c in ("clip_id", "split", "fold"))
+        times = {"window_index": np.array(arrays.window_index), "start_s": np.array(arrays.start_s)}
+        return pd.DataFrame({"clip_id": clip_id, **times, "split": split, "fold": fold})
 
     def hard(self, rows: Rows = None) -> np.ndarray:
         """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows.

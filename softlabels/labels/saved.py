@@ -34,10 +34,7 @@ _HARD = ("base", "offsets", "index", "value")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SavedJoin:
-    """An open join: its folder, what join.json says, its arrays.
-
-    table: (groups, classes) float32, the hard label of every group, where that is small; else None.
-    """
+    """An open join: its folder, what join.json says, its arrays. table: as `HardLabels.table` gives it."""
 
     path: Path
     header: dict[str, Any]
@@ -46,7 +43,6 @@ class SavedJoin:
 
     @property
     def soft_path(self) -> Path:
-        """The file of the soft half."""
         return self.path / self.header["soft"]
 
 
@@ -110,15 +106,13 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise JoinError(f"saved join '{folder}': join.json cannot be read: {e.strerror}") from e
     except (ValueError, TypeError, KeyError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
-    if version == JOIN_VERSION and digest != sha256_of(header):
-        raise JoinError(
-            f"saved join '{folder}': join.json was edited or is damaged: its digest differs; join and save again"
-        )
+    wrong = ""
     if version != JOIN_VERSION:
-        raise JoinError(
-            f"saved join '{folder}': expected version {JOIN_VERSION}, got {version!r}; join and save again with this "
-            "softlabels"
-        )
+        wrong = f"expected version {JOIN_VERSION}, got {version!r}; join and save again with this softlabels"
+    elif digest != sha256_of(header):
+        wrong = "join.json was edited or is damaged: its digest differs; join and save again"
+    if wrong:
+        raise JoinError(f"saved join '{folder}': {wrong}")
     return header
 
 
