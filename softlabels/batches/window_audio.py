@@ -15,12 +15,7 @@ from softlabels.windows import rescale_samples
 
 
 class WindowAudio:
-    """Reads the sound of rows.
-
-    Args:
-      rows: whose windows they are.
-      rate_hz: the student's sample rate; None is the teacher's.
-    """
+    """Reads the sound of rows. rate_hz: the student's sample rate; None is the teacher's."""
 
     def __init__(self, rows: SoundRows, *, rate_hz: int | None = None) -> None:
         self._rows, grid = rows, rows.window

@@ -71,7 +71,6 @@ class ClassMatch:
 
         Args:
           probabilities: (rows, teacher classes).
-          activation: "sigmoid" or "softmax".
         Returns: (rows, classes) float32; NaN for a class that the teacher lacks.
         Raises: ValueError: an unknown activation, or another number of classes than the teacher's; JoinError:
           probabilities to be summed that come to more than 1.
@@ -132,8 +131,7 @@ def match_classes(
     by exact name, else by scientific name, else by a common name that only one teacher class has.
 
     Args:
-      student, teacher: the two lists.
-      mapping: the mapping file (see the module); None is none.
+      mapping: the mapping file, see the module.
       min_coverage: the share of the student's classes that the teacher must have, in [0, 1]. Classes that the
         mapping file leaves empty count as lacking.
     Raises: ValueError: min_coverage outside [0, 1]; ClassListError: a faulty mapping file, or a teacher class found
@@ -182,7 +180,7 @@ def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tup
                 f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
                 f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
             )
-        pairs = [(line, *(row[name].strip() for name in COLUMNS)) for line, row in table]
+        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
     raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
     links: list[_Link] = []
     faults: list[str] = []

@@ -58,11 +58,7 @@ def check_join(
 def figures(
     arrays: JoinArrays, has_soft: np.ndarray, classes: ClassList, how: Sequence[str], sample: AnnotatedSample
 ) -> dict[str, Any]:
-    """The fields of a report that hang on the teacher's answers.
-
-    Args:
-      has_soft: (rows,) bool. how: one per class, as in `ClassReport`. sample: of these rows.
-    """
+    """The fields of a report that hang on the teacher's answers. has_soft: (rows,) bool; how: one per class."""
     has_hard = arrays.annotated()  # (rows,) bool
     hard_only, soft_only = np.flatnonzero(has_hard & ~has_soft), np.flatnonzero(~has_hard & has_soft)
     both = int(np.count_nonzero(has_hard & has_soft))

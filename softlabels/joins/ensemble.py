@@ -103,10 +103,7 @@ def join(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Teacher:
-    """One voice: its name, its labels as they are averaged, its weight, and (rows,) which of its rows meets each row.
-
-    met is -1 where it has none.
-    """
+    """One voice. labels: as they are averaged; met: (rows,) which of its rows meets each row, -1 where none does."""
 
     name: str
     labels: JoinedLabels

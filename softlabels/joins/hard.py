@@ -19,8 +19,7 @@ def hard_half(
 ) -> tuple[HardLabels, np.ndarray]:
     """The labels of people, each different one once, and (rows,) int32 which of them each row has.
 
-    Args:
-      soft: (rows, classes) teacher probabilities, which say where in a clip a weak label holds.
+    soft: (rows, classes), which says where in a clip a weak label holds.
     Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
     """
     options, window = inputs.options, inputs.store.spec.window
@@ -85,9 +84,7 @@ def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarra
     of several, a class that the teacher lacks, or never gives anything, is unknown in all of them.
 
     Args:
-      clip_row: (rows,) int32 ascending, the group of `spread` that each row has.
-      soft: (rows, classes) teacher probabilities.
-      alone: (clips,) bool, clips of one window.
+      clip_row: (rows,) ascending, the group of `spread` that each row has. alone: (clips,) bool, clips of one window.
     Returns: one group a row.
     """
     counts = np.diff(spread.offsets)[clip_row]  # entries of each row

@@ -28,13 +28,9 @@ ARRAY_VERSION = 3
 def soft_array(
     store: StoreReader, rows: JoinedRows, match: ClassMatch, pooling: Pooling, folder: Path
 ) -> tuple[Path, np.ndarray]:
-    """The soft labels of a join, memory-mapped and read-only.
+    """The soft labels of a join, kept in `folder`, memory-mapped and read-only.
 
-    Args:
-      match: the student's classes in the store's list.
-      pooling: how the windows that belong to one row become its label.
-      folder: where the array is kept.
-    Returns: its path, and (rows, student classes) float32; NaN where the teacher has no answer.
+    Returns: their path, and (rows, student classes) float32; NaN where the teacher has no answer.
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
     shards = {str(shard): store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
@@ -49,8 +45,6 @@ def soft_array(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Source:
-    """What a soft array is made from."""
-
     store: StoreReader
     rows: JoinedRows
     match: ClassMatch

@@ -59,8 +59,7 @@ def crop_rows(
 def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], np.ndarray], width: int) -> np.ndarray:
     """Packed labels of crops, (n, width): soft halves averaged by weight, hard halves kept where the windows agree.
 
-    Args:
-      y_true: writes the packed labels of (n,) rows to an (n, width) float32 array.
+    y_true: writes those of (n,) rows to an (n, width) float32 array.
     """
     half = width // 2
     labels = np.zeros((len(crops.row), width), np.float32)

@@ -7,6 +7,7 @@ a pickle is a path, and processes share the pages.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,17 +75,14 @@ class JoinedLabels:
         for step in self._steps:
             classes, activation = step.classes(classes), step.activation
             fingerprint = sha256_of([fingerprint, step.settings()])
-        derived = {
-            "classes": classes,
-            "activation": activation,
-            "window": WindowSpec(**header["window"]),
-            "windows": header["windows"],
-            "report": JoinReport.from_json(header["report"]),
-            "path": self._saved.path,
-            "fingerprint": fingerprint,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+        set_once = partial(object.__setattr__, self)
+        set_once("classes", classes)
+        set_once("activation", activation)
+        set_once("window", WindowSpec(**header["window"]))
+        set_once("windows", header["windows"])
+        set_once("report", JoinReport.from_json(header["report"]))
+        set_once("path", self._saved.path)
+        set_once("fingerprint", fingerprint)
 
     @classmethod
     def open(cls, path: Path, *, root: Location | None = None, verify: bool = False) -> "JoinedLabels":

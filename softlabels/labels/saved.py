@@ -50,9 +50,7 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
     """Write a join.
 
     Args:
-      header: what join.json says besides the files; JSON values.
-      soft: the file that holds `arrays.soft`, beside the folder.
-      copy: put a copy of it into the folder.
+      header: what join.json says besides the files. soft: the file of `arrays.soft`; copy: put one into the folder.
     """
     folder.mkdir(parents=True)
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
@@ -70,10 +68,8 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
 
 
 def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
-    """Open what `write_join` wrote.
+    """Open what `write_join` wrote; verify holds every file against its digest, also those above 16 MB.
 
-    Args:
-      verify: hold every file against its digest, also those above 16 MB, whose size is enough else.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
     """
     header = _read_header(folder)
