@@ -59,10 +59,6 @@ class ClassMatch:
         """(classes,) bool: the student classes that the teacher has."""
         return np.diff(self.offsets) > 0
 
-    def counts(self) -> dict[str, int]:
-        """how -> number of student classes found that way."""
-        return dict(Counter(how for how in self.how if how))
-
     def pool(self, probabilities: np.ndarray, activation: Activation) -> np.ndarray:
         """The teacher's probabilities in the student's classes.
 
@@ -140,7 +136,12 @@ def match_classes(
     if not 0 <= min_coverage <= 1:
         raise ValueError(f"min_coverage: expected a share from 0 to 1, got {min_coverage!r}")
     links, faults = ([], []) if mapping is None else _read_links(mapping, student, teacher)
-    links = sorted([*links, *_found_links(links, student, teacher)], key=lambda link: link.student)
+    finder, mapped = ClassFinder(teacher), {link.student for link in links}
+    for c, name in enumerate(student):
+        hit = None if c in mapped else finder.find(name)
+        if hit:
+            links.append(_Link(c, *hit, f"found by {'exact name' if hit[1] == 'exact' else hit[1]}"))
+    links.sort(key=lambda link: link.student)
     faults += _shared_faults(links, student, teacher)
     source = "class lists" if mapping is None else f"class mapping '{mapping}'"
     raise_faults(source, faults, ClassListError, do=JOIN_AGAIN)
@@ -152,7 +153,7 @@ def match_classes(
         teacher_count=len(teacher),
         how=tuple(how.get(c, "") for c in range(len(student))),
         unmatched=tuple(name for c, name in enumerate(student) if c not in how),
-        notes=tuple(_notes(links, student, teacher)),
+        notes=tuple(_notes(links, student, finder)),
     )
     if len(how) < min_coverage * len(student):
         notes = "".join(f"; {note}" for note in match.notes)
@@ -162,14 +163,6 @@ def match_classes(
             f"its names are only written otherwise, `softlabels classes LIST` drafts a mapping file{notes}"
         )
     return match
-
-
-def _found_links(given: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[_Link]:
-    finder, mapped = ClassFinder(teacher), {link.student for link in given}
-    for c, name in enumerate(student):
-        hit = None if c in mapped else finder.find(name)
-        if hit:
-            yield _Link(c, *hit, f"found by {'exact name' if hit[1] == 'exact' else hit[1]}")
 
 
 def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tuple[list[_Link], list[str]]:
@@ -216,16 +209,15 @@ def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -
             )
 
 
-def _notes(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
+def _notes(links: list[_Link], student: ClassList, finder: ClassFinder) -> Iterator[str]:
     """What is odd about the two lists, each with an example."""
     pairs = [(link.how, link.teacher, student[link.student]) for link in links if link.teacher is not None]
     positions = [position for how, position, _ in pairs if how != "mapping"]
     if positions != sorted(positions):
         yield "the list has the teacher's classes in another order; they meet by name, never by position"
-    finder = ClassFinder(teacher)
     odd: dict[str, list[str]] = {_RENAMED: [], _MOVED: [], _MIXED: []}
     for how, position, name in pairs:
-        theirs, what = teacher[position], _MOVED if how == "common name" else _RENAMED
+        theirs, what = finder.classes[position], _MOVED if how == "common name" else _RENAMED
         if how == "scientific name" and finder.contradicts(name, theirs):
             what = _MIXED
         elif how not in ("scientific name", "common name") or not _other_half_differs(name, theirs):

@@ -72,29 +72,30 @@ class Annotations:
         beyond = max(0, self.boxes["clip"].max(initial=-1) + 1 - len(clip_ends))
         clip_ends = np.append(clip_ends, np.full(beyond, np.inf))  # clips that nobody asks about
         first, stop = _rows_of_clips(clip, start_s, len(clip_ends))
-        self._check(positions, first < stop, clip_ends)
-        end_s = np.minimum(start_s + window_s, clip_ends[clip])
-        row, box = self._positive(start_s, end_s, first, stop)
-        index = np.array([positions[name] for name in self.boxes["name"]], np.int64)[box]
-        row, index = np.divmod(np.unique(row * (index.max(initial=0) + 1) + index), index.max(initial=0) + 1)
-        return HardLabels(
-            base=np.where(self._within_extents(clip, start_s, end_s), 0, np.nan).astype(np.float32),
-            offsets=np.searchsorted(row, np.arange(len(clip) + 1)),
-            index=index.astype(np.int32),
-            value=np.ones(len(index), np.float32),
-        )
-
-    def _check(self, positions: dict[str, int], has_rows: np.ndarray, clip_ends: np.ndarray) -> None:
         lacking = sorted(self.labels - positions.keys())
         if lacking:
             raise ValueError(f"positions: expected every name of `labels`, got none for {', '.join(lacking[:10])}")
-        late = has_rows[self.boxes["clip"]] & (self.boxes["start_s"] >= clip_ends[self.boxes["clip"]])
+        late = (first < stop)[self.boxes["clip"]] & (self.boxes["start_s"] >= clip_ends[self.boxes["clip"]])
         faults = [
             f"{box['row']}: the box starts at {box['start_s']:g} s, but its clip ends at {clip_ends[box['clip']]:g} s "
             "of the file"
             for box in self.boxes[late]
         ]
         raise_faults("annotations", faults, ManifestError)
+        end_s = np.minimum(start_s + window_s, clip_ends[clip])
+        row, box = self._positive(start_s, end_s, first, stop)
+        index = np.array([positions[name] for name in self.boxes["name"]], np.int64)[box]
+        row, index = np.divmod(np.unique(row * (index.max(initial=0) + 1) + index), index.max(initial=0) + 1)
+        before, after = (np.searchsorted(self.extents["clip"], clip, side) for side in ("left", "right"))
+        extent = _bisect(self.extents["end_s"], end_s - EDGE_S, before, after)  # the first that ends late enough
+        inside = extent < after
+        inside[inside] = self.extents["start_s"][extent[inside]] <= start_s[inside] + EDGE_S
+        return HardLabels(
+            base=np.where(inside, 0, np.nan).astype(np.float32),
+            offsets=np.searchsorted(row, np.arange(len(clip) + 1)),
+            index=index.astype(np.int32),
+            value=np.ones(len(index), np.float32),
+        )
 
     def _positive(
         self, start_s: np.ndarray, end_s: np.ndarray, first: np.ndarray, stop: np.ndarray
@@ -111,14 +112,6 @@ class Annotations:
         reached = overlap >= REACH_S - FLOAT_S
         reached[ties[np.unique(box[ties], return_index=True)[1]]] = True  # where 0.5 s is reached, this one has it too
         return row[reached], box[reached]
-
-    def _within_extents(self, clip: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
-        """(rows,) bool: the window lies wholly inside one of the merged extents."""
-        first, stop = (np.searchsorted(self.extents["clip"], clip, side) for side in ("left", "right"))
-        found = _bisect(self.extents["end_s"], end_s - EDGE_S, first, stop)  # the first extent that ends late enough
-        inside = found < stop
-        inside[inside] = self.extents["start_s"][found[inside]] <= start_s[inside] + EDGE_S
-        return inside
 
 
 def _rows_of_clips(clip: np.ndarray, start_s: np.ndarray, clips: int) -> tuple[np.ndarray, np.ndarray]:

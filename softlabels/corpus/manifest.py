@@ -88,18 +88,14 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
       >>> len(softlabels.read_manifest("new.csv"))
       1
     """
-    rows = [_row_of(clip) for clip in clips]
+    rows = []
+    for clip in clips:
+        texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
+        times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
+        label = LabelCell(clip.labels, clip.unsure).text()
+        rows.append({**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label})
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
     write_table(path, columns, ([row[column] for column in columns] for row in rows))
-
-
-def _row_of(clip: Clip) -> dict[str, str]:
-    times = {
-        "start_s": repr(clip.start_s) if clip.start_s else "",
-        "end_s": "" if clip.end_s is None else repr(clip.end_s),
-    }
-    texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
-    return {**texts, **times, "label": LabelCell(clip.labels, clip.unsure).text()}
 
 
 def _check_header(path: str | Path, table: Table) -> None:

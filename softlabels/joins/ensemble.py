@@ -12,11 +12,11 @@ be; `.calibrate()` of the joined labels puts that right.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ from softlabels.joins.options import JoinOptions
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
-from softlabels.labels.saved import SavedJoin, open_join, write_join
+from softlabels.labels.saved import open_join, write_join
 from softlabels.labels.soft_file import open_soft, write_soft
 from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.store.plan_file import ClipIdentity, same_clip
@@ -149,27 +149,22 @@ def _mean_of(
             teachers.append(
                 _Teacher(name=f"teacher {i + 1}, {store.spec.teacher}", labels=labels, weight=share, met=met)
             )
+        soft_path, shape = folder / f"soft-{fingerprint}.npy", saved[0].arrays.soft.shape
+        blocks = ((block,) for block in row_blocks(shape[0], shape[1], BLOCK))
+        soft = open_or_build(
+            soft_path,
+            lambda: open_soft(soft_path, shape),
+            lambda part: write_soft(part, shape, in_threads(partial(_mean, teachers, shape[1]), blocks)),
+        )
+        arrays = dataclasses.replace(saved[0].arrays, soft=soft)
         made = {"fingerprint": fingerprint, "spec": [store.spec.fingerprint() for store in stores]}
-        _write(temporary, folder, saved[0], teachers, made)
+        header = {**saved[0].header, **made, "report": _report(teachers, arrays).to_json()}
+        write_join(temporary, arrays, header, soft=soft_path)
 
     labels = open_or_build(path, lambda: JoinedLabels.open(path, root=joined[0].root), build)
     for note in labels.report.notes[len(joined[0].report.notes) :]:
         logger.info("join: %s", note)
     return labels
-
-
-def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: Mapping[str, Any]) -> None:
-    """The first teacher's join with the mean as its soft half; made: what its join.json does not say."""
-    soft_path, shape = folder / f"soft-{made['fingerprint']}.npy", first.arrays.soft.shape
-    blocks = ((block,) for block in row_blocks(shape[0], shape[1], BLOCK))
-    soft = open_or_build(
-        soft_path,
-        lambda: open_soft(soft_path, shape),
-        lambda temporary: write_soft(temporary, shape, in_threads(partial(_mean, teachers, shape[1]), blocks)),
-    )
-    arrays = dataclasses.replace(first.arrays, soft=soft)
-    header = {**first.header, **made, "report": _report(teachers, arrays).to_json()}
-    write_join(path, arrays, header, soft=soft_path)
 
 
 def _mean(teachers: list[_Teacher], classes: int, block: slice) -> np.ndarray:

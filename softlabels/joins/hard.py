@@ -3,13 +3,11 @@
 import numpy as np
 
 from softlabels.corpus.annotation_tables import read_annotations
-from softlabels.corpus.annotations import Annotations
 from softlabels.corpus.hard_labels import HardLabels, clip_labels
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
-from softlabels.windows import WindowSpec
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
 
@@ -33,26 +31,10 @@ def hard_half(
     if options.weak_labels == "best":
         alone = clips.windows <= 1  # a clip of several windows stays one if some of them have no row
         hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
-    if annotated is not None:
-        hard, group = _labels_in_time(hard, group, annotated, clips, rows, window, positions)
-    distinct, which = hard.without_doubles()
-    return distinct, which[group]
-
-
-def _labels_in_time(
-    hard: HardLabels,
-    group: np.ndarray,
-    annotated: Annotations,
-    clips: JoinClips,
-    rows: JoinedRows,
-    window: WindowSpec,
-    positions: dict[str, int],
-) -> tuple[HardLabels, np.ndarray]:
-    """Let annotations replace the manifest's labels of their clips.
-
-    All windows of a clip are laid out, with or without a row here, so that a box of a quarantined window is not given
-    to its neighbour.
-    """
+    if annotated is None:
+        distinct, which = hard.without_doubles()
+        return distinct, which[group]
+    # All windows of a clip are laid out, with or without a row, so that a box of a quarantined one stays with it.
     has_rows = np.isin(np.arange(len(clips.chosen)), rows.clip_row)
     here = np.flatnonzero(np.isin(clips.listed_clip, annotated.listed_clips) & has_rows)  # (n,) clip rows
     windows = np.maximum(clips.windows[here], 1)
@@ -74,7 +56,8 @@ def _labels_in_time(
     laid_out = offsets_of(windows)[np.searchsorted(here, rows.clip_row[in_time])] + rows.window_index[in_time]
     group = group.astype(np.int64)
     group[in_time] = len(hard) + laid_out
-    return hard.followed_by(labels), group
+    distinct, which = hard.followed_by(labels).without_doubles()
+    return distinct, which[group]
 
 
 def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:

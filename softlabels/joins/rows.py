@@ -80,11 +80,8 @@ def find_rows(clips: JoinClips, inputs: JoinInputs) -> JoinedRows:
         shard_row=index.row[labelled],
         left_out=left_out,
     )
-    return rows if inputs.options.windows == "each" else _one_a_clip(rows)
-
-
-def _one_a_clip(rows: JoinedRows) -> JoinedRows:
-    """One row a clip, to which the label of each of its windows belongs."""
+    if inputs.options.windows == "each":
+        return rows
     clip_row, first, of_row = np.unique(rows.clip_row, return_index=True, return_inverse=True)
     target = of_row[rows.target]
     return dataclasses.replace(
