@@ -109,11 +109,11 @@ class Batches:
             return None
         with self._lock:
             if self._order[0] != epoch:
-                self._order = (epoch, self._draw(np.random.Generator(np.random.PCG64([self._seed, epoch]))))
+                self._order = (epoch, self._draw(epoch))
             return self._order[1]
 
-    def _draw(self, generator: np.random.Generator) -> np.ndarray:
-        n = len(self.labels)
+    def _draw(self, epoch: int) -> np.ndarray:
+        n, generator = len(self.labels), np.random.Generator(np.random.PCG64([self._seed, epoch]))
         if self._cumulative is not None:
             drawn = np.searchsorted(self._cumulative, generator.random(n), side="right")
             return drawn if self._shuffle else np.sort(drawn)

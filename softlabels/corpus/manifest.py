@@ -120,7 +120,11 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
     clip_id = unicodedata.normalize("NFC", row["clip_id"])
     if not clip_id.strip() or _CONTROL.search(clip_id):
         faults.append("expected text without control characters as clip_id")
-    faults += _path_faults(row["path"])
+    path = row["path"]
+    if not path.strip() or _CONTROL.search(path):
+        faults.append(f"expected a path without control characters, got {path!r}")
+    elif path.startswith("/") or ".." in path.split("/"):
+        faults.append(f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)")
     cells: dict[str, Any] = {"label": LabelCell(), "start_s": 0.0, "end_s": None}
     for column in cells:
         text = row.get(column, "")
@@ -137,7 +141,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         faults.append(f"expected 64 hexadecimal digits as sha256, got {sha256[:80]!r}")
     clip = Clip(
         clip_id=clip_id,
-        path=row["path"],
+        path=path,
         labels=label.labels,
         unsure=label.unsure,
         split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
@@ -147,14 +151,6 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         sha256=sha256,
     )
     return clip, faults
-
-
-def _path_faults(path: str) -> list[str]:
-    if not path.strip() or _CONTROL.search(path):
-        return [f"expected a path without control characters, got {path!r}"]
-    if path.startswith("/") or ".." in path.split("/"):
-        return [f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)"]
-    return []
 
 
 def end_of(clip: Clip) -> float:

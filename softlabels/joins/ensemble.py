@@ -87,7 +87,8 @@ def join(
     """
     options = JoinOptions.of(locals())
     shares, files = _shares(stores, weights), _mappings(mapping, len(stores))
-    _check_activation(stores, calibrate)
+    if calibrate != "none":
+        parameter_names(calibrate, stores[0].activation)  # refuses what is no method
     student = stores[0].classes if classes is None else as_class_list(classes)
     joined = []
     for i, (store, file) in enumerate(zip(stores, files, strict=True)):
@@ -210,14 +211,14 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     ]
     return dataclasses.replace(
         reports[0],
-        **figures(arrays, spoke, teachers[0].labels.classes, how, arrays.annotated_sample(spoke)),
+        **figures(arrays, spoke, teachers[0].labels.classes, how, *arrays.annotated_sample(spoke)[1:]),
         canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
         notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
     )
 
 
 def _shares(stores: Sequence[StoreReader], weights: Sequence[float] | None) -> list[float]:
-    """The weights, so that they sum to 1. Raises: ValueError: no two stores, or other weights than one for each."""
+    """The weights, so that they sum to 1. Raises: ValueError: not two stores alike, or not a weight for each."""
     strange = [type(store).__name__ for store in stores if not isinstance(store, StoreReader)]
     if strange or len(stores) < 2:
         got = f"a {strange[0]} among them" if strange else f"{len(stores)}"
@@ -225,24 +226,18 @@ def _shares(stores: Sequence[StoreReader], weights: Sequence[float] | None) -> l
             f"stores: expected two or more, as `softlabels.open` gives them, got {got}; one alone is joined by "
             "`store.join(manifest)`"
         )
+    if len({store.activation for store in stores}) > 1:
+        listed = ", ".join(f"{store.activation} in '{store.storage}'" for store in stores)
+        raise ValueError(
+            f"stores: expected one activation in all of them, got {listed}; probabilities of independent classes and "
+            "of exclusive ones have no mean: join each kind by itself"
+        )
     given = np.ones(len(stores)) if weights is None else np.asarray(weights, np.float64)
     if given.shape != (len(stores),) or not (np.isfinite(given) & (given >= 0)).all() or not given.any():
         raise ValueError(
             f"weights: expected {len(stores)} numbers, one a store, none below 0 and not all 0, got {weights!r}"
         )
     return (given / given.sum()).tolist()
-
-
-def _check_activation(stores: Sequence[StoreReader], calibrate: Method) -> None:
-    activations = [store.activation for store in stores]
-    if len(set(activations)) > 1:
-        listed = ", ".join(f"{store.activation} in '{store.storage}'" for store in stores)
-        raise ValueError(
-            f"stores: expected one activation in all of them, got {listed}; probabilities of independent classes and "
-            "of exclusive ones have no mean: join each kind by itself"
-        )
-    if calibrate != "none":
-        parameter_names(calibrate, activations[0])  # refuses what is no method
 
 
 def _mappings(mapping: Sequence[str | Path | None] | None, stores: int) -> list[str | Path | None]:

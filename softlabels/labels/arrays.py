@@ -56,12 +56,14 @@ class JoinArrays:
         """(rows,) bool: whether anybody annotated a row, be it for one class."""
         return self.hard.says_anything()[self.hard_group]
 
-    def annotated_sample(self, has_soft: np.ndarray) -> "AnnotatedSample":
-        """Rows with a positive hard label, of those that are (rows,) bool, evenly spaced if there are many."""
+    def annotated_sample(self, has_soft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Some annotated rows, evenly spaced if there are many: (n,), soft and hard (n, classes) float32 of each.
+
+        They have a positive hard label, and are among those that are (rows,) bool.
+        """
         rows = np.flatnonzero(self.hard.with_positives()[self.hard_group] & has_soft)
         rows = evenly_spaced(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1]))))
-        hard = self.hard.rows(self.hard_group[rows], self.soft.shape[1])
-        return AnnotatedSample(clip_row=self.clip_row[rows], soft=self.soft[rows], hard=hard)
+        return rows, self.soft[rows], self.hard.rows(self.hard_group[rows], self.soft.shape[1])
 
     def names(self, rows: np.ndarray) -> tuple[str, ...]:
         """What to call some rows in front of people."""
@@ -71,15 +73,6 @@ class JoinArrays:
     def y_true(self, rows: np.ndarray) -> np.ndarray:
         """(n,) rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are."""
         return np.concatenate([self.hard.rows(self.hard_group[rows], self.soft.shape[1]), self.soft[rows]], axis=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AnnotatedSample:
-    """Some annotated rows: clip_row (n,), soft and hard (n, classes) float32."""
-
-    clip_row: np.ndarray
-    soft: np.ndarray
-    hard: np.ndarray
 
 
 def annotated_clips(

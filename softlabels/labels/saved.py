@@ -13,7 +13,8 @@ Joins are cached under their fingerprint, the digest of all that goes into them;
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ class SavedJoin:
     header: dict[str, Any]
     arrays: JoinArrays
     table: np.ndarray | None
+    _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when somebody first asks
+
+    def clip_rows(self, clip_ids: Sequence[str | bytes]) -> np.ndarray:
+        """(n,) ids -> (n,) int64. Raises: ValueError: one that is no clip of the join."""
+        if not self._positions:
+            self._positions.update((clip, i) for i, clip in enumerate(self.arrays.clips["clip_id"].to_pylist()))
+        try:
+            found = [self._positions[i.decode() if isinstance(i, bytes) else i] for i in clip_ids]
+        except KeyError as e:
+            raise ValueError(f"clip_ids: {e.args[0]!r} is not a clip of this join of {len(self._positions)}") from e
+        return np.array(found, np.int64)
 
     @property
     def soft_path(self) -> Path:
