@@ -83,12 +83,12 @@ class _Found:
     named: set[int] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     outside: int = 0
-    by_id: dict[str, int] = field(default_factory=dict)
+    by_id: dict[str, int] = field(init=False)
     by_name: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # file name or stem -> path -> clips
 
     def __post_init__(self) -> None:
+        self.by_id = {clip.clip_id: i for i, clip in enumerate(self.clips)}
         for i, clip in enumerate(self.clips):
-            self.by_id[clip.clip_id] = i
             path = PurePosixPath(unicodedata.normalize("NFC", clip.path))
             for name in {path.name, f"{path.stem}/"}:  # a slash is in no file name: it marks the stems
                 self.by_name.setdefault(name, {}).setdefault(str(path), []).append(i)

@@ -26,6 +26,7 @@ from softlabels.tables import Table, open_table, raise_faults, write_table
 
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
+_NOT_ANNOTATED = LabelCell()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -125,7 +126,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         faults.append(f"expected a path without control characters, got {path!r}")
     elif path.startswith("/") or ".." in path.split("/"):
         faults.append(f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)")
-    cells: dict[str, Any] = {"label": LabelCell(), "start_s": 0.0, "end_s": None}
+    cells: dict[str, Any] = {"label": _NOT_ANNOTATED, "start_s": 0.0, "end_s": None}
     for column in cells:
         text = row.get(column, "")
         try:
