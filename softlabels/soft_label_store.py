@@ -75,18 +75,8 @@ class SoftLabelStore(StoreReader):
           >>> store.join("data_manifest.csv", split="train").report.rows
           11
         """
+        arguments = locals()
         from softlabels.joins.build import JoinOptions, join
 
-        options = JoinOptions(
-            split=split,
-            missing=missing,
-            windows=windows,
-            mapping=mapping,
-            min_coverage=min_coverage,
-            annotations=annotations,
-            annotated_extents=annotated_extents,
-            annotation_column=annotation_column,
-            weak_labels=weak_labels,
-            canary=canary,
-        )
+        options = JoinOptions.of(arguments)
         return join(self, manifest, classes=classes, options=options, root=root, cache_dir=cache_dir)

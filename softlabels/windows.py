@@ -90,8 +90,6 @@ def cut_windows(blocks: Iterable[np.ndarray], window: WindowSpec, count: int) ->
 
     Args:
       blocks: (samples,) float32 each, the first sample being the first of the first window.
-      window: the grid.
-      count: how many windows to cut.
     Yields: (window_samples,) float32, `count` times.
     """
     held = np.zeros(0, np.float32)

@@ -239,7 +239,7 @@ def test_raven_tables_find_their_recording_by_their_own_name(tmp_path: Path) -> 
     raven(tmp_path, "b.selections.txt", "1|Spectrogram 1|1|2|B")
     raven(tmp_path, "c.wav.txt", "1|Spectrogram 1|1|2|C")
     found = read_annotations(str(tmp_path / "*.txt"), CLIPS)
-    assert [(c, found.names[n]) for c, n in zip(found.box_clip, found.box_name, strict=True)] == [
+    assert found.boxes[["clip", "name"]].tolist() == [
         (0, "A"),
         (1, "B"),
         (2, "C"),
@@ -249,18 +249,18 @@ def test_raven_tables_find_their_recording_by_their_own_name(tmp_path: Path) -> 
 def test_raven_rows_find_their_recording_by_begin_file_or_begin_path(tmp_path: Path) -> None:
     by_file = raven(tmp_path, "t1.txt", "1|S|1|2|b.flac|A", columns="Begin File|Species")
     by_path = raven(tmp_path, "t2.txt", r"1|S|1|2|D:\field\c.wav|A", columns="Begin Path|Species")
-    assert read_annotations([by_file, by_path], CLIPS).box_clip.tolist() == [1, 2]
+    assert read_annotations([by_file, by_path], CLIPS).boxes["clip"].tolist() == [1, 2]
 
 
 def test_a_selection_in_two_views_is_one_box_and_glued_tables_lose_nothing(tmp_path: Path) -> None:
     rows = ["1|Waveform 1|1|2|A", "1|Spectrogram 1|1|2|A", "1|Spectrogram 1|5|6|A", "|S|1|2|B", "|S|1|2|C"]
-    assert len(read_annotations(raven(tmp_path, "a.txt", *rows), CLIPS).box_clip) == 4
+    assert len(read_annotations(raven(tmp_path, "a.txt", *rows), CLIPS).boxes["clip"]) == 4
 
 
 def test_file_offset_is_the_time_in_the_begin_file(tmp_path: Path) -> None:
     columns = "Begin File|File Offset (s)|Species"
     found = read_annotations(raven(tmp_path, "t.txt", "1|S|3601|3603|b.wav|1|A", columns=columns), CLIPS)
-    assert (found.box_start_s.tolist(), found.box_end_s.tolist()) == ([1], [3])
+    assert (found.boxes["start_s"].tolist(), found.boxes["end_s"].tolist()) == ([1], [3])
 
 
 def test_the_label_column_is_the_first_known_one_or_the_one_that_is_named(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ STRETCHES = [Clip(clip_id=f"a{i}", path="a.wav", start_s=10.0 * i, end_s=10.0 * 
 def test_a_box_goes_to_each_stretch_of_its_file_that_has_half_a_second_of_it(tmp_path: Path) -> None:
     rows = ["1|S|8|12|A", "2|S|19.9|22|B", "3|S|9.8|10.1|C"]  # 0.1 s of B are no reason to label a1 with it
     found = read_annotations(raven(tmp_path, "a.txt", *rows), STRETCHES)
-    assert [(c, found.names[n]) for c, n in zip(found.box_clip, found.box_name, strict=True)] == [
+    assert found.boxes[["clip", "name"]].tolist() == [
         (0, "A"),
         (1, "A"),
         (2, "B"),
@@ -295,7 +295,7 @@ def test_a_box_goes_to_each_stretch_of_its_file_that_has_half_a_second_of_it(tmp
 
 def test_raven_boxes_that_no_clip_reaches_are_left_out_and_counted(tmp_path: Path) -> None:
     found = read_annotations(raven(tmp_path, "a.txt", "1|S|1|2|A", "2|S|40|41|A"), STRETCHES)
-    assert (found.box_clip.tolist(), found.outside) == ([0], 1)
+    assert (found.boxes["clip"].tolist(), found.outside) == ([0], 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_names_are_found_exactly_then_by_scientific_then_by_common_name_and_a_la
     found = match("Great Tit", "Corvus corax", "Turdus merula", "Engine_Engine")
     assert made_of(found) == [[1], [], [0], [6]]
     assert found.how == ("common name", "", "scientific name", "exact")
-    assert found.counts() == {"common name": 1, "scientific name": 1, "exact": 1}
+    assert Counter(found.how) == {"common name": 1, "scientific name": 1, "exact": 1, "": 1}
     assert found.unmatched == ("Corvus corax",)
 
 

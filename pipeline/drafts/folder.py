@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 
 from softlabels.audio.decode import audio_sha256
-from softlabels.corpus.label_cell import LabelFault, check_names
+from softlabels.corpus.label_cell import CellFault, check_names
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import AudioError, ManifestError
 from softlabels.threads import in_threads
@@ -94,6 +94,6 @@ def _labels_of(path: Path) -> tuple[str, ...] | None:
     name = unicodedata.normalize("NFC", path.parent.name)
     try:
         check_names([name])
-    except LabelFault as e:
+    except CellFault as e:
         raise ManifestError(f"folder '{path.parent}': {e}; rename it") from e
     return () if name.casefold() in NOT_A_CLASS else (name,)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pipeline.drafts.folder import FoundClips, clips_of_folder
-from softlabels.corpus.label_cell import BETWEEN, NOISE, LabelFault, check_names
+from softlabels.corpus.label_cell import BETWEEN, NOISE, CellFault, check_names
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
 from softlabels.tables import open_table, raise_faults
@@ -65,7 +65,7 @@ def clips_of_metadata(
                 faults.append(f"line {line}: {file.clip_id!r} has a row before")
             else:
                 clips[file.clip_id] = _labelled(file, row, filled, translated)
-        except _Fault as e:
+        except CellFault as e:
             faults.append(f"line {line}: {e}")
     if not clips and not faults:
         faults = [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
@@ -77,10 +77,6 @@ def clips_of_metadata(
         remarks=(remark,) if len(files.clips) > len(clips) else (),
         problems=(problem,) if without_file else (),
     )
-
-
-class _Fault(ValueError):
-    """What is wrong with one row; collected, never seen by a caller."""
 
 
 class _Files:
@@ -95,7 +91,7 @@ class _Files:
                 self.by_name[name].append(clip)
 
     def find(self, named: str) -> Clip | None:
-        """Raises: _Fault: several files have this name."""
+        """Raises: CellFault: several files have this name."""
         named = unicodedata.normalize("NFC", named.strip()).removeprefix("./")
         if not named or named in self.clips:
             return self.clips.get(named)
@@ -104,7 +100,7 @@ class _Files:
         found = next((self.by_name[name] for name in (named, f"{named}/") if name in self.by_name), [])
         if len(found) > 1:
             listed = ", ".join(sorted(clip.clip_id for clip in found)[:5])
-            raise _Fault(f"{named!r} is the name of {len(found)} files: {listed}; give their paths")
+            raise CellFault(f"{named!r} is the name of {len(found)} files: {listed}; give their paths")
         return found[0] if found else None
 
 
@@ -146,7 +142,7 @@ def _codes(rows: list[tuple[int, Row]], filled: Mapping[str, str]) -> dict[str, 
     """code -> label, of all rows with one label."""
     translated = {}
     for _, row in rows:
-        with contextlib.suppress(_Fault):  # it is reported if the row has a file
+        with contextlib.suppress(CellFault):  # it is reported if the row has a file
             names = _names(_fill(filled["label"], row))
             if len(names) == 1 and names != [NOISE]:
                 translated[_fill(filled["code"], row)] = names[0]
@@ -167,7 +163,7 @@ def _labelled(file: Clip, row: Row, filled: Mapping[str, str], translated: Mappi
 
 
 def _names(text: str) -> list[str]:
-    """The class names in a cell, each once: `A`, `A;B`, `['A', 'B']` or `["A", "B"]`. Raises: _Fault."""
+    """The class names in a cell, each once: `A`, `A;B`, `['A', 'B']` or `["A", "B"]`. Raises: CellFault."""
     parts: object = text.split(BETWEEN)
     if text.strip().startswith("["):
         try:
@@ -175,14 +171,11 @@ def _names(text: str) -> list[str]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             parts = None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise _Fault(f"expected names as A;B or ['A', 'B'], got {text[:80]!r}")
+        raise CellFault(f"expected names as A;B or ['A', 'B'], got {text[:80]!r}")
     names = list(dict.fromkeys(" ".join(part.split()) for part in parts if part.strip()))
     if NOISE in names and len(names) > 1:
-        raise _Fault(f"expected {NOISE!r} only alone, got {text[:80]!r}")
-    try:
-        check_names(names)
-    except LabelFault as e:
-        raise _Fault(str(e)) from e
+        raise CellFault(f"expected {NOISE!r} only alone, got {text[:80]!r}")
+    check_names(names)
     return names
 
 

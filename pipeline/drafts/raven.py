@@ -25,8 +25,8 @@ def clips_of_tables(
     clips = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
     found = read_annotations(tables, clips, extents="clips", label_column=label_column)
     names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}
-    for clip, name in zip(found.box_clip.tolist(), found.box_name.tolist(), strict=True):
-        names[clip].add(found.names[name])
+    for clip, name in found.boxes[["clip", "name"]].tolist():
+        names[clip].add(name)
     return [
         dataclasses.replace(clip, labels=tuple(sorted(names[i]))) if i in names else clip
         for i, clip in enumerate(clips)

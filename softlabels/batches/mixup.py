@@ -10,12 +10,7 @@ import numpy as np
 
 
 def mixup(
-    x: Any,
-    y: Any,
-    weight: Any,
-    *,
-    rule: Literal["linear", "max"] = "linear",
-    partner: Any | None = None,
+    x: Any, y: Any, weight: Any, *, rule: Literal["linear", "max"] = "linear", partner: Any | None = None
 ) -> tuple[Any, Any]:
     """Mix every example with another one of its batch.
 
@@ -46,24 +41,45 @@ def mixup(
     if "float" not in str(x.dtype) or "float" not in str(y.dtype):
         raise ValueError(f"mixup: expected floating-point x and y; got {x.dtype} and {y.dtype}; cast them first")
     _check_known(weight, partner, y.shape[0])
-    space = _Namespace(x, y)
-    mixed_x = _linear(space, x, space.take(x, partner), space.column(weight, x))  # (batch, ...)
-    share = space.column(weight, y)  # (batch or 1, 1)
-    other = space.take(y, partner)  # (batch, width)
-    own_nan, other_nan = y != y, other != other
-    own, other = space.where(own_nan, 0.0, y), space.where(other_nan, 0.0, other)
-    if rule == "linear":
-        mixed_y = _linear(space, own, other, share)
+    library = _library_of(x, y)
+    if partner is None:
+        partner_x, other = library.roll(x, -1, axis=0), library.roll(y, -1, axis=0)
     else:
-        mixed_y = space.maximum(space.where(share > 0, own, 0.0), space.where(share < 1, other, 0.0))
+        gather = library.gather if hasattr(library, "gather") else library.take
+        partner_x, other = gather(x, partner, axis=0), gather(y, partner, axis=0)  # (batch, ...), (batch, width)
+    share = _column(library, weight, x)
+    mixed_x = library.where(share < 1, share * x + (1 - share) * partner_x, x)  # a partner without a share is left out
+    share, zero = _column(library, weight, y), library.zeros_like(y)  # (batch or 1, 1), (batch, width)
+    own_nan, other_nan = y != y, other != other
+    own, other = library.where(own_nan, zero, y), library.where(other_nan, zero, other)
+    if rule == "linear":
+        mixed_y = library.where(share < 1, share * own + (1 - share) * other, own)
+    else:
+        mixed_y = library.maximum(library.where(share > 0, own, zero), library.where(share < 1, other, zero))
     # Masks are combined by hand: a compiled maximum may drop a NaN, and 0 * NaN would spread one that takes no part.
     missing = (own_nan & (share > 0)) | (other_nan & (share < 1))  # (batch, width)
-    return mixed_x, space.where(missing, float("nan"), mixed_y)
+    return mixed_x, library.where(missing, zero + float("nan"), mixed_y)
 
 
-def _linear(space, own, other, share):
-    """share * own + (1 - share) * other; an `other` without a share is left alone, whatever it holds."""
-    return space.where(share < 1, share * own + (1 - share) * other, own)
+def _library_of(x, y):
+    """The library that x and y belong to: NumPy, TensorFlow, or Keras for the tensors of its backend."""
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return np
+    if any(type(each).__module__.startswith("tensorflow") for each in (x, y)):
+        import tensorflow as tf
+
+        return tf
+    from keras import ops
+
+    return ops
+
+
+def _column(library, weight, values):
+    """A number or (batch,) -> (1 or batch, 1, ...) of the type and rank of `values`."""
+    if not hasattr(weight, "dtype"):
+        weight = np.asarray(weight, "float32")
+    weight = np.asarray(weight, values.dtype) if library is np else library.cast(weight, values.dtype)
+    return library.reshape(weight, (-1,) + (1,) * (len(values.shape) - 1))
 
 
 def _check_known(weight, partner, batch):
@@ -82,49 +98,3 @@ def _check_known(weight, partner, batch):
                 f"mixup: expected partner as {batch} row numbers in 0..{batch - 1}; got shape {rows.shape}, values "
                 f"{rows.min(initial=0)} to {rows.max(initial=0)}; -1 is no row: pair only what has a partner"
             )
-
-
-class _Namespace:
-    """The five operations mixup needs, from the library that x and y belong to."""
-
-    def __init__(self, x, y):
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-            self.library = np
-        elif type(y).__module__.startswith("tensorflow") or type(x).__module__.startswith("tensorflow"):
-            import tensorflow as tf
-
-            self.library = tf
-        else:
-            from keras import ops
-
-            self.library = ops
-
-    def where(self, condition, a, b):
-        """Element-wise choice, in the type of whichever side is a tensor; plain numbers follow it."""
-        dtype = next(side.dtype for side in (b, a) if hasattr(side, "dtype"))
-        return self.library.where(condition, self._as(a, dtype), self._as(b, dtype))
-
-    def maximum(self, a, b):
-        """Element-wise maximum of two tensors without NaN."""
-        return self.library.maximum(a, b)
-
-    def take(self, values, partner):
-        """(batch, ...) -> the partners' rows, (batch, ...)."""
-        if partner is None:
-            return self.library.roll(values, -1, axis=0)
-        gather = self.library.gather if hasattr(self.library, "gather") else self.library.take
-        return gather(values, partner, axis=0)
-
-    def column(self, weight, values):
-        """A number or (batch,) -> (1 or batch, 1, ...) of the type and rank of `values`."""
-        if not hasattr(weight, "dtype"):
-            weight = np.asarray(weight, "float32")
-        return self.library.reshape(self._as(weight, values.dtype), (-1,) + (1,) * (len(values.shape) - 1))
-
-    def _as(self, value, dtype):
-        """`value` as a tensor of `dtype`."""
-        if self.library is np:
-            return np.asarray(value, dtype)
-        if hasattr(value, "dtype"):
-            return self.library.cast(value, dtype)
-        return self.library.convert_to_tensor(value, dtype=dtype)

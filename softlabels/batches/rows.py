@@ -38,13 +38,9 @@ class WindowSound:
     @classmethod
     def of_clip(cls, clip: dict[str, Any], window_index: int, window: WindowSpec) -> "WindowSound":
         """clip: a row of a table of clips, as planned."""
-        names = ("container", "frames", "rate_hz", "channels")
         return cls(
-            clip_id=clip["clip_id"],
-            path=clip["path"],
-            sha256=clip["sha256"],
-            audio=AudioInfo(**{name: clip[name] for name in names}),
-            reason=clip["reason"],
+            **{name: clip[name] for name in ("clip_id", "path", "sha256", "reason")},
+            audio=AudioInfo(**{name: clip[name] for name in ("container", "frames", "rate_hz", "channels")}),
             start=int(window.starts(clip["start"], clip["rate_hz"], window_index)),
             clip_end=clip["end"],
         )

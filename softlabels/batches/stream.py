@@ -18,17 +18,8 @@ STATE_VERSION = 1
 
 
 class Batches:
-    """The batches of a join; `len(batches)` of them are an epoch.
+    """The batches of a join; `len(batches)` of them are an epoch. Arguments as in `make_dataset`.
 
-    Args:
-      labels: the joined labels, one window a row.
-      batch_size: rows a batch; the last one of an epoch may be smaller.
-      features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
-      rate_hz: the sample rate of the audio; None is the teacher's.
-      shuffle: a new order every epoch, fixed by (seed, epoch).
-      seed: of the order.
-      sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch); None takes every
-        row once an epoch.
     Raises: ValueError: no rows, pooled windows, weights that are none, or features that change the first axis.
     """
 
@@ -47,7 +38,12 @@ class Batches:
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
         if batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-        _refuse_pooled(labels)
+        pooled = labels.pooled_clips()
+        if pooled:
+            raise ValueError(
+                f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
+                ": a row without a window has no audio; join with windows='each'"
+            )
         self.labels, self.batch_size, self.features = labels, batch_size, features
         self._shuffle, self._seed = shuffle, seed
         self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
@@ -62,9 +58,9 @@ class Batches:
     def rows(self, number: int) -> np.ndarray:
         """(batch,) the rows of batch `number` of the stream."""
         epoch, batch = divmod(number, len(self))
-        first, behind = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.labels))
+        first, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.labels))
         order = self._epoch_order(epoch)
-        return np.arange(first, behind) if order is None else order[first:behind]
+        return np.arange(first, end) if order is None else order[first:end]
 
     def load(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `number` of the stream: x as `features` gives it, y_true (batch, 2 * classes) float32.
@@ -82,13 +78,12 @@ class Batches:
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
-        return {"version": STATE_VERSION, "position": position, **self._identity()}
+        return {"position": position, **self._identity()}
 
     def position_of(self, state: dict[str, Any]) -> int:
         """Where a state goes on. Raises: ValueError: it is one of other batches."""
-        expected = {"version": STATE_VERSION, **self._identity()}
+        expected, position = self._identity(), state.get("position")
         wrong = [name for name, value in expected.items() if state.get(name) != value]
-        position = state.get("position")
         if wrong or not isinstance(position, int) or position < 0:
             name = wrong[0] if wrong else "position"
             raise ValueError(
@@ -100,6 +95,7 @@ class Batches:
     def _identity(self) -> dict[str, Any]:
         weighted = None if self._cumulative is None else float(self._cumulative @ np.arange(len(self._cumulative)))
         return {
+            "version": STATE_VERSION,
             "labels": self.labels.fingerprint,
             "batch_size": self.batch_size,
             "shuffle": self._shuffle,
@@ -113,11 +109,11 @@ class Batches:
             return None
         with self._lock:
             if self._order[0] != epoch:
-                self._order = (epoch, self._draw(np.random.Generator(np.random.PCG64([self._seed, epoch]))))
+                self._order = (epoch, self._draw(epoch))
             return self._order[1]
 
-    def _draw(self, generator: np.random.Generator) -> np.ndarray:
-        n = len(self.labels)
+    def _draw(self, epoch: int) -> np.ndarray:
+        n, generator = len(self.labels), np.random.Generator(np.random.PCG64([self._seed, epoch]))
         if self._cumulative is not None:
             drawn = np.searchsorted(self._cumulative, generator.random(n), side="right")
             return drawn if self._shuffle else np.sort(drawn)
@@ -130,15 +126,6 @@ class Batches:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _order=(-1, None), _lock=threading.Lock())
-
-
-def _refuse_pooled(labels: LabelRows) -> None:
-    pooled = labels.pooled_clips()
-    if pooled:
-        raise ValueError(
-            f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}: a "
-            "row without a window has no audio; join with windows='each'"
-        )
 
 
 def _cumulative(weights: np.ndarray, rows: int) -> np.ndarray:

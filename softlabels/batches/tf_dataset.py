@@ -30,8 +30,8 @@ def make_dataset(
       rate_hz: the sample rate of the audio; None is the teacher's.
       shuffle: a new order every epoch, fixed by (seed, epoch).
       seed: of the order.
-      sampling_weights: (rows,) how often to draw each row, as `labels.sampling_weights()` gives; None takes every row
-        once an epoch.
+      sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
+        `labels.sampling_weights()` gives; None takes every row once an epoch.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
@@ -79,7 +79,7 @@ class _Stream:
         options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
         return (
             tf.data.Dataset.from_tensors(0)
-            .flat_map(lambda _: self._numbers(tf.numpy_function(self._begin, [], tf.int64)))
+            .flat_map(lambda _: tf.data.Dataset.range(*tf.numpy_function(self._begin, [], [tf.int64, tf.int64])))
             .map(self._load, **parallel)  # one Python call a batch, never one a row
             .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
             .prefetch(workers)  # 0 is none
@@ -87,19 +87,15 @@ class _Stream:
             .with_options(options)
         )
 
-    def _begin(self) -> np.int64:
+    def _begin(self) -> tuple[np.int64, np.int64]:
         first, self._next = self._next, self._next + len(self._batches)
-        return np.int64(first)
-
-    def _numbers(self, first: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.range(first, first + len(self._batches))
+        return np.int64(first), np.int64(self._next)
 
     def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        example, labels = self._batches.example, self._batches.labels
-        types = [example.dtype, tf.float32]
-        x, y_true = tf.numpy_function(self._batches.load, [number], types, stateful=False)
+        example = self._batches.example
+        x, y_true = tf.numpy_function(self._batches.load, [number], [example.dtype, tf.float32], stateful=False)
         x.set_shape([None, *example.shape[1:]])
-        y_true.set_shape([None, 2 * len(labels.classes)])
+        y_true.set_shape([None, 2 * len(self._batches.labels.classes)])
         return number, x, y_true
 
     def _count(self, number: tf.Tensor, x: tf.Tensor, y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,24 +3,19 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from softlabels.audio.decode import audio_sha256, stream_audio
 from softlabels.audio.root import local_file
-from softlabels.batches.rows import SoundRows, WindowSound
-from softlabels.errors import AudioError, SoftLabelsError
+from softlabels.batches.rows import SoundRows
+from softlabels.errors import AudioError
 from softlabels.windows import rescale_samples
 
 
 class WindowAudio:
-    """Reads the sound of rows.
-
-    Args:
-      rows: whose windows they are.
-      rate_hz: the student's sample rate; None is the teacher's.
-    """
+    """Reads the sound of rows. rate_hz: the student's sample rate; None is the teacher's."""
 
     def __init__(self, rows: SoundRows, *, rate_hz: int | None = None) -> None:
         self._rows, grid = rows, rows.window
@@ -37,7 +32,7 @@ class WindowAudio:
         return np.stack(list(self._pool().map(self._read_row, rows)))
 
     def __reduce__(self) -> tuple:
-        return _reopen, (self._rows, self.rate_hz)  # threads do not travel
+        return partial(WindowAudio, rate_hz=self.rate_hz), (self._rows,)  # threads do not travel
 
     def _pool(self) -> ThreadPoolExecutor:
         """Threads of this process: a forked one inherits the object without its threads, and would wait for ever."""
@@ -51,43 +46,23 @@ class WindowAudio:
             raise AudioError(
                 f"missing: clip {sound.clip_id!r} was never heard by the teacher; join with missing='drop'"
             )
-        start, stop = self._span(sound)
+        clip_end = rescale_samples(sound.clip_end, from_hz=sound.audio.rate_hz, to_hz=self.rate_hz)
+        start = min(rescale_samples(sound.start, from_hz=self._teacher_hz, to_hz=self.rate_hz), clip_end)
+        stop = min(start + self.window_samples, clip_end)
         samples = np.zeros(self.window_samples, np.float32)
         position = 0
         try:
             with local_file(self._rows.root, sound.path, sha256=sound.sha256) as path:
-                _check_bytes(path, sound.sha256)
+                digest = audio_sha256(path, known=True)  # again whenever the file was written to
+                if digest != sound.sha256:
+                    raise AudioError(
+                        f"changed-since-probe: the file is sha256:{digest}, the teacher heard sha256:{sound.sha256}"
+                    )
                 for block in stream_audio(path, rate_hz=self.rate_hz, start=start, stop=stop, expected=sound.audio):
                     samples[position : position + len(block)] = block
                     position += len(block)
         except AudioError as e:
-            raise _of_clip(e, sound.clip_id) from e
+            raise AudioError(
+                f"{e.reason}: clip {sound.clip_id!r}: {e.detail}; `softlabels run` checks the corpus"
+            ) from e
         return samples
-
-    def _span(self, sound: WindowSound) -> tuple[int, int]:
-        """The window in the file, in samples at the student's rate; after the clip's end there is nothing."""
-        start = rescale_samples(sound.start, from_hz=self._teacher_hz, to_hz=self.rate_hz)
-        clip_end = rescale_samples(sound.clip_end, from_hz=sound.audio.rate_hz, to_hz=self.rate_hz)
-        return min(start, clip_end), min(start + self.window_samples, clip_end)
-
-
-def _check_bytes(path: Path, sha256: str) -> None:
-    """Hold a file against the digest of the one the teacher heard; again whenever it was written to.
-
-    Raises: AudioError: other bytes, be they of the same length.
-    """
-    digest = audio_sha256(path, known=True)
-    if digest != sha256:
-        raise AudioError(f"changed-since-probe: the file is sha256:{digest}, the teacher heard sha256:{sha256}")
-
-
-def _of_clip(e: SoftLabelsError, clip_id: str) -> SoftLabelsError:
-    """The same error, with the clip named; trouble of the machine stays what it is."""
-    if not isinstance(e, AudioError):
-        return e
-    return AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}; `softlabels run` checks the corpus")
-
-
-def _reopen(rows: SoundRows, rate_hz: int) -> WindowAudio:
-    """Unpickle."""
-    return WindowAudio(rows, rate_hz=rate_hz)

@@ -27,12 +27,10 @@ class ClassFinder:
         if name in self.classes:
             return self.classes.index(name), HOW[0]
         before, _, after = name.partition("_")
-        for key in (normalised(before), normalised(name)):
-            if key in self._by_scientific:
-                return self._by_scientific[key], HOW[1]
-        for key in (normalised(after), normalised(name)):
-            if key in self._by_common:
-                return self._by_common[key], HOW[2]
+        for position_of, half, how in ((self._by_scientific, before, HOW[1]), (self._by_common, after, HOW[2])):
+            for key in (normalised(half), normalised(name)):
+                if key in position_of:
+                    return position_of[key], how
         return None
 
     def contradicts(self, name: str, found: str) -> bool:

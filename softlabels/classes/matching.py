@@ -26,6 +26,9 @@ How = Literal["exact", "scientific name", "common name", "mapping", ""]
 COLUMNS = ("student_class", "teacher_class")
 JOIN_AGAIN = "correct and join again"
 MIN_COVERAGE = 0.5  # a student's list of which the teacher has less than half is most likely the wrong list
+_RENAMED = "by scientific name only: the other half of the name differs (renamed or translated)"
+_MOVED = "by common name only: the scientific name differs (a genus that moved, or a code)"
+_MIXED = "by scientific name though the common name is another class's (halves mixed up?)"
 ROUNDING = 0.01  # stored probabilities are rounded: a softmax row may sum to a little more than 1
 
 
@@ -56,10 +59,6 @@ class ClassMatch:
         """(classes,) bool: the student classes that the teacher has."""
         return np.diff(self.offsets) > 0
 
-    def counts(self) -> dict[str, int]:
-        """how -> number of student classes found that way."""
-        return dict(Counter(how for how in self.how if how))
-
     def pool(self, probabilities: np.ndarray, activation: Activation) -> np.ndarray:
         """The teacher's probabilities in the student's classes.
 
@@ -68,7 +67,6 @@ class ClassMatch:
 
         Args:
           probabilities: (rows, teacher classes).
-          activation: "sigmoid" or "softmax".
         Returns: (rows, classes) float32; NaN for a class that the teacher lacks.
         Raises: ValueError: an unknown activation, or another number of classes than the teacher's; JoinError:
           probabilities to be summed that come to more than 1.
@@ -81,7 +79,7 @@ class ClassMatch:
                 f"got {probabilities.shape}"
             )
         lacking = ~self.covered
-        if np.diff(self.offsets).max(initial=0) <= 1:  # the usual case, one gather
+        if len(self.teacher_classes) == len(self) - lacking.sum():  # the usual case, one gather
             columns = np.zeros(len(self), np.int64)
             columns[~lacking] = self.teacher_classes
             pooled = np.take(probabilities, columns, axis=1).astype(np.float32, copy=False)
@@ -129,8 +127,7 @@ def match_classes(
     by exact name, else by scientific name, else by a common name that only one teacher class has.
 
     Args:
-      student, teacher: the two lists.
-      mapping: the mapping file (see the module); None is none.
+      mapping: the mapping file, see the module.
       min_coverage: the share of the student's classes that the teacher must have, in [0, 1]. Classes that the
         mapping file leaves empty count as lacking.
     Raises: ValueError: min_coverage outside [0, 1]; ClassListError: a faulty mapping file, or a teacher class found
@@ -139,44 +136,49 @@ def match_classes(
     if not 0 <= min_coverage <= 1:
         raise ValueError(f"min_coverage: expected a share from 0 to 1, got {min_coverage!r}")
     links, faults = ([], []) if mapping is None else _read_links(mapping, student, teacher)
-    links = sorted([*links, *_found_links(links, student, teacher)], key=lambda link: link.student)
+    finder, mapped = ClassFinder(teacher), {link.student for link in links}
+    for c, name in enumerate(student):
+        hit = None if c in mapped else finder.find(name)
+        if hit:
+            links.append(_Link(c, *hit, f"found by {'exact name' if hit[1] == 'exact' else hit[1]}"))
+    links.sort(key=lambda link: link.student)
     faults += _shared_faults(links, student, teacher)
     source = "class lists" if mapping is None else f"class mapping '{mapping}'"
     raise_faults(source, faults, ClassListError, do=JOIN_AGAIN)
-    match = _match_of(links, student, teacher)
-    _check_coverage(match, student, min_coverage)
-    return match
-
-
-def _match_of(links: list[_Link], student: ClassList, teacher: ClassList) -> ClassMatch:
     pairs = [link for link in links if link.teacher is not None]
     how: dict[int, How] = {link.student: link.how for link in pairs}
-    made_of = np.bincount([link.student for link in pairs], minlength=len(student))
-    return ClassMatch(
+    match = ClassMatch(
         teacher_classes=np.array([link.teacher for link in pairs], np.int64),
-        offsets=offsets_of(made_of),
+        offsets=offsets_of(np.bincount([link.student for link in pairs], minlength=len(student))),
         teacher_count=len(teacher),
         how=tuple(how.get(c, "") for c in range(len(student))),
         unmatched=tuple(name for c, name in enumerate(student) if c not in how),
-        notes=tuple(_notes(links, student, teacher)),
+        notes=tuple(_notes(links, student, finder)),
     )
-
-
-def _found_links(given: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[_Link]:
-    finder, mapped = ClassFinder(teacher), {link.student for link in given}
-    for c, name in enumerate(student):
-        hit = None if c in mapped else finder.find(name)
-        if hit is not None:
-            position, how = hit
-            yield _Link(c, position, how, "found by exact name" if how == "exact" else f"found by {how}")
+    if len(how) < min_coverage * len(student):
+        notes = "".join(f"; {note}" for note in match.notes)
+        raise JoinError(
+            f"the teacher has only {len(how)} of the {len(student)} classes, expected at least {min_coverage:.0%} "
+            f"(min_coverage); it lacks {some(match.unmatched)}; is this the right class list? If "
+            f"its names are only written otherwise, `softlabels classes LIST` drafts a mapping file{notes}"
+        )
+    return match
 
 
 def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tuple[list[_Link], list[str]]:
-    """What a mapping file says, and what is wrong with it."""
+    """What a mapping file says, and what is wrong with it. Raises: ClassListError: not such a file."""
+    with open_table(path, "class mapping", ClassListError) as table:
+        if any(table.columns.count(name) != 1 for name in COLUMNS):
+            raise ClassListError(
+                f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
+                f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
+            )
+        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
+    raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
     links: list[_Link] = []
     faults: list[str] = []
     seen: dict[tuple[str, str], int] = {}  # pair -> line
-    for line, ours, theirs in _read_pairs(path):
+    for line, ours, theirs in pairs:
         where = f"line {line}"
         before = [at for pair, at in seen.items() if pair[0] == ours and "" in (pair[1], theirs)]
         if (ours, theirs) in seen:
@@ -194,27 +196,12 @@ def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tup
     return links, faults
 
 
-def _read_pairs(path: str | Path) -> list[tuple[int, str, str]]:
-    """(line, student_class, teacher_class) of every row. Raises: ClassListError: not such a file."""
-    with open_table(path, "class mapping", ClassListError) as table:
-        if any(table.columns.count(name) != 1 for name in COLUMNS):
-            raise ClassListError(
-                f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "
-                f"commas, got {table.header()}; `softlabels classes LIST` drafts one"
-            )
-        pairs = [(line, row[COLUMNS[0]].strip(), row[COLUMNS[1]].strip()) for line, row in table]
-    raise_faults(f"class mapping '{path}'", table.faults, ClassListError, do=JOIN_AGAIN)
-    return pairs
-
-
 def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
     """Teacher classes that two student classes claim: one of them would be trained on the other's sound."""
     claimed: dict[int, _Link] = {}
     for link in links:
-        if link.teacher is None:
-            continue
-        first = claimed.setdefault(link.teacher, link)
-        if first.student != link.student:
+        first = link if link.teacher is None else claimed.setdefault(link.teacher, link)
+        if link.teacher is not None and first.student != link.student:
             yield (
                 f"{student[first.student]!r} ({first.where}) and {student[link.student]!r} ({link.where}) are both "
                 f"{teacher[link.teacher]!r} for the teacher; keep one, or leave the teacher_class of one empty in a "
@@ -222,58 +209,35 @@ def _shared_faults(links: list[_Link], student: ClassList, teacher: ClassList) -
             )
 
 
-def _check_coverage(match: ClassMatch, student: ClassList, min_coverage: float) -> None:
-    found = len(student) - len(match.unmatched)
-    if found < min_coverage * len(student):
-        notes = "".join(f"; {note}" for note in match.notes)
-        raise JoinError(
-            f"the teacher has only {found} of the {len(student)} classes, expected at least {min_coverage:.0%} "
-            f"(min_coverage); it lacks {some(match.unmatched)}; is this the right class list? If "
-            f"its names are only written otherwise, `softlabels classes LIST` drafts a mapping file{notes}"
-        )
-
-
-def _notes(links: list[_Link], student: ClassList, teacher: ClassList) -> Iterator[str]:
+def _notes(links: list[_Link], student: ClassList, finder: ClassFinder) -> Iterator[str]:
     """What is odd about the two lists, each with an example."""
     pairs = [(link.how, link.teacher, student[link.student]) for link in links if link.teacher is not None]
     positions = [position for how, position, _ in pairs if how != "mapping"]
     if positions != sorted(positions):
         yield "the list has the teacher's classes in another order; they meet by name, never by position"
-    finder = ClassFinder(teacher)
-    mixed, renamed, moved = [], [], []
+    odd: dict[str, list[str]] = {_RENAMED: [], _MOVED: [], _MIXED: []}
     for how, position, name in pairs:
-        theirs = teacher[position]
+        theirs, what = finder.classes[position], _MOVED if how == "common name" else _RENAMED
         if how == "scientific name" and finder.contradicts(name, theirs):
-            mixed.append((name, theirs))
-        elif how == "scientific name" and _other_half_differs(name, theirs):
-            renamed.append((name, theirs))
-        elif how == "common name" and _other_half_differs(name, theirs):
-            moved.append((name, theirs))
-    yield from _note(renamed, "by scientific name only: the other half of the name differs (renamed or translated)")
-    yield from _note(moved, "by common name only: the scientific name differs (a genus that moved, or a code)")
-    yield from _note(mixed, "by scientific name though the common name is another class's (halves mixed up?)")
-    yield from _mapping_notes(links)
-    found = {link.student for link in links}
-    underscored = [name for c, name in enumerate(student) if c not in found and name.count("_") > 1 and " " not in name]
-    if underscored:
-        yield f"not found and written with underscores for spaces: {len(underscored)}, such as {underscored[0]!r}"
-
-
-def _note(examples: list[tuple[str, str]], what: str) -> Iterator[str]:
-    if examples:
-        name, theirs = examples[0]
-        found = "1 class was found" if len(examples) == 1 else f"{len(examples)} classes were found"
-        yield f"{found} {what}, such as {name!r} for {theirs!r}"
-
-
-def _mapping_notes(links: list[_Link]) -> Iterator[str]:
+            what = _MIXED
+        elif how not in ("scientific name", "common name") or not _other_half_differs(name, theirs):
+            continue
+        odd[what].append(f"{name!r} for {theirs!r}")
+    for what, examples in odd.items():
+        if examples:
+            found = "1 class was found" if len(examples) == 1 else f"{len(examples)} classes were found"
+            yield f"{found} {what}, such as {examples[0]}"
     mapped = Counter(link.student for link in links if link.how == "mapping" and link.teacher is not None)
     several = sum(count > 1 for count in mapped.values())
-    left = sum(link.how == "mapping" and link.teacher is None for link in links)
+    left = sum(link.teacher is None for link in links)
     if several:
         yield f"classes that the mapping file makes of several of the teacher's: {several} of {len(mapped)}"
     if left:
         yield f"classes that the mapping file says the teacher lacks: {left}"
+    found_at_all = {link.student for link in links}
+    underscored = [n for c, n in enumerate(student) if c not in found_at_all and n.count("_") > 1 and " " not in n]
+    if underscored:
+        yield f"not found and written with underscores for spaces: {len(underscored)}, such as {underscored[0]!r}"
 
 
 def _other_half_differs(name: str, theirs: str) -> bool:

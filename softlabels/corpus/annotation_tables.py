@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from softlabels.corpus.annotations import EDGE_S, FLOAT_S, REACH_S, Annotations
-from softlabels.corpus.label_cell import LabelFault, no_label, read_label
-from softlabels.corpus.manifest import Clip
+from softlabels.corpus.annotations import BOX, EDGE_S, EXTENT, FLOAT_S, REACH_S, Annotations
+from softlabels.corpus.label_cell import CellFault, no_label, read_label, read_seconds
+from softlabels.corpus.manifest import Clip, end_of
 from softlabels.errors import ManifestError
 from softlabels.tables import Table, open_table, raise_faults
 
@@ -63,16 +63,18 @@ def read_annotations(
     raise_faults("annotations", found.faults, ManifestError)
     if found.outside:
         logger.warning("annotations: left out %d rows that no clip of the manifest reaches", found.outside)
-    return found.annotations()
-
-
-class _Fault(ValueError):
-    """What is wrong with one row; collected, never seen by a caller."""
+    merged = _merged(found.extents)
+    return Annotations(
+        listed_clips=np.array(sorted({each[0] for each in (*found.boxes, *merged)}), np.int64),
+        boxes=np.array(found.boxes, BOX),
+        extents=np.array(merged, EXTENT),
+        outside=found.outside,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
 class _Found:
-    """What the tables hold so far: boxes as (clip, start, end, label, row), extents as (clip, start, end)."""
+    """What the tables hold so far; boxes and extents as in `BOX` and `EXTENT`."""
 
     clips: Sequence[Clip]
     label_column: str | None
@@ -97,17 +99,16 @@ class _Found:
             with open_table(path, "annotations", ManifestError, tabs=True) as table:
                 table.columns = [name.casefold() for name in table.columns]
                 raven = set(_RAVEN) <= set(table.columns) and not only_extents
-                self._read_rows(path, table, raven, None if only_extents else self._label_column(table, raven))
-        except (_Fault, ManifestError) as e:
-            self.faults.append(f"'{path}': {e}" if isinstance(e, _Fault) else str(e))
-
-    def _read_rows(self, path: Path, table: Table, raven: bool, label: str | None) -> None:
-        missing = sorted({"clip_id", "start_s", "end_s"} - set(table.columns))
-        if missing and not raven:
-            raise _Fault(f"column {missing[0]!r} is missing, got {table.header()}")
-        rows = list(table)
-        if raven and not rows:
-            self.named.update(self._clips_of_file(_TABLE_SUFFIX.sub("", path.name), exact=True))
+                label = None if only_extents else self._label_column(table, raven)
+                missing = sorted({"clip_id", "start_s", "end_s"} - set(table.columns))
+                if missing and not raven:
+                    raise CellFault(f"column {missing[0]!r} is missing, got {table.header()}")
+                rows = list(table)
+            if raven and not rows:
+                self.named.update(self._clips_of_file(_TABLE_SUFFIX.sub("", path.name), exact=True))
+        except (CellFault, ManifestError) as e:
+            self.faults.append(str(e) if isinstance(e, ManifestError) else f"'{path}': {e}")
+            return
         self.faults += [f"'{path}' {fault}" for fault in table.faults]
         for line, row in _one_a_selection(rows):
             where = f"'{path}' line {line}"
@@ -116,16 +117,15 @@ class _Found:
                     self._add_raven_row(row, label, path, where)
                 else:
                     self._add_csv_row(row, label, where)
-            except (_Fault, LabelFault) as e:
+            except CellFault as e:
                 self.faults.append(f"{where}: {e}")
 
     def _label_column(self, table: Table, raven: bool) -> str:
-        choices = LABEL_COLUMNS if raven else ("label",)
-        wanted = (self.label_column,) if self.label_column else choices
+        wanted = (self.label_column,) if self.label_column else LABEL_COLUMNS if raven else ("label",)
         for name in wanted:
             if name.casefold() in table.columns:
                 return name.casefold()
-        raise _Fault(
+        raise CellFault(
             f"expected a column of labels named {' or '.join(map(repr, wanted))}, or a Raven table, got "
             f"{table.header()}; name it by `label_column`"
         )
@@ -134,11 +134,11 @@ class _Found:
         """A box, or an extent where there is no label column."""
         clip = self.by_id.get(unicodedata.normalize("NFC", row["clip_id"]))
         if clip is None:
-            raise _Fault(f"clip_id {row['clip_id']!r} is not in the manifest")
+            raise CellFault(f"clip_id {row['clip_id']!r} is not in the manifest")
         start_s, end_s = _stretch(row["start_s"], row["end_s"])
         if self._overlap(clip, start_s, end_s) <= 0:
             whole = self.clips[clip]
-            raise _Fault(
+            raise CellFault(
                 f"{start_s:g} to {end_s:g} s lies outside clip {whole.clip_id!r}, {whole.start_s:g} to "
                 f"{'the end' if whole.end_s is None else f'{whole.end_s:g} s'} of its file; times count in the file"
             )
@@ -153,7 +153,7 @@ class _Found:
         clips = self._clips_of_file(recording or _TABLE_SUFFIX.sub("", path.name), exact=not recording)
         start_s, end_s = _stretch(*(row[name] for name in _RAVEN))
         if row.get("file offset (s)"):  # the other times then count over all files of a sequence
-            offset_s = _seconds(row["file offset (s)"])
+            offset_s = read_seconds(row["file offset (s)"])
             start_s, end_s = offset_s, offset_s + end_s - start_s
         overlaps = {clip: self._overlap(clip, start_s, end_s) for clip in clips}
         best = max(overlaps, key=overlaps.__getitem__)
@@ -170,7 +170,7 @@ class _Found:
             raise no_label(text)
         if not label.labels:
             self.extents += [(clip, start_s, end_s) for clip in clips]
-        self.boxes += [(clip, start_s, end_s, name, where) for clip in clips for name in label.labels or ()]
+        self.boxes += [(clip, start_s, end_s, name, where) for clip in clips for name in label.labels]
 
     def _clips_of_file(self, name: str, *, exact: bool) -> list[int]:
         """The clips of a recording. exact: no file extension to leave away, the name stands in none."""
@@ -179,30 +179,12 @@ class _Found:
         paths = next((self.by_name[k] for k in (name, f"{name}/", f"{stem}/") if k in self.by_name), {})
         if len(paths) != 1:
             got = f"several: {', '.join(sorted(paths)[:10])}" if paths else "none"
-            raise _Fault(f"expected one file of the manifest for the recording {name!r}, got {got}")
+            raise CellFault(f"expected one file of the manifest for the recording {name!r}, got {got}")
         return next(iter(paths.values()))
 
     def _overlap(self, clip: int, start_s: float, end_s: float) -> float:
         whole = self.clips[clip]
-        return min(end_s, math.inf if whole.end_s is None else whole.end_s) - max(start_s, whole.start_s)
-
-    def annotations(self) -> Annotations:
-        names = tuple(sorted({name for *_, name, _ in self.boxes}))
-        position = {name: i for i, name in enumerate(names)}
-        extents = list(_merged(sorted(self.extents)))
-        return Annotations(
-            listed_clips=np.array(sorted({each[0] for each in (*self.boxes, *extents)}), np.int64),
-            names=names,
-            box_name=np.array([position[box[3]] for box in self.boxes], np.int64),
-            box_clip=np.array([box[0] for box in self.boxes], np.int64),
-            box_start_s=np.array([box[1] for box in self.boxes], float),
-            box_end_s=np.array([box[2] for box in self.boxes], float),
-            box_row=np.array([box[4] for box in self.boxes], object),
-            extent_clip=np.array([extent[0] for extent in extents], np.int64),
-            extent_start_s=np.array([extent[1] for extent in extents], float),
-            extent_end_s=np.array([extent[2] for extent in extents], float),
-            outside=self.outside,
-        )
+        return min(end_s, end_of(whole)) - max(start_s, whole.start_s)
 
 
 def annotation_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -210,14 +192,12 @@ def annotation_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
     Raises: ManifestError: nothing there.
     """
-    files = []
+    files: list[Path] = []
     for each in [source] if isinstance(source, (str, Path)) else source:
-        matched = (
-            [Path(each)] if Path(each).exists() else [Path(name) for name in sorted(glob(str(each), recursive=True))]
-        )
+        matched = [each] if Path(each).exists() else sorted(glob(str(each), recursive=True))
         if not matched:
             raise ManifestError(f"annotations '{each}': no such file, and no file matches it as a pattern")
-        files += matched
+        files += map(Path, matched)
     if not files:
         raise ValueError("annotations: expected a file, a pattern or several, got an empty list")
     return files
@@ -234,31 +214,18 @@ def _one_a_selection(rows: Iterable[tuple[int, dict[str, str]]]) -> Iterator[tup
 
 
 def _stretch(start: str, end: str) -> tuple[float, float]:
-    start_s, end_s = _seconds(start), _seconds(end)
+    start_s, end_s = read_seconds(start), read_seconds(end)
     if end_s <= start_s:
-        raise _Fault(f"expected a start before the end, got {start_s:g} and {end_s:g} s")
+        raise CellFault(f"expected a start before the end, got {start_s:g} and {end_s:g} s")
     return start_s, end_s
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise _Fault(f"expected seconds from 0 up, got {text!r}")
-    return seconds
-
-
-def _merged(extents: list[tuple[int, float, float]]) -> Iterator[tuple[int, float, float]]:
-    """Sorted stretches -> the same without overlaps and without gaps too short to matter."""
-    held: tuple[int, float, float] | None = None
-    for extent in extents:
-        if held and held[0] == extent[0] and extent[1] <= held[2] + EDGE_S:
-            held = (held[0], held[1], max(held[2], extent[2]))
-            continue
-        if held:
-            yield held
-        held = extent
-    if held:
-        yield held
+def _merged(extents: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """The same stretches, sorted, without overlaps and without gaps too short to matter."""
+    merged: list[tuple[int, float, float]] = []
+    for clip, start_s, end_s in sorted(extents):
+        if merged and merged[-1][0] == clip and start_s <= merged[-1][2] + EDGE_S:
+            clip, start_s, before_s = merged.pop()
+            end_s = max(before_s, end_s)
+        merged.append((clip, start_s, end_s))
+    return merged

@@ -20,34 +20,29 @@ FLOAT_S = 1e-9  # times such as 0.1 + 0.2 are off by less
 EDGE_S = 1e-3  # of an extent: tables have three decimals, and windows start at whole samples
 
 
+BOX = np.dtype([("clip", np.int64), ("start_s", float), ("end_s", float), ("name", object), ("row", object)])
+EXTENT = np.dtype([("clip", np.int64), ("start_s", float), ("end_s", float)])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
-    """Boxes and extents of clips, in flat arrays; a box with several labels stands there once for each.
+    """Boxes and extents of clips. Clips are numbered as the manifest lists them; times are seconds in the file.
 
-    All clips are numbered as the manifest lists them.
     listed_clips: (n,) int64, those with a box or an extent, in order; the others keep their manifest label.
-    names: the labels in use. box_name: (boxes,) int64 into names. box_clip: (boxes,) int64; box_start_s, box_end_s:
-    (boxes,) float64 in the file; box_row: (boxes,) object, the row of the table it comes from, for errors.
-    extent_clip, extent_start_s, extent_end_s: (extents,) by clip and time, without overlap.
+    boxes: (boxes,) BOX: a label each, so that a box with several stands there several times; row: where in the tables
+    it comes from, for errors. extents: (extents,) EXTENT by clip and time, without overlap.
     outside: rows of Raven tables left out because no clip of the manifest reaches them.
     """
 
     listed_clips: np.ndarray
-    names: tuple[str, ...]
-    box_name: np.ndarray
-    box_clip: np.ndarray
-    box_start_s: np.ndarray
-    box_end_s: np.ndarray
-    box_row: np.ndarray
-    extent_clip: np.ndarray
-    extent_start_s: np.ndarray
-    extent_end_s: np.ndarray
+    boxes: np.ndarray
+    extents: np.ndarray
     outside: int
 
     @property
     def labels(self) -> set[str]:
         """The names in use."""
-        return set(self.names)
+        return set(self.boxes["name"])
 
     def label_windows(
         self,
@@ -74,56 +69,49 @@ class Annotations:
           a position.
         """
         clip, start_s = np.asarray(clip), np.asarray(start_s, float)
-        beyond = max(0, self.box_clip.max(initial=-1) + 1 - len(clip_ends))
+        beyond = max(0, self.boxes["clip"].max(initial=-1) + 1 - len(clip_ends))
         clip_ends = np.append(clip_ends, np.full(beyond, np.inf))  # clips that nobody asks about
         first, stop = _rows_of_clips(clip, start_s, len(clip_ends))
-        self._check(positions, first < stop, clip_ends)
+        lacking = sorted(self.labels - positions.keys())
+        if lacking:
+            raise ValueError(f"positions: expected every name of `labels`, got none for {', '.join(lacking[:10])}")
+        late = (first < stop)[self.boxes["clip"]] & (self.boxes["start_s"] >= clip_ends[self.boxes["clip"]])
+        faults = [
+            f"{box['row']}: the box starts at {box['start_s']:g} s, but its clip ends at {clip_ends[box['clip']]:g} s "
+            "of the file"
+            for box in self.boxes[late]
+        ]
+        raise_faults("annotations", faults, ManifestError)
         end_s = np.minimum(start_s + window_s, clip_ends[clip])
         row, box = self._positive(start_s, end_s, first, stop)
-        index = np.array([positions[name] for name in self.names], np.int64)[self.box_name[box]]
+        index = np.array([positions[name] for name in self.boxes["name"]], np.int64)[box]
         row, index = np.divmod(np.unique(row * (index.max(initial=0) + 1) + index), index.max(initial=0) + 1)
+        before, after = (np.searchsorted(self.extents["clip"], clip, side) for side in ("left", "right"))
+        extent = _bisect(self.extents["end_s"], end_s - EDGE_S, before, after)  # the first that ends late enough
+        inside = extent < after
+        inside[inside] = self.extents["start_s"][extent[inside]] <= start_s[inside] + EDGE_S
         return HardLabels(
-            base=np.where(self._within_extents(clip, start_s, end_s), 0, np.nan).astype(np.float32),
+            base=np.where(inside, 0, np.nan).astype(np.float32),
             offsets=np.searchsorted(row, np.arange(len(clip) + 1)),
             index=index.astype(np.int32),
             value=np.ones(len(index), np.float32),
         )
 
-    def _check(self, positions: dict[str, int], has_rows: np.ndarray, clip_ends: np.ndarray) -> None:
-        lacking = sorted(self.labels - positions.keys())
-        if lacking:
-            raise ValueError(f"positions: expected every name of `labels`, got none for {', '.join(lacking[:10])}")
-        late = has_rows[self.box_clip] & (self.box_start_s >= clip_ends[self.box_clip])
-        faults = [
-            f"{self.box_row[i]}: the box starts at {self.box_start_s[i]:g} s, but its clip ends at "
-            f"{clip_ends[self.box_clip[i]]:g} s of the file"
-            for i in np.flatnonzero(late)
-        ]
-        raise_faults("annotations", faults, ManifestError)
-
     def _positive(
         self, start_s: np.ndarray, end_s: np.ndarray, first: np.ndarray, stop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(pairs,) rows and the boxes that make them positive."""
-        first, stop = first[self.box_clip], stop[self.box_clip]
-        first = _bisect(end_s, self.box_start_s, first, stop)  # the first window that ends after the box's start
-        counts = _bisect(start_s, self.box_end_s, first, stop) - first
+        clip, box_start_s, box_end_s = (self.boxes[name] for name in ("clip", "start_s", "end_s"))
+        first = _bisect(end_s, box_start_s, first[clip], stop[clip])  # the first window that ends after the box's start
+        counts = _bisect(start_s, box_end_s, first, stop[clip]) - first
         box, row = owners(counts), ranges(first, counts)
-        overlap = np.minimum(end_s[row], self.box_end_s[box]) - np.maximum(start_s[row], self.box_start_s[box])
+        overlap = np.minimum(end_s[row], box_end_s[box]) - np.maximum(start_s[row], box_start_s[box])
         best = np.zeros(len(counts))
         np.maximum.at(best, box, overlap)
         ties = np.flatnonzero((overlap > 0) & (overlap >= best[box] - FLOAT_S))
         reached = overlap >= REACH_S - FLOAT_S
         reached[ties[np.unique(box[ties], return_index=True)[1]]] = True  # where 0.5 s is reached, this one has it too
         return row[reached], box[reached]
-
-    def _within_extents(self, clip: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
-        """(rows,) bool: the window lies wholly inside one of the merged extents."""
-        first, stop = (np.searchsorted(self.extent_clip, clip, side) for side in ("left", "right"))
-        found = _bisect(self.extent_end_s, end_s - EDGE_S, first, stop)  # the first extent that ends late enough
-        inside = found < stop
-        inside[inside] = self.extent_start_s[found[inside]] <= start_s[inside] + EDGE_S
-        return inside
 
 
 def _rows_of_clips(clip: np.ndarray, start_s: np.ndarray, clips: int) -> tuple[np.ndarray, np.ndarray]:

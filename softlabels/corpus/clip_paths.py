@@ -19,20 +19,18 @@ def below_root(clips: list[Clip], root: Location) -> list[Clip]:
     Raises: ManifestError: a URL that is not below it.
     """
     start = f"{root}/" if isinstance(root, str) else None
-    relative = [_below(clip, start) for clip in clips]
-    outside = [clip for clip, found in zip(clips, relative, strict=True) if found is None]
+    below, outside = [], []
+    for clip in clips:
+        if "://" not in clip.path:
+            below.append(clip)
+        elif start and clip.path.startswith(start) and without_secrets(clip.path) == clip.path:
+            below.append(dataclasses.replace(clip, path=clip.path.removeprefix(start)))
+        else:
+            outside.append(f"{clip.clip_id!r} at '{without_secrets(clip.path)}'")
     if outside:
-        shown = ", ".join(f"{clip.clip_id!r} at '{without_secrets(clip.path)}'" for clip in outside[:10])
         raise ManifestError(
-            f"the manifest: {len(outside)} paths are URLs that do not lie below the audio root '{root}': {shown}; "
-            "name the folder of the recordings with --root, without query strings in the paths"
+            f"the manifest: {len(outside)} paths are URLs that do not lie below the audio root '{root}': "
+            f"{', '.join(outside[:10])}; name the folder of the recordings with --root, without query strings in the "
+            "paths"
         )
-    return [clip for clip in relative if clip is not None]
-
-
-def _below(clip: Clip, start: str | None) -> Clip | None:
-    if "://" not in clip.path:
-        return clip
-    if start is None or not clip.path.startswith(start) or without_secrets(clip.path) != clip.path:
-        return None
-    return dataclasses.replace(clip, path=clip.path.removeprefix(start))
+    return below

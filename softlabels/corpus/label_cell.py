@@ -1,4 +1,4 @@
-"""The cell of a label: the one grammar by which class names stand in a manifest, a table of annotations or a folder.
+"""Cells: the one grammar by which class names stand in a manifest, a table of annotations or a folder; and seconds.
 
 A;B            both classes
 noise          none of the classes
@@ -7,13 +7,14 @@ A;?B           A; and B may be in it: neither present nor absent
 """
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 NOISE, UNSURE, BETWEEN = "noise", "?", ";"
 
 
-class LabelFault(ValueError):
+class CellFault(ValueError):
     """What is wrong with a cell; its reader says where the cell is."""
 
 
@@ -33,7 +34,7 @@ class LabelCell:
 
 @functools.lru_cache(maxsize=10_000)  # a million rows, a hundred labels: each is parsed and held once
 def read_label(text: str) -> LabelCell:
-    """Read a cell. Raises: LabelFault."""
+    """Read a cell. Raises: CellFault."""
     if not text.strip():
         return LabelCell()
     parts = [part.strip() for part in text.split(BETWEEN)]
@@ -46,16 +47,27 @@ def read_label(text: str) -> LabelCell:
     return LabelCell(tuple(part for part in parts if not part.startswith(UNSURE)), unsure)
 
 
-def no_label(text: str) -> LabelFault:
+def no_label(text: str) -> CellFault:
     """The error of a cell that is none."""
-    return LabelFault(f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}")
+    return CellFault(f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}")
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises: LabelFault: a name that no cell could hold as a class."""
+    """Raises: CellFault: a name that no cell could hold as a class."""
     strange = [name for name in names if BETWEEN in name or name.startswith(UNSURE) or not name.strip()]
     if strange:
-        raise LabelFault(
+        raise CellFault(
             f"a class name may not hold {BETWEEN!r}, which joins labels, nor begin with {UNSURE!r}, which marks unsure "
             f"ones, got {', '.join(map(repr, strange[:10]))}"
         )
+
+
+def read_seconds(text: str, column: str = "") -> float:
+    """Read a cell of seconds. Raises: CellFault."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise CellFault(f"expected seconds from 0 up{f' as {column}' if column else ''}, got {text!r}")
+    return seconds

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.corpus.manifest import Clip
+from softlabels.corpus.manifest import Clip, end_of
 from softlabels.ragged import places_by_value
 
 
@@ -23,8 +23,14 @@ def shared_audio(clips: Sequence[Clip], sha256: pa.Array, splits: set[str]) -> l
         return []
     shared: dict[str, str] = {}
     for audio in (pa.array([clip.path for clip in clips]), sha256):  # the never labelled have no digest
-        for group in _in_several_splits(_codes(audio), split):
-            for clip, other in _overlapping([clips[i] for i in group.tolist()], splits):
+        code = _codes(audio)
+        known = np.flatnonzero(code >= 0)
+        lowest, highest = np.full(len(code), np.iinfo(np.int64).max), np.full(len(code), -1)  # split of each audio
+        np.minimum.at(lowest, code[known], split[known])
+        np.maximum.at(highest, code[known], split[known])
+        several = known[(lowest < highest)[code[known]]]  # clips whose audio stands in more than one split
+        for places in places_by_value(code[several])[1]:
+            for clip, other in _overlapping([clips[i] for i in several[places].tolist()], splits):
                 what = f"{clip.clip_id} ({clip.split!r}) and {other.clip_id} ({other.split!r})"
                 shared.setdefault(clip.clip_id, what)
     return list(shared.values())
@@ -35,27 +41,12 @@ def _overlapping(clips: list[Clip], splits: set[str]) -> Iterator[tuple[Clip, Cl
     latest: dict[str, Clip] = {}  # split -> its clip that ends last so far
     for clip in sorted(clips, key=lambda each: each.start_s):
         for name, other in latest.items():
-            if name != clip.split and splits & {name, clip.split} and _end_s(other) > clip.start_s:
+            if name != clip.split and splits & {name, clip.split} and end_of(other) > clip.start_s:
                 yield clip, other
-        latest[clip.split] = max(clip, latest.get(clip.split, clip), key=_end_s)
+        latest[clip.split] = max(clip, latest.get(clip.split, clip), key=end_of)
 
 
 def _codes(texts: pa.Array) -> np.ndarray:
     """(n,) texts -> (n,) int64, equal where they are; -1 for none."""
     encoded = pc.if_else(pc.equal(texts, ""), None, texts).dictionary_encode()
     return encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-
-
-def _in_several_splits(audio: np.ndarray, split: np.ndarray) -> Iterator[np.ndarray]:
-    """The clips (places) of each piece of audio that stands in more than one split; (clips,) codes each."""
-    known = np.flatnonzero(audio >= 0)
-    lowest = np.full(len(audio), np.iinfo(np.int64).max)
-    highest = np.full(len(audio), -1)
-    np.minimum.at(lowest, audio[known], split[known])
-    np.maximum.at(highest, audio[known], split[known])
-    several = known[(lowest < highest)[audio[known]]]
-    yield from (several[places] for places in places_by_value(audio[several])[1])
-
-
-def _end_s(clip: Clip) -> float:
-    return np.inf if clip.end_s is None else clip.end_s

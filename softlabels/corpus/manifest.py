@@ -17,14 +17,16 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from softlabels.corpus.label_cell import LabelCell, LabelFault, read_label
+from softlabels.corpus.label_cell import CellFault, LabelCell, read_label, read_seconds
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
 from softlabels.tables import Table, open_table, raise_faults, write_table
 
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
+_NOT_ANNOTATED = LabelCell()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -64,8 +66,16 @@ def read_manifest(path: str | Path) -> list[Clip]:
         )
     with open_table(path, "manifest", ManifestError) as table:
         _check_header(path, table)
-        clips, faults = _read_rows(table)
-    raise_faults(f"manifest '{path}'", faults, ManifestError)
+        clips: list[Clip] = []
+        seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
+        for line, row in table:
+            clip, wrong = _read_row(row)
+            if clip.clip_id in seen:
+                wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
+            seen.setdefault(clip.clip_id, line)
+            table.faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
+            clips.append(clip)
+    raise_faults(f"manifest '{path}'", table.faults, ManifestError)
     if not clips:
         raise ManifestError(f"manifest '{path}': expected at least one row, got only the header")
     return clips
@@ -79,22 +89,14 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
       >>> len(softlabels.read_manifest("new.csv"))
       1
     """
-    rows = [_row_of(clip) for clip in clips]
+    rows = []
+    for clip in clips:
+        texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
+        times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
+        label = LabelCell(clip.labels, clip.unsure).text()
+        rows.append({**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label})
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
     write_table(path, columns, ([row[column] for column in columns] for row in rows))
-
-
-def _row_of(clip: Clip) -> dict[str, str]:
-    return {
-        "clip_id": clip.clip_id,
-        "path": clip.path,
-        "label": LabelCell(clip.labels, clip.unsure).text(),
-        "split": clip.split,
-        "fold": clip.fold,
-        "start_s": repr(clip.start_s) if clip.start_s else "",
-        "end_s": "" if clip.end_s is None else repr(clip.end_s),
-        "sha256": clip.sha256,
-    }
 
 
 def _check_header(path: str | Path, table: Table) -> None:
@@ -113,69 +115,45 @@ def _check_header(path: str | Path, table: Table) -> None:
         )
 
 
-def _read_rows(table: Table) -> tuple[list[Clip], list[str]]:
-    """The clips, and what is wrong with which line."""
-    clips: list[Clip] = []
-    seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
-    for line, row in table:
-        clip, wrong = _read_row(row)
-        if clip.clip_id in seen:
-            wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
-        seen.setdefault(clip.clip_id, line)
-        table.faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
-        clips.append(clip)
-    return clips, table.faults
-
-
 def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
     """A clip and what is wrong with it."""
     faults: list[str] = []
     clip_id = unicodedata.normalize("NFC", row["clip_id"])
     if not clip_id.strip() or _CONTROL.search(clip_id):
         faults.append("expected text without control characters as clip_id")
-    faults += _path_faults(row["path"])
-    try:
-        label = read_label(row.get("label", ""))
-    except LabelFault as e:
-        label = LabelCell()
-        faults.append(str(e))
-    start_s, start_faults = _read_seconds(row.get("start_s", ""), "start_s")
-    end_s, end_faults = _read_seconds(row.get("end_s", ""), "end_s")
-    faults += [*start_faults, *end_faults]
-    if end_s is not None and end_s <= (start_s or 0.0):
-        faults.append(f"expected start_s before end_s, got {start_s or 0.0:g} and {end_s:g}")
+    path = row["path"]
+    if not path.strip() or _CONTROL.search(path):
+        faults.append(f"expected a path without control characters, got {path!r}")
+    elif path.startswith("/") or ".." in path.split("/"):
+        faults.append(f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)")
+    cells: dict[str, Any] = {"label": _NOT_ANNOTATED, "start_s": 0.0, "end_s": None}
+    for column in cells:
+        text = row.get(column, "")
+        try:
+            if text.strip():
+                cells[column] = read_label(text) if column == "label" else read_seconds(text, column)
+        except CellFault as e:
+            faults.append(str(e))
+    label, start_s, end_s = cells.values()
+    if end_s is not None and end_s <= start_s:
+        faults.append(f"expected start_s before end_s, got {start_s:g} and {end_s:g}")
     sha256 = row.get("sha256", "").strip().lower()
     if sha256 and not is_sha256(sha256):
         faults.append(f"expected 64 hexadecimal digits as sha256, got {sha256[:80]!r}")
     clip = Clip(
         clip_id=clip_id,
-        path=row["path"],
+        path=path,
         labels=label.labels,
         unsure=label.unsure,
         split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
         fold=sys.intern(row.get("fold", "").strip()),
-        start_s=start_s or 0.0,
+        start_s=start_s or 0.0,  # not -0
         end_s=end_s,
         sha256=sha256,
     )
     return clip, faults
 
 
-def _path_faults(path: str) -> list[str]:
-    if not path.strip() or _CONTROL.search(path):
-        return [f"expected a path without control characters, got {path!r}"]
-    if path.startswith("/") or ".." in path.split("/"):
-        return [f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)"]
-    return []
-
-
-def _read_seconds(text: str, column: str) -> tuple[float | None, list[str]]:
-    if not text.strip():
-        return None, []
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        return None, [f"expected seconds from 0 up as {column}, got {text!r}"]
-    return seconds, []
+def end_of(clip: Clip) -> float:
+    """Where a clip ends in its file, in seconds; infinity where that is the end of the file."""
+    return math.inf if clip.end_s is None else clip.end_s

@@ -79,5 +79,17 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         soft=soft,
     )
     report = check_join(arrays, clips, rows, match, inputs)
-    header = {"fingerprint": fingerprint, "report": dataclasses.asdict(report), **inputs.header()}
+    header = {
+        "fingerprint": fingerprint,
+        "report": dataclasses.asdict(report),
+        "root": str(inputs.root),
+        "classes": list(inputs.classes),
+        "activation": store.activation,
+        "window": dataclasses.asdict(store.spec.window),
+        "windows": options.windows,
+        "spec": store.spec.fingerprint(),
+        "steps": [],
+        "class_trust": None,
+        "calibration": None,
+    }
     write_join(path, arrays, header, soft=soft_path)

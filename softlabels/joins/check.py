@@ -17,7 +17,7 @@ from softlabels.errors import JoinError
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
-from softlabels.labels.arrays import AnnotatedSample, JoinArrays, annotated_clips
+from softlabels.labels.arrays import JoinArrays, annotated_clips
 from softlabels.labels.report import ClassReport, JoinReport
 from softlabels.store.index import positions_of
 
@@ -28,7 +28,7 @@ def check_join(
     arrays: JoinArrays, clips: JoinClips, rows: JoinedRows, match: ClassMatch, inputs: JoinInputs
 ) -> JoinReport:
     """Report on a join. Raises: JoinError: the teacher's labels do not belong to these rows or classes."""
-    sample = arrays.annotated_sample(rows.has_soft)
+    sampled, soft, hard = arrays.annotated_sample(rows.has_soft)
     splits = dict.fromkeys(sorted({clip.split for clip in clips.chosen}), 0)
     for clip, count in zip(clips.chosen, np.bincount(arrays.clip_row, minlength=len(clips.chosen)), strict=True):
         splits[clip.split] += int(count)
@@ -37,39 +37,32 @@ def check_join(
     sha256 = planned["sha256"].combine_chunks().take(pa.array(stored_clip, pa.int64(), mask=stored_clip < 0))
     shared = shared_audio(clips.listed, sha256, {clip.split for clip in clips.chosen})
     annotated = annotated_clips(arrays, arrays.y_true, inputs.classes, inputs.store.activation, max_values=MAX_VALUES)
-    notes = [*match.notes]
+    notes = list(match.notes)
     if len(splits) > 1:
         listed = ", ".join(f"{name or '(none)'} {count:,}" for name, count in splits.items())
         notes.append(f"rows of several splits are joined ({listed}); split='train' keeps the others out of training")
     if shared:
         notes.append(f"{len(shared)} clips have the same audio as one of another split, such as {shared[0]}")
     return JoinReport(
-        **figures(arrays, rows.has_soft, inputs.classes, match.how, sample),
+        **figures(arrays, rows.has_soft, inputs.classes, match.how, soft, hard),
         clips=len(clips.chosen),
         splits=splits,
-        windows_quarantined=rows.quarantined,
-        quarantined_examples=rows.quarantined_examples,
-        windows_missing=rows.missing,
-        missing_examples=rows.missing_examples,
+        **rows.left_out,
         shared_audio=len(shared),
         shared_audio_examples=tuple(shared[:10]),
-        canary=_canary(sample) if inputs.options.canary else "not tested",
+        canary=_canary(soft, hard, arrays.clip_row[sampled]) if inputs.options.canary else "not tested",
         notes=(*notes, *harm_notes(annotated, splits)),
     )
 
 
 def figures(
-    arrays: JoinArrays, has_soft: np.ndarray, classes: ClassList, how: Sequence[str], sample: AnnotatedSample
+    arrays: JoinArrays, has_soft: np.ndarray, classes: ClassList, how: Sequence[str], soft: np.ndarray, hard: np.ndarray
 ) -> dict[str, Any]:
-    """The fields of a report that hang on the teacher's answers.
-
-    Args:
-      has_soft: (rows,) bool. how: one per class, as in `ClassReport`. sample: of these rows.
-    """
+    """The fields of a report that hang on the teacher's answers. soft, hard: of a sample."""
     has_hard = arrays.annotated()  # (rows,) bool
     hard_only, soft_only = np.flatnonzero(has_hard & ~has_soft), np.flatnonzero(~has_hard & has_soft)
     both = int(np.count_nonzero(has_hard & has_soft))
-    agreement = teacher_label_agreement(sample.soft, sample.hard)
+    agreement = teacher_label_agreement(soft, hard)
     means = np.stack([agreement.mean_present, agreement.mean_absent], axis=1).astype(object)
     means[means != means] = None  # NaN, where there are none
     positives = arrays.hard.positives(np.bincount(arrays.hard_group, minlength=len(arrays.hard)), len(classes))
@@ -94,8 +87,8 @@ def figures(
     }
 
 
-def _canary(sample: AnnotatedSample) -> str:
-    canary = alignment_canary(sample.soft, sample.hard, groups=sample.clip_row)
+def _canary(soft: np.ndarray, hard: np.ndarray, clip_row: np.ndarray) -> str:
+    canary = alignment_canary(soft, hard, groups=clip_row)
     if canary.verdict == "misaligned":
         raise JoinError(
             f"the teacher's labels do not fit these annotations: {canary}; rows or classes are mixed up (clip_ids, the "

@@ -64,12 +64,11 @@ def _clip_table(clips: list[Clip], index: StoreIndex) -> pa.Table:
     taken = index.clips.select(_AUDIO).take(pa.array(stored_clip, pa.int64(), mask=windows == 0))
     columns = {name: [getattr(clip, name) for clip in clips] for name in ("clip_id", "path", "split", "fold")}
     columns["label"] = [None if clip.labels is None else BETWEEN.join(clip.labels) for clip in clips]
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    table = {name: pa.array(values, pa.string()) for name, values in columns.items()}
     for name in _AUDIO:
-        column = taken[name]
-        nothing = "never planned" if name == "reason" else "" if pa.types.is_string(column.type) else 0
-        table = table.append_column(name, column.fill_null(nothing))
-    return table.append_column("windows", pa.array(windows, pa.int64()))
+        text = pa.types.is_string(taken[name].type)
+        table[name] = taken[name].fill_null("never planned" if name == "reason" else "" if text else 0)
+    return pa.table({**table, "windows": pa.array(windows, pa.int64())})
 
 
 def _check_same(clips: list[Clip], table: pa.Table, store: str) -> None:

@@ -12,14 +12,16 @@ be; `.calibrate()` of the joined labels puts that right.
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
+from softlabels.calibration.agreement import row_blocks
 from softlabels.calibration.maps import Method, parameter_names
 from softlabels.classes.class_list import ClassList, as_class_list
 from softlabels.classes.matching import MIN_COVERAGE
@@ -31,7 +33,7 @@ from softlabels.joins.options import JoinOptions
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
-from softlabels.labels.saved import SavedJoin, open_join, write_join
+from softlabels.labels.saved import open_join, write_join
 from softlabels.labels.soft_file import open_soft, write_soft
 from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.store.plan_file import ClipIdentity, same_clip
@@ -83,37 +85,26 @@ def join(
       >>> softlabels.join([store, other], "data_manifest.csv", weights=[2, 1], calibrate="none")
       JoinedLabels(14 rows, 3 classes, sigmoid)
     """
-    shares = _shares(stores, weights)
-    _check_activation(stores, calibrate)
+    options = JoinOptions.of(locals())
+    shares, files = _shares(stores, weights), _mappings(mapping, len(stores))
+    if calibrate != "none":
+        parameter_names(calibrate, stores[0].activation)  # refuses what is no method
     student = stores[0].classes if classes is None else as_class_list(classes)
-    options = JoinOptions(
-        split=split,
-        missing=missing,
-        windows=windows,
-        min_coverage=min_coverage,
-        annotations=annotations,
-        annotated_extents=annotated_extents,
-        annotation_column=annotation_column,
-        weak_labels=weak_labels,
-        canary=canary,
-    )
-    choices = [
-        dataclasses.replace(options, mapping=file, missing="drop" if i else missing)  # what is no row says nothing
-        for i, file in enumerate(_mappings(mapping, len(stores)))
-    ]
-    joined = [
-        _join_alone(store, manifest, student, each, root, cache_dir)
-        for store, each in zip(stores, choices, strict=True)
-    ]
+    joined = []
+    for i, (store, file) in enumerate(zip(stores, files, strict=True)):
+        alone = dataclasses.replace(options, mapping=file, missing="drop" if i else missing)  # no row, nothing said
+        try:
+            joined.append(join_store(store, manifest, classes=student, options=alone, root=root, cache_dir=cache_dir))
+        except (ClassListError, JoinError) as e:
+            if str(store.storage) in str(e):
+                raise
+            raise type(e)(f"store '{store.storage}': {e}") from e
     return _mean_of(stores, joined, shares, calibrate, cache_folder(stores[0].storage, cache_dir))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Teacher:
-    """One voice: its name, its labels as they are averaged, its weight, and (rows,) which of its rows meets each row.
-
-    met is -1 where it has none.
-    """
+    """One voice. labels: as they are averaged; met: (rows,) which of its rows meets each row, -1 where none does."""
 
     name: str
     labels: JoinedLabels
@@ -122,22 +113,22 @@ class _Teacher:
 
     def note(self) -> str:
         """What a person should know of it."""
-        reached = np.count_nonzero(self.met >= 0)
-        lacks = self.labels.report.unmatched
-        parts = [
-            f"{self.name}: weight {self.weight:.3g}, speaks of {reached:,} of {len(self.met):,} rows",
-            f"lacks {len(lacks)} of {len(self.labels.classes)} classes, such as {lacks[0]!r}" if lacks else "",
-            _calibration(self.labels),
-        ]
-        return "; ".join(part for part in parts if part)
+        reached, lacks, found = np.count_nonzero(self.met >= 0), self.labels.report.unmatched, self.labels.calibration
+        parts = [f"{self.name}: weight {self.weight:.3g}, speaks of {reached:,} of {len(self.met):,} rows"]
+        if lacks:
+            parts.append(f"lacks {len(lacks)} of {len(self.labels.classes)} classes, such as {lacks[0]!r}")
+        if found is None:
+            parts.append("not calibrated")
+        elif found.before is None or found.after is None or found.used == "none":
+            parts.append(found.note or "its probabilities fit as they are")
+        else:
+            losses = f"{found.before.log_loss:.4f} -> {found.after.log_loss:.4f}"
+            parts.append(f"calibrated, {found.used}: log-loss {losses} on {found.examples:,} examples held out")
+        return "; ".join(parts)
 
 
 def _mean_of(
-    stores: Sequence[StoreReader],
-    joined: list[JoinedLabels],
-    shares: list[float],
-    calibrate: Method,
-    folder: Path,
+    stores: Sequence[StoreReader], joined: list[JoinedLabels], shares: list[float], calibrate: Method, folder: Path
 ) -> JoinedLabels:
     """The mean of joins, kept under the digest of theirs and of what is done to them."""
     fingerprint = sha256_of([ENSEMBLE_VERSION, [labels.fingerprint for labels in joined], shares, calibrate])
@@ -145,44 +136,36 @@ def _mean_of(
 
     def build(temporary: Path) -> None:
         saved = [open_join(labels.path) for labels in joined]
-        _check_fit(stores, joined, saved)
-        teachers = [
-            _Teacher(
-                name=f"teacher {i + 1}, {store.spec.teacher}",
-                labels=labels if calibrate == "none" else labels.calibrate(calibrate),
-                weight=share,
-                met=_met(saved[0].arrays, joined[0], each.arrays, labels),
+        teachers = []
+        for i, (store, labels, share, each) in enumerate(zip(stores, joined, shares, saved, strict=True)):
+            names = f"'{stores[0].storage}' and '{store.storage}'"
+            _check_fit(names, saved[0].arrays.clips, each.arrays.clips, joined[0], labels)
+            met = _met(saved[0].arrays, joined[0], each.arrays, labels)
+            if not (met >= 0).any() and i:
+                raise JoinError(
+                    f"{names}: expected windows that share half of the shorter one, got none among {len(met):,} rows "
+                    f"and {len(labels):,}; label this manifest with both teachers (`softlabels run`)"
+                )
+            labels = labels if calibrate == "none" else labels.calibrate(calibrate)
+            teachers.append(
+                _Teacher(name=f"teacher {i + 1}, {store.spec.teacher}", labels=labels, weight=share, met=met)
             )
-            for i, (store, labels, share, each) in enumerate(zip(stores, joined, shares, saved, strict=True))
-        ]
-        _check_met(stores, teachers)
+        soft_path, shape = folder / f"soft-{fingerprint}.npy", saved[0].arrays.soft.shape
+        blocks = ((block,) for block in row_blocks(shape[0], shape[1], BLOCK))
+        soft = open_or_build(
+            soft_path,
+            lambda: open_soft(soft_path, shape),
+            lambda part: write_soft(part, shape, in_threads(partial(_mean, teachers, shape[1]), blocks)),
+        )
+        arrays = dataclasses.replace(saved[0].arrays, soft=soft)
         made = {"fingerprint": fingerprint, "spec": [store.spec.fingerprint() for store in stores]}
-        _write(temporary, folder, saved[0], teachers, made)
+        header = {**saved[0].header, **made, "report": _report(teachers, arrays).to_json()}
+        write_join(temporary, arrays, header, soft=soft_path)
 
     labels = open_or_build(path, lambda: JoinedLabels.open(path, root=joined[0].root), build)
     for note in labels.report.notes[len(joined[0].report.notes) :]:
         logger.info("join: %s", note)
     return labels
-
-
-def _write(path: Path, folder: Path, first: SavedJoin, teachers: list[_Teacher], made: Mapping[str, Any]) -> None:
-    """The first teacher's join with the mean as its soft half; made: what join.json says anew."""
-    soft_path, shape = folder / f"soft-{made['fingerprint']}.npy", first.arrays.soft.shape
-    soft = open_or_build(
-        soft_path,
-        lambda: open_soft(soft_path, shape),
-        lambda temporary: write_soft(temporary, shape, _means(teachers, shape)),
-    )
-    arrays = dataclasses.replace(first.arrays, soft=soft)
-    header = {**first.header, **made, "report": _report(teachers, arrays).to_json()}
-    write_join(path, arrays, header, soft=soft_path)
-
-
-def _means(teachers: list[_Teacher], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The soft half in blocks of rows, in order; (n, classes) float32 each."""
-    step = max(1, BLOCK // max(1, shape[1]))
-    blocks = (slice(first, first + step) for first in range(0, shape[0], step))
-    return in_threads(partial(_mean, teachers, shape[1]), ((block,) for block in blocks))
 
 
 def _mean(teachers: list[_Teacher], classes: int, block: slice) -> np.ndarray:
@@ -218,9 +201,8 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     of_classes = [report.per_class for report, teacher in zip(reports, teachers, strict=True) if teacher.weight]
     how = [next((each.how for each in of_class if each.how), "") for of_class in zip(*of_classes, strict=True)]
     spoke = np.zeros(len(arrays), bool)
-    for block in range(0, len(spoke), step := max(1, BLOCK // arrays.soft.shape[1])):
-        values = arrays.soft[block : block + step]
-        spoke[block : block + step] = (values == values).any(axis=1)
+    for block in row_blocks(len(spoke), arrays.soft.shape[1], BLOCK):
+        spoke[block] = ~np.isnan(arrays.soft[block]).all(axis=1)
     further = [
         f"{teacher.name}: {note}"
         for teacher, report in zip(teachers[1:], reports[1:], strict=True)
@@ -229,25 +211,14 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     ]
     return dataclasses.replace(
         reports[0],
-        **figures(arrays, spoke, teachers[0].labels.classes, how, arrays.annotated_sample(spoke)),
+        **figures(arrays, spoke, teachers[0].labels.classes, how, *arrays.annotated_sample(spoke)[1:]),
         canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
         notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
     )
 
 
-def _calibration(labels: JoinedLabels) -> str:
-    """What became of a teacher's calibration."""
-    found = labels.calibration
-    if found is None:
-        return "not calibrated"
-    if found.before is None or found.after is None or found.used == "none":
-        return found.note or "its probabilities fit as they are"
-    losses = f"{found.before.log_loss:.4f} -> {found.after.log_loss:.4f} on {found.examples:,} examples held out"
-    return f"calibrated, {found.used}: log-loss {losses}"
-
-
 def _shares(stores: Sequence[StoreReader], weights: Sequence[float] | None) -> list[float]:
-    """The weights, so that they sum to 1. Raises: ValueError: no two stores, or other weights than one for each."""
+    """The weights, so that they sum to 1. Raises: ValueError: not two stores alike, or not a weight for each."""
     strange = [type(store).__name__ for store in stores if not isinstance(store, StoreReader)]
     if strange or len(stores) < 2:
         got = f"a {strange[0]} among them" if strange else f"{len(stores)}"
@@ -255,24 +226,18 @@ def _shares(stores: Sequence[StoreReader], weights: Sequence[float] | None) -> l
             f"stores: expected two or more, as `softlabels.open` gives them, got {got}; one alone is joined by "
             "`store.join(manifest)`"
         )
+    if len({store.activation for store in stores}) > 1:
+        listed = ", ".join(f"{store.activation} in '{store.storage}'" for store in stores)
+        raise ValueError(
+            f"stores: expected one activation in all of them, got {listed}; probabilities of independent classes and "
+            "of exclusive ones have no mean: join each kind by itself"
+        )
     given = np.ones(len(stores)) if weights is None else np.asarray(weights, np.float64)
     if given.shape != (len(stores),) or not (np.isfinite(given) & (given >= 0)).all() or not given.any():
         raise ValueError(
             f"weights: expected {len(stores)} numbers, one a store, none below 0 and not all 0, got {weights!r}"
         )
     return (given / given.sum()).tolist()
-
-
-def _check_activation(stores: Sequence[StoreReader], calibrate: Method) -> None:
-    activations = [store.activation for store in stores]
-    if len(set(activations)) > 1:
-        listed = ", ".join(f"{store.activation} in '{store.storage}'" for store in stores)
-        raise ValueError(
-            f"stores: expected one activation in all of them, got {listed}; probabilities of independent classes and "
-            "of exclusive ones have no mean: join each kind by itself"
-        )
-    if calibrate != "none":
-        parameter_names(calibrate, activations[0])  # refuses what is no method
 
 
 def _mappings(mapping: Sequence[str | Path | None] | None, stores: int) -> list[str | Path | None]:
@@ -286,51 +251,22 @@ def _mappings(mapping: Sequence[str | Path | None] | None, stores: int) -> list[
     return list(mapping)
 
 
-def _join_alone(
-    store: StoreReader,
-    manifest: str | Path,
-    student: ClassList,
-    options: JoinOptions,
-    root: str | Path | None,
-    cache_dir: str | Path | None,
-) -> JoinedLabels:
-    try:
-        return join_store(store, manifest, classes=student, options=options, root=root, cache_dir=cache_dir)
-    except (ClassListError, JoinError) as e:
-        if str(store.storage) in str(e):
-            raise
-        raise type(e)(f"store '{store.storage}': {e}") from e
-
-
-def _check_fit(stores: Sequence[StoreReader], joined: list[JoinedLabels], saved: list[SavedJoin]) -> None:
-    """Hold what the joins say of clips and classes against the first one's."""
-    ours = saved[0].arrays.clips
-    for store, labels, each in zip(stores[1:], joined[1:], saved[1:], strict=True):
-        names, theirs = f"'{stores[0].storage}' and '{store.storage}'", each.arrays.clips
-        if not theirs["clip_id"].equals(ours["clip_id"]):
-            raise JoinError(f"{names}: the manifest was changed while they were joined with it; join again")
-        known = (ours["reason"].to_numpy() == "") & (theirs["reason"].to_numpy() == "")
-        other = np.flatnonzero(known & ~same_clip(ClipIdentity.of_table(ours), ClipIdentity.of_table(theirs)))
-        if len(other):
-            raise JoinError(
-                f"{names}: expected the same audio under the same clip_id, got {len(other)} clips with another sha256: "
-                f"{some(ours['clip_id'].take(other).to_pylist())}; label one manifest with both teachers, and give "
-                "what is new a new clip_id"
-            )
-        lacks = set(labels.report.unmatched) ^ set(joined[0].report.unmatched)
-        if labels.activation == "softmax" and lacks:
-            raise JoinError(
-                f"{names}: expected teachers of exclusive classes to have the same ones of the student's list, got "
-                f"{len(lacks)} that only one of them has, such as {min(lacks)!r}: their shares have no mean; leave "
-                "these classes out of classes=, or find them with mapping="
-            )
-
-
-def _check_met(stores: Sequence[StoreReader], teachers: list[_Teacher]) -> None:
-    for store, teacher in zip(stores[1:], teachers[1:], strict=True):
-        if not (teacher.met >= 0).any():
-            raise JoinError(
-                f"'{stores[0].storage}' and '{store.storage}': expected windows that share half of the shorter one, "
-                f"got none among {len(teacher.met):,} rows and {len(teacher.labels):,}; label this manifest with both "
-                "teachers (`softlabels run`)"
-            )
+def _check_fit(names: str, ours: pa.Table, theirs: pa.Table, first: JoinedLabels, other: JoinedLabels) -> None:
+    """Hold what a join says of clips and classes against the first one's."""
+    if not theirs["clip_id"].equals(ours["clip_id"]):
+        raise JoinError(f"{names}: the manifest was changed while they were joined with it; join again")
+    known = (ours["reason"].to_numpy() == "") & (theirs["reason"].to_numpy() == "")
+    differ = np.flatnonzero(known & ~same_clip(ClipIdentity.of_table(ours), ClipIdentity.of_table(theirs)))
+    if len(differ):
+        raise JoinError(
+            f"{names}: expected the same audio under the same clip_id, got {len(differ)} clips with another sha256: "
+            f"{some(ours['clip_id'].take(differ).to_pylist())}; label one manifest with both teachers, and give "
+            "what is new a new clip_id"
+        )
+    lacks = set(other.report.unmatched) ^ set(first.report.unmatched)
+    if other.activation == "softmax" and lacks:
+        raise JoinError(
+            f"{names}: expected teachers of exclusive classes to have the same ones of the student's list, got "
+            f"{len(lacks)} that only one of them has, such as {min(lacks)!r}: their shares have no mean; leave "
+            "these classes out of classes=, or find them with mapping="
+        )

@@ -3,13 +3,11 @@
 import numpy as np
 
 from softlabels.corpus.annotation_tables import read_annotations
-from softlabels.corpus.annotations import Annotations
 from softlabels.corpus.hard_labels import HardLabels, clip_labels
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
-from softlabels.windows import WindowSpec
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
 
@@ -19,8 +17,7 @@ def hard_half(
 ) -> tuple[HardLabels, np.ndarray]:
     """The labels of people, each different one once, and (rows,) int32 which of them each row has.
 
-    Args:
-      soft: (rows, classes) teacher probabilities, which say where in a clip a weak label holds.
+    soft: (rows, classes), which says where in a clip a weak label holds.
     Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
     """
     options, window = inputs.options, inputs.store.spec.window
@@ -34,26 +31,10 @@ def hard_half(
     if options.weak_labels == "best":
         alone = clips.windows <= 1  # a clip of several windows stays one if some of them have no row
         hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
-    if annotated is not None:
-        hard, group = _labels_in_time(hard, group, annotated, clips, rows, window, positions)
-    distinct, which = hard.without_doubles()
-    return distinct, which[group]
-
-
-def _labels_in_time(
-    hard: HardLabels,
-    group: np.ndarray,
-    annotated: Annotations,
-    clips: JoinClips,
-    rows: JoinedRows,
-    window: WindowSpec,
-    positions: dict[str, int],
-) -> tuple[HardLabels, np.ndarray]:
-    """Let annotations replace the manifest's labels of their clips.
-
-    All windows of a clip are laid out, with or without a row here, so that a box of a quarantined window is not given
-    to its neighbour.
-    """
+    if annotated is None:
+        distinct, which = hard.without_doubles()
+        return distinct, which[group]
+    # All windows of a clip are laid out, with or without a row, so that a box of a quarantined one stays with it.
     has_rows = np.isin(np.arange(len(clips.chosen)), rows.clip_row)
     here = np.flatnonzero(np.isin(clips.listed_clip, annotated.listed_clips) & has_rows)  # (n,) clip rows
     windows = np.maximum(clips.windows[here], 1)
@@ -61,26 +42,22 @@ def _labels_in_time(
     origin = rows.start[first_row] - rows.window_index[first_row].astype(np.int64) * window.hop_samples
     within = ranges(np.zeros_like(windows), windows)  # (laid out,) which window of its clip
     start = origin[owners(windows)] + within * window.hop_samples
+    rate = clips.table["rate_hz"].to_numpy()
+    clip_ends = np.full(len(clips.listed), np.inf)  # (listed,) seconds in the file; infinity where nobody knows
+    clip_ends[clips.listed_clip] = np.where(rate > 0, clips.table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
     labels = annotated.label_windows(
         np.repeat(clips.listed_clip[here], windows),
         start / window.rate_hz,
         window_s=window.window_s,
         positions=positions,
-        clip_ends=_clip_ends(clips),
+        clip_ends=clip_ends,
     )
     in_time = np.flatnonzero(np.isin(rows.clip_row, here))
     laid_out = offsets_of(windows)[np.searchsorted(here, rows.clip_row[in_time])] + rows.window_index[in_time]
     group = group.astype(np.int64)
     group[in_time] = len(hard) + laid_out
-    return hard.followed_by(labels), group
-
-
-def _clip_ends(clips: JoinClips) -> np.ndarray:
-    """(listed,) float64: where each clip of the manifest ends in its file, in seconds; infinity where nobody knows."""
-    rate = clips.table["rate_hz"].to_numpy()
-    ends = np.full(len(clips.listed), np.inf)
-    ends[clips.listed_clip] = np.where(rate > 0, clips.table["end"].to_numpy() / np.maximum(rate, 1), np.inf)
-    return ends
+    distinct, which = hard.followed_by(labels).without_doubles()
+    return distinct, which[group]
 
 
 def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:
@@ -90,9 +67,7 @@ def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarra
     of several, a class that the teacher lacks, or never gives anything, is unknown in all of them.
 
     Args:
-      clip_row: (rows,) int32 ascending, the group of `spread` that each row has.
-      soft: (rows, classes) teacher probabilities.
-      alone: (clips,) bool, clips of one window.
+      clip_row: (rows,) ascending, the group of `spread` that each row has. alone: (clips,) bool, clips of one window.
     Returns: one group a row.
     """
     counts = np.diff(spread.offsets)[clip_row]  # entries of each row

@@ -1,7 +1,7 @@
 """What goes into a join: JoinOptions, the choices; JoinInputs, everything, and the digest it is kept under."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,6 +34,11 @@ class JoinOptions:
     annotation_column: str | None = None
     weak_labels: WeakLabels = "spread"
     canary: bool = True
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> "JoinOptions":
+        """The choices among the arguments of a join."""
+        return cls(**{each.name: arguments[each.name] for each in dataclasses.fields(cls)})
 
     def __post_init__(self) -> None:
         for name, choices in {"missing": Missing, "windows": Pooling, "weak_labels": WeakLabels}.items():
@@ -70,17 +75,3 @@ class JoinInputs:
         files = [file and (Path(file).name, sha256_if_there(file)) for file in sources]  # Raven tables name recordings
         spec, state = self.store.spec.fingerprint(), self.store.state()
         return sha256_of([JOIN_VERSION, spec, state, self.classes.digest, choices, files])
-
-    def header(self) -> dict[str, Any]:
-        """What join.json says besides fingerprint, report and files."""
-        return {
-            "root": str(self.root),
-            "classes": list(self.classes),
-            "activation": self.store.activation,
-            "window": dataclasses.asdict(self.store.spec.window),
-            "windows": self.options.windows,
-            "spec": self.store.spec.fingerprint(),
-            "steps": [],
-            "class_trust": None,
-            "calibration": None,
-        }

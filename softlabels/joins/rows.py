@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class JoinedRows:
     teacher's rate; has_soft: (rows,) bool.
     target, shard, shard_row: (labelled windows,) int64, int32, int32: the window at `shard_row` of `shard` belongs to
     joined row `target`; several belong to one when windows are pooled.
-    quarantined, missing: windows of the manifest that have no label; the examples name up to ten of each.
+    left_out: the fields of a `JoinReport` about windows of the manifest that have no label.
     """
 
     clip_row: np.ndarray
@@ -30,10 +31,7 @@ class JoinedRows:
     target: np.ndarray
     shard: np.ndarray
     shard_row: np.ndarray
-    quarantined: int
-    quarantined_examples: tuple[str, ...]
-    missing: int
-    missing_examples: tuple[str, ...]
+    left_out: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.clip_row)
@@ -54,18 +52,16 @@ def find_rows(clips: JoinClips, inputs: JoinInputs) -> JoinedRows:
     entry = ranges(span[:, 0], counts)
     state = np.where(known[clip_row], index.state[entry] if len(index) else MISSING, MISSING).astype(np.uint8)
 
-    examples = {
-        wanted: tuple(
-            f"{clips.chosen[clip_row[i]].clip_id}, window {within[i]}" for i in np.flatnonzero(state == wanted)[:10]
-        )
-        for wanted in (QUARANTINED, MISSING)
-    }
-    gone = int(np.count_nonzero(state == MISSING))
-    if gone and missing == "error":
+    left_out: dict[str, Any] = {}
+    for name, wanted in {"quarantined": QUARANTINED, "missing": MISSING}.items():
+        here = np.flatnonzero(state == wanted)
+        examples = tuple(f"{clips.chosen[clip_row[i]].clip_id}, window {within[i]}" for i in here[:10])
+        left_out |= {f"windows_{name}": len(here), f"{name}_examples": examples}
+    if left_out["windows_missing"] and missing == "error":
         raise JoinError(
-            f"store '{inputs.store.storage}' has no label for {gone} windows of the manifest: "
-            f"{'; '.join(examples[MISSING])}; run `softlabels run` to label them, or join with missing='drop' or "
-            "missing='hard'"
+            f"store '{inputs.store.storage}' has no label for {left_out['windows_missing']} windows of the manifest: "
+            f"{'; '.join(left_out['missing_examples'])}; run `softlabels run` to label them, or join with "
+            "missing='drop' or missing='hard'"
         )
     keep = np.flatnonzero(state != QUARANTINED if missing == "hard" else state == LABELLED)
     has_soft = state[keep] == LABELLED
@@ -82,22 +78,17 @@ def find_rows(clips: JoinClips, inputs: JoinInputs) -> JoinedRows:
         target=target,
         shard=index.shard[labelled],
         shard_row=index.row[labelled],
-        quarantined=int(np.count_nonzero(state == QUARANTINED)),
-        quarantined_examples=examples[QUARANTINED],
-        missing=gone,
-        missing_examples=examples[MISSING],
+        left_out=left_out,
     )
-    return rows if inputs.options.windows == "each" else _one_a_clip(rows)
-
-
-def _one_a_clip(rows: JoinedRows) -> JoinedRows:
-    """One row a clip, to which the label of each of its windows belongs."""
+    if inputs.options.windows == "each":
+        return rows
     clip_row, first, of_row = np.unique(rows.clip_row, return_index=True, return_inverse=True)
     target = of_row[rows.target]
-    has_soft = np.zeros(len(clip_row), bool)
-    has_soft[target] = True
-    window_index = np.zeros(len(clip_row), np.int32)
-    start = rows.start[first]
     return dataclasses.replace(
-        rows, clip_row=clip_row, window_index=window_index, start=start, has_soft=has_soft, target=target
+        rows,
+        clip_row=clip_row,
+        window_index=np.zeros(len(clip_row), np.int32),
+        start=rows.start[first],
+        has_soft=np.isin(np.arange(len(clip_row)), target),
+        target=target,
     )

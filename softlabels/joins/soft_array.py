@@ -28,13 +28,9 @@ ARRAY_VERSION = 3
 def soft_array(
     store: StoreReader, rows: JoinedRows, match: ClassMatch, pooling: Pooling, folder: Path
 ) -> tuple[Path, np.ndarray]:
-    """The soft labels of a join, memory-mapped and read-only.
+    """The soft labels of a join, kept in `folder`, memory-mapped and read-only.
 
-    Args:
-      match: the student's classes in the store's list.
-      pooling: how the windows that belong to one row become its label.
-      folder: where the array is kept.
-    Returns: its path, and (rows, student classes) float32; NaN where the teacher has no answer.
+    Returns: their path, and (rows, student classes) float32; NaN where the teacher has no answer.
     Raises: StoreError: a damaged shard, or values that are no probabilities.
     """
     shards = {str(shard): store.receipts[int(shard)].digest for shard in np.unique(rows.shard)}
@@ -49,8 +45,6 @@ def soft_array(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Source:
-    """What a soft array is made from."""
-
     store: StoreReader
     rows: JoinedRows
     match: ClassMatch
@@ -84,7 +78,9 @@ class _Source:
 
     def _read(self, shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Joined rows, and (n, student classes) what the teacher gave each. Raises: StoreError."""
-        taken = _taken(self.store.read_shard(shard).probabilities, self.rows.shard_row[here])
+        taken, row = self.store.read_shard(shard).probabilities, self.rows.shard_row[here]
+        if not np.array_equal(row, np.arange(len(taken))):  # all of them are not copied
+            taken = taken[row]
         values = self.match.pool(taken, self.store.activation)
         known = values[:, self.match.covered] if self.match.unmatched else values
         if known.size and not (known.min() >= 0 and known.max() <= 1):  # False for NaN too
@@ -93,9 +89,3 @@ class _Source:
                 f"{known.max()}; the teacher's outputs and activation do not fit; label again with the right ones"
             )
         return self.rows.target[here], values
-
-
-def _taken(probabilities: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """probabilities[row], without a copy where that is all of them."""
-    everything = len(row) == len(probabilities) and np.array_equal(row, np.arange(len(row)))
-    return probabilities if everything else probabilities[row]

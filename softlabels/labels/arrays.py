@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.calibration.agreement import evenly_spaced
 from softlabels.calibration.examples import MAX_VALUES, TAUGHT, Annotated, annotated_examples
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.corpus.hard_labels import HardLabels
@@ -55,14 +56,14 @@ class JoinArrays:
         """(rows,) bool: whether anybody annotated a row, be it for one class."""
         return self.hard.says_anything()[self.hard_group]
 
-    def annotated_sample(self, has_soft: np.ndarray) -> "AnnotatedSample":
-        """Rows with a positive hard label, of those that are (rows,) bool, evenly spaced if there are many."""
+    def annotated_sample(self, has_soft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Some annotated rows, evenly spaced if there are many: (n,), soft and hard (n, classes) float32 of each.
+
+        They have a positive hard label, and are among those that are (rows,) bool.
+        """
         rows = np.flatnonzero(self.hard.with_positives()[self.hard_group] & has_soft)
-        most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1])))
-        if len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-        hard = self.hard.rows(self.hard_group[rows], self.soft.shape[1])
-        return AnnotatedSample(clip_row=self.clip_row[rows], soft=self.soft[rows], hard=hard)
+        rows = evenly_spaced(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1]))))
+        return rows, self.soft[rows], self.hard.rows(self.hard_group[rows], self.soft.shape[1])
 
     def names(self, rows: np.ndarray) -> tuple[str, ...]:
         """What to call some rows in front of people."""
@@ -74,15 +75,6 @@ class JoinArrays:
         return np.concatenate([self.hard.rows(self.hard_group[rows], self.soft.shape[1]), self.soft[rows]], axis=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AnnotatedSample:
-    """Some annotated rows: clip_row (n,), soft and hard (n, classes) float32."""
-
-    clip_row: np.ndarray
-    soft: np.ndarray
-    hard: np.ndarray
-
-
 def annotated_clips(
     arrays: JoinArrays,
     y_true: Callable[[np.ndarray], np.ndarray],
@@ -91,11 +83,7 @@ def annotated_clips(
     *,
     max_values: int = MAX_VALUES,
 ) -> Annotated:
-    """The annotated examples of a join, but for clips of the split "teacher"; see `annotated_examples`.
-
-    Args:
-      y_true: rows -> (n, 2 * classes) float32 `[hard | soft]`, as they are to be looked at.
-    """
+    """The annotated examples of a join, but for clips of the split "teacher"; arguments as in `annotated_examples`."""
     taught = pc.equal(arrays.clips["split"], TAUGHT).to_numpy(zero_copy_only=False)  # (clips,) bool
     return annotated_examples(
         arrays.clip_row,
@@ -130,12 +118,7 @@ def checked_rows(rows: Any, count: int) -> np.ndarray:
 
 
 def fill(arrays: JoinArrays, table: np.ndarray | None, rows: np.ndarray, hard: np.ndarray, soft: np.ndarray) -> None:
-    """Write both halves of some rows, each (n, classes) and perhaps strided.
-
-    Args:
-      table: the hard label of every group, where that is small; else None.
-      rows: (n,) checked row numbers.
-    """
+    """Write both halves of some checked rows, each (n, classes) and perhaps strided; table: of `HardLabels`."""
     groups = arrays.hard_group.take(rows)
     if table is None:
         arrays.hard.rows(groups, hard.shape[1], out=hard)

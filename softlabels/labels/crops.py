@@ -32,10 +32,9 @@ def crop_rows(
     """Find the windows of crops; arguments as in `JoinedLabels.soft_at`, clip_row: (n,)."""
     if how not in get_args(CropRule):
         raise ValueError(f"how: expected one of {', '.join(map(repr, get_args(CropRule)))}, got {how!r}")
+    duration_s = window.window_s if duration_s is None else duration_s
     start = _samples("start_s", start_s, len(clip_row), window.rate_hz)
-    length = _samples(
-        "duration_s", window.window_s if duration_s is None else duration_s, len(clip_row), window.rate_hz
-    )
+    length = _samples("duration_s", duration_s, len(clip_row), window.rate_hz)
     if (length < 1).any():
         raise ValueError(f"duration_s: expected crops of a sample or more, got {duration_s!r}")
     if how != "overlap" and (length != window.window_samples).any():
@@ -60,8 +59,7 @@ def crop_rows(
 def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], np.ndarray], width: int) -> np.ndarray:
     """Packed labels of crops, (n, width): soft halves averaged by weight, hard halves kept where the windows agree.
 
-    Args:
-      y_true: writes the packed labels of (n,) rows to an (n, width) float32 array.
+    y_true: writes those of (n,) rows to an (n, width) float32 array.
     """
     half = width // 2
     labels = np.zeros((len(crops.row), width), np.float32)
@@ -73,17 +71,13 @@ def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], 
         gone |= takes_part & (row < 0)
         y_true(np.maximum(row, 0), values)
         hard, soft = values[:, :half], values[:, half:]
-        differs = begun[:, None] & ~_same(labels[:, :half], hard)
-        labels[:, :half] = np.where(takes_part[:, None], np.where(differs, np.nan, hard), labels[:, :half])
+        before = labels[:, :half]
+        differs = begun[:, None] & (before != hard) & ((before == before) | (hard == hard))  # NaN equals NaN
+        labels[:, :half] = np.where(takes_part[:, None], np.where(differs, np.nan, hard), before)
         labels[:, half:] += np.where(takes_part[:, None], (weight[:, None] * soft).astype(np.float32), 0)
         begun |= takes_part
     labels[gone] = np.nan
     return labels
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Equal, or both NaN."""
-    return (a == b) | ((a != a) & (b != b))
 
 
 def _samples(name: str, seconds: Any, n: int, rate_hz: int) -> np.ndarray:
@@ -106,14 +100,11 @@ def _overlaps(
     offset: np.ndarray, length: np.ndarray, windows: np.ndarray, window: WindowSpec
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, k) windows that share samples with each crop, weighted by how many."""
-    lowest = -((window.window_samples - 1 - offset) // window.hop_samples)  # the first that ends after the start
-    lowest = np.maximum(lowest, 0)
+    lowest = np.maximum(-((window.window_samples - 1 - offset) // window.hop_samples), 0)  # ends after the start
     most = (int(length.max(initial=0)) + window.window_samples) // window.hop_samples + 2
     index = lowest[:, None] + np.arange(min(most, int(windows.max(initial=0))))
-    starts = index * window.hop_samples
-    shared = np.minimum(starts + window.window_samples, (offset + length)[:, None]) - np.maximum(
-        starts, offset[:, None]
-    )
+    starts, begins, ends = index * window.hop_samples, offset[:, None], (offset + length)[:, None]
+    shared = np.minimum(starts + window.window_samples, ends) - np.maximum(starts, begins)
     there = index < windows[:, None]  # the grid ends with the first window that reaches the clip's end
     shared = np.where(there, np.maximum(shared, 0), 0).astype(np.float64)
     return index, shared / np.maximum(shared.sum(axis=1, keepdims=True), 1)

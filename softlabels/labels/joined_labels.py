@@ -7,6 +7,7 @@ a pickle is a path, and processes share the pages.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,7 @@ class JoinedLabels:
 
     classes: the student's class list; activation: of the labels as they are read. window: the grid on which the
     teacher scored; windows: how a row came from the windows of a clip. report: what was matched and what was left out.
-    path: the folder that holds the join; root: the folder or URL below which the audio is. fingerprint: of all that
-    went in.
+    path: the folder that holds the join; root: the folder or URL below which the audio is. fingerprint: of all inputs.
     class_trust: (classes,) float in [0, 1], how far the teacher is believed on each class; None is fully.
     calibration: what `calibrate` found; None before.
     """
@@ -58,7 +58,6 @@ class JoinedLabels:
     calibration: CalibrationReport | None = None
     _saved: SavedJoin
     _steps: tuple[Step, ...] = ()  # what is done to rows when they are read
-    _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when a crop first asks
     classes: ClassList = field(init=False)
     activation: Activation = field(init=False)
     window: WindowSpec = field(init=False)
@@ -74,17 +73,14 @@ class JoinedLabels:
         for step in self._steps:
             classes, activation = step.classes(classes), step.activation
             fingerprint = sha256_of([fingerprint, step.settings()])
-        derived = {
-            "classes": classes,
-            "activation": activation,
-            "window": WindowSpec(**header["window"]),
-            "windows": header["windows"],
-            "report": JoinReport.from_json(header["report"]),
-            "path": self._saved.path,
-            "fingerprint": fingerprint,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+        set_once = partial(object.__setattr__, self)
+        set_once("classes", classes)
+        set_once("activation", activation)
+        set_once("window", WindowSpec(**header["window"]))
+        set_once("windows", header["windows"])
+        set_once("report", JoinReport.from_json(header["report"]))
+        set_once("path", self._saved.path)
+        set_once("fingerprint", fingerprint)
 
     @classmethod
     def open(cls, path: Path, *, root: Location | None = None, verify: bool = False) -> "JoinedLabels":
@@ -106,7 +102,8 @@ class JoinedLabels:
         return f"JoinedLabels({len(self)} rows, {len(self.classes)} classes, {self.activation})"
 
     def __reduce__(self) -> tuple:
-        return _reopen, (self.path, self.fingerprint, self.root, self.class_trust, self.calibration, self._steps)
+        changed = {name: getattr(self, name) for name in ("root", "class_trust", "calibration", "_steps")}
+        return _reopen, (self.path, self.fingerprint, changed)
 
     @property
     def keys(self) -> "pd.DataFrame":
@@ -114,16 +111,9 @@ class JoinedLabels:
         import pandas as pd
 
         arrays = self._saved.arrays
-        of_clip = {name: arrays.clips[name].to_numpy()[arrays.clip_row] for name in ("clip_id", "split", "fold")}
-        return pd.DataFrame(
-            {
-                "clip_id": of_clip["clip_id"],
-                "window_index": np.array(arrays.window_index),
-                "start_s": np.array(arrays.start_s),
-                "split": of_clip["split"],
-                "fold": of_clip["fold"],
-            }
-        )
+        clip_id, split, fold = (arrays.clips[c].to_numpy()[arrays.clip_row] for c in ("clip_id", "split", "fold"))
+        times = {"window_index": np.array(arrays.window_index), "start_s": np.array(arrays.start_s)}
+        return pd.DataFrame({"clip_id": clip_id, **times, "split": split, "fold": fold})
 
     def hard(self, rows: Rows = None) -> np.ndarray:
         """(rows, classes) float32: 1 annotated, 0 annotated as absent, NaN not annotated. None is all rows.
@@ -161,15 +151,13 @@ class JoinedLabels:
             out = np.empty((len(rows), width), np.float32)
         elif out.shape != (len(rows), width) or out.dtype != np.float32:
             raise ValueError(f"out: expected float32 of shape {(len(rows), width)}, got {out.dtype} {out.shape}")
-        if not self._steps:
-            fill(arrays, self._saved.table, rows, out[:, : width // 2], out[:, width // 2 :])
-            return out
-        hard, soft = np.empty((2, len(rows), arrays.soft.shape[1]), np.float32)
+        hard, soft = out[:, : width // 2], out[:, width // 2 :]
+        if self._steps:
+            hard, soft = np.empty((2, len(rows), arrays.soft.shape[1]), np.float32)
         fill(arrays, self._saved.table, rows, hard, soft)
         for step in self._steps:
             hard, soft = step.apply(hard, soft)
-        out[:, : width // 2], out[:, width // 2 :] = hard, soft
-        return out
+        return np.concatenate([hard, soft], axis=1, out=out) if self._steps else out
 
     def soft_at(
         self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
@@ -203,8 +191,7 @@ class JoinedLabels:
         """
         if self.windows != "each":
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
-        clip_row = self._clip_rows(clip_ids)
-        taken = crop_rows(self._saved.arrays, clip_row, start_s, duration_s, self.window, how)
+        taken = crop_rows(self._saved.arrays, self._saved.clip_rows(clip_ids), start_s, duration_s, self.window, how)
         return weighted_labels(taken, self.y_true, 2 * len(self.classes))
 
     def best_windows(self, clip_id: str, k: int = 1) -> np.ndarray:
@@ -215,7 +202,7 @@ class JoinedLabels:
           >>> len(labels.best_windows("c0", k=2))
           2
         """
-        (first,), (end,) = self._saved.arrays.rows_of(self._clip_rows([clip_id]))
+        (first,), (end,) = self._saved.arrays.rows_of(self._saved.clip_rows([clip_id]))
         return best_rows(self.y_true, np.arange(first, end))[:k]
 
     def sampling_weights(self) -> np.ndarray:
@@ -250,12 +237,11 @@ class JoinedLabels:
         """The same labels, with probabilities that fit the annotated clips; applied when rows are read.
 
         A map is fitted on all annotated clips (the maxima of their windows; windows annotated in time count singly)
-        but those of split "teacher", by penalised maximum likelihood: with a normal prior, the shared slope and shift
-        are 1 +- 1 and 0 +- 3, a class's own the shared ones +- 0.5 and +- 1.5 (standard deviations), so a class with
-        few positives stays near the shared map. Before, the same is done on folds of recordings (the manifest's
-        `fold`, else `path`) and measured on those left out: a map that does not beat the labels as they are by two
-        standard errors, or the shared map by one, is not used, and `calibration`, the report, says so. So it does with
-        less than 20 annotated clips.
+        but those of split "teacher", by penalised maximum likelihood. The priors are normal: 1 +- 1 and 0 +- 3 for the
+        shared slope and shift, the shared ones +- 0.5 and +- 1.5 for a class's own, so one with few positives stays
+        near the shared map. On folds of recordings (the manifest's `fold`, else `path`) left out, a map has to beat the
+        labels as they are by two standard errors, and the shared map by one, or it is not used; nor is any with less
+        than 20 annotated clips. `calibration`, the report, says so.
 
         Before `exclusive()` each class is made right by itself; after it, as a share of its row. Where every clip has
         one class and the student a softmax, `exclusive().calibrate()` is the better order.
@@ -282,9 +268,9 @@ class JoinedLabels:
         """The same labels with `class_trust` from how well the teacher ranks the annotated clips of each class.
 
         Trust is (average precision - prevalence) / (1 - prevalence), from 0, for chance, to 1; drawn towards the mean
-        over classes as if five more positives had said so, which is all that a class without positives has. The
-        teacher has not seen these clips (those of split "teacher" are left out), and a monotone map changes no rank,
-        so calibration makes no difference. With less than ten positives nothing changes, and a warning says so.
+        over classes as if five more positives had said so, which is all that a class without positives has. Clips of
+        split "teacher" are left out; calibration makes no difference, for it changes no rank. With less than ten
+        positives nothing changes, and a warning says so.
         Example:
           >>> labels.trust().class_trust is None  # two positives say nothing of a teacher
           True
@@ -337,10 +323,8 @@ class JoinedLabels:
         """
         from softlabels.batches.keras_dataset import LabelPyDataset
 
-        return LabelPyDataset(
-            Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights),
-            workers=workers,
-        )
+        batches = Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+        return LabelPyDataset(batches, workers=workers)
 
     def as_grain(
         self,
@@ -386,17 +370,6 @@ class JoinedLabels:
     def _annotated(self) -> Annotated:
         return annotated_clips(self._saved.arrays, self.y_true, self.classes, self.activation)
 
-    def _clip_rows(self, clip_ids: Sequence[str]) -> np.ndarray:
-        if not self._positions:
-            self._positions.update((clip, i) for i, clip in enumerate(self._saved.arrays.clips["clip_id"].to_pylist()))
-        try:
-            found = [self._positions[i.decode() if isinstance(i, bytes) else i] for i in clip_ids]
-        except KeyError as e:
-            raise ValueError(
-                f"clip_ids: {e.args[0]!r} is not a clip of this join of {self._saved.arrays.clips.num_rows}"
-            ) from e
-        return np.array(found, np.int64)
-
 
 def load_labels(path: str | Path, *, root: str | Path | None = None, verify: bool = True) -> JoinedLabels:
     """Open labels that `JoinedLabels.save` wrote.
@@ -415,10 +388,9 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
     return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
 
 
-def _reopen(path: Path, fingerprint: str, root: Location, *changed: Any) -> JoinedLabels:
+def _reopen(path: Path, fingerprint: str, changed: dict[str, Any]) -> JoinedLabels:
     """Unpickle: what was made of the labels comes with the pickle, the arrays from disk."""
-    trust, calibration, steps = changed
-    labels = JoinedLabels(root=root, class_trust=trust, calibration=calibration, _saved=open_join(path), _steps=steps)
+    labels = JoinedLabels(_saved=open_join(path), **changed)
     if labels.fingerprint != fingerprint:
         raise JoinError(
             f"'{path}' was replaced since the pickle was made: expected fingerprint {fingerprint}, got "

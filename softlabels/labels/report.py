@@ -94,10 +94,10 @@ class JoinReport(Report):
 
     def _class_lines(self) -> list[str]:
         """The classes with the most annotated rows."""
-        lines = [
-            f"{c.name[:44]:<45}{c.rows:>8,}{_number(c.on_present):>9}{_number(c.on_absent):>9}  {c.how or 'unknown'}"
-            for c in sorted((c for c in self.per_class if c.rows), key=lambda c: (-c.rows, c.name))
-        ]
+        lines = []
+        for c in sorted((c for c in self.per_class if c.rows), key=lambda c: (-c.rows, c.name)):
+            means = ["-" if mean is None else f"{mean:.3f}" for mean in (c.on_present, c.on_absent)]
+            lines.append(f"{c.name[:44]:<45}{c.rows:>8,}{means[0]:>9}{means[1]:>9}  {c.how or 'unknown'}")
         head = f"{'class':<45}{'rows':>8}{'present':>9}{'absent':>9}  (teacher's mean probability)"
         return class_table(head, lines)
 
@@ -108,7 +108,3 @@ def _line(name: str, count: int, examples: tuple[str, ...] = ()) -> str:
 
 def _listed(examples: tuple[str, ...]) -> str:
     return "; ".join(examples[:3]) + ("; ..." if len(examples) > 3 else "")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

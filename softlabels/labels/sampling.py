@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from softlabels.calibration.agreement import row_blocks
+
 BLOCK = 65_536  # rows looked at together
 Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, 2 * classes) float32 `[hard | soft]`
 
@@ -20,9 +22,8 @@ def best_rows(y_true: Reader, rows: np.ndarray) -> np.ndarray:
 def sampling_weights(y_true: Reader, clip_row: np.ndarray) -> np.ndarray:
     """(rows,) float64: each clip's rows sum to 1, in proportion to the labelled class; evenly where there is none."""
     scores = np.empty(len(clip_row))
-    for first in range(0, len(scores), BLOCK):
-        rows = np.arange(first, min(first + BLOCK, len(scores)))
-        scores[rows] = _scores(y_true, rows)
+    for block in row_blocks(len(scores), 1, BLOCK):
+        scores[block] = _scores(y_true, np.arange(len(scores))[block])
     _, of_clip = np.unique(clip_row, return_inverse=True)
     sums, counts = np.bincount(of_clip, scores), np.bincount(of_clip)
     return np.where(sums[of_clip] > 0, scores / np.where(sums > 0, sums, 1)[of_clip], 1 / counts[of_clip])

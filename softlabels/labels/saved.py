@@ -13,7 +13,8 @@ Joins are cached under their fingerprint, the digest of all that goes into them;
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,26 @@ _HARD = ("base", "offsets", "index", "value")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SavedJoin:
-    """An open join: its folder, what join.json says, its arrays.
-
-    table: (groups, classes) float32, the hard label of every group, where that is small; else None.
-    """
+    """An open join: its folder, what join.json says, its arrays. table: as `HardLabels.table` gives it."""
 
     path: Path
     header: dict[str, Any]
     arrays: JoinArrays
     table: np.ndarray | None
+    _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when somebody first asks
+
+    def clip_rows(self, clip_ids: Sequence[str | bytes]) -> np.ndarray:
+        """(n,) ids -> (n,) int64. Raises: ValueError: one that is no clip of the join."""
+        if not self._positions:
+            self._positions.update((clip, i) for i, clip in enumerate(self.arrays.clips["clip_id"].to_pylist()))
+        try:
+            found = [self._positions[i.decode() if isinstance(i, bytes) else i] for i in clip_ids]
+        except KeyError as e:
+            raise ValueError(f"clip_ids: {e.args[0]!r} is not a clip of this join of {len(self._positions)}") from e
+        return np.array(found, np.int64)
 
     @property
     def soft_path(self) -> Path:
-        """The file of the soft half."""
         return self.path / self.header["soft"]
 
 
@@ -54,9 +62,7 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
     """Write a join.
 
     Args:
-      header: what join.json says besides the files; JSON values.
-      soft: the file that holds `arrays.soft`, beside the folder.
-      copy: put a copy of it into the folder.
+      header: what join.json says besides the files. soft: the file of `arrays.soft`; copy: put one into the folder.
     """
     folder.mkdir(parents=True)
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
@@ -74,10 +80,8 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
 
 
 def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
-    """Open what `write_join` wrote.
+    """Open what `write_join` wrote; verify holds every file against its digest, also those above 16 MB.
 
-    Args:
-      verify: hold every file against its digest, also those above 16 MB, whose size is enough else.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
     """
     header = _read_header(folder)
@@ -110,15 +114,13 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise JoinError(f"saved join '{folder}': join.json cannot be read: {e.strerror}") from e
     except (ValueError, TypeError, KeyError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
-    if version == JOIN_VERSION and digest != sha256_of(header):
-        raise JoinError(
-            f"saved join '{folder}': join.json was edited or is damaged: its digest differs; join and save again"
-        )
+    wrong = ""
     if version != JOIN_VERSION:
-        raise JoinError(
-            f"saved join '{folder}': expected version {JOIN_VERSION}, got {version!r}; join and save again with this "
-            "softlabels"
-        )
+        wrong = f"expected version {JOIN_VERSION}, got {version!r}; join and save again with this softlabels"
+    elif digest != sha256_of(header):
+        wrong = "join.json was edited or is damaged: its digest differs; join and save again"
+    if wrong:
+        raise JoinError(f"saved join '{folder}': {wrong}")
     return header
 
 

@@ -25,10 +25,8 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> np.ndarray:
-    """A soft array, memory-mapped and read-only.
+    """A soft array, memory-mapped and read-only; verify holds its bytes against the digest that follows them.
 
-    Args:
-      verify: hold the bytes against the digest that follows them.
     Raises: JoinError: missing, or of another size or digest.
     """
     array = open_array(path)
@@ -61,10 +59,9 @@ class SoftFile:
 
     def write_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Put (n, classes) float32 values at (n,) ascending rows, those that follow each other together."""
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]])
-        for first, end in pairwise(starts.tolist()):
-            if first < end:
-                self.write(int(rows[first]), values[first:end])
+        ends = np.flatnonzero(np.diff(rows, append=-1) != 1) + 1
+        for first, end in pairwise([0, *ends.tolist()]):
+            self.write(int(rows[first]), values[first:end])
 
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Put (n, classes) float32 rows where they belong, from any thread."""

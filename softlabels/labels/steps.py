@@ -75,7 +75,8 @@ class Exclusive:
         if not self.rest:
             return hard, shares.astype(np.float32)
         wider = np.empty((2, len(hard), hard.shape[1] + 1), np.float32)
-        wider[0, :, :-1], wider[0, :, -1] = hard, _nothing_present(hard)
+        present = (hard == 1).any(axis=1)
+        wider[0, :, :-1], wider[0, :, -1] = hard, np.where(np.isnan(hard).any(axis=1) & ~present, np.nan, ~present)
         wider[1, :, :-1], wider[1, :, -1] = shares, rest
         return wider[0], wider[1]
 
@@ -92,13 +93,6 @@ class Exclusive:
         quiet = (p.sum(axis=1, where=known) < self.min_mass) | (total == 0)
         total = np.where(quiet, np.nan, total)
         return odds / total[:, None], none / total
-
-
-def _nothing_present(hard: np.ndarray) -> np.ndarray:
-    """(n, classes) -> (n,): 1 where all are absent, 0 where one is present, NaN where that is unknown."""
-    present = (hard == 1).any(axis=1)
-    unknown = np.isnan(hard).any(axis=1) & ~present
-    return np.where(unknown, np.nan, ~present)
 
 
 _KINDS: dict[str, type[Step]] = {"exclusive": Exclusive, "calibrated": Calibrated}  # by the name in their settings

@@ -12,6 +12,7 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def report(change: str, student: ClassList, teacher: ClassList, truth: list[str 
         found = made_of(match, teacher)
         joined, said = len(student) - len(match.unmatched), list(match.notes)
         wrong += sum(bool(part) and part != [right] for part, right in zip(found, truth, strict=True))
-        print(f"  join   {joined} of {len(student)} {match.counts()} in {time.perf_counter() - began:.3f} s")
+        print(f"  join   {joined} of {len(student)} {dict(Counter(match.how))} in {time.perf_counter() - began:.3f} s")
     except SoftLabelsError as e:
         said = [f"{type(e).__name__}: {e}"]
     for sentence in said:
