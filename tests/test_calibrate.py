@@ -256,7 +256,7 @@ def test_labels_carry_their_calibration_wherever_they_go(corpus_of_two, tmp_path
     np.testing.assert_array_equal(corpus_of_two.y_true(), before)
     np.testing.assert_array_equal(labels.hard(), before[:, :2])
     np.testing.assert_array_equal(np.isnan(labels.soft()), np.isnan(before[:, 2:]))
-    parameters = labels.__reduce__()[1][5][0].parameters
+    parameters = labels._steps[0].parameters
     expected = mapped(before[:, 2:], parameters, "platt")
     np.testing.assert_allclose(labels.soft(), expected, atol=1e-6)
     np.testing.assert_array_equal(labels.soft_at(["k3", "k7"], [0, 0]), labels.soft([3, 7]))
