@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Corpus, label
+from made_labels import made_labels
 
 import softlabels
 from softlabels import JoinError
@@ -332,6 +333,43 @@ def test_sampling_weights_are_even_over_clips_and_follow_the_labelled_class_with
     alpha = labels.soft(rows)[:, 0].astype(np.float64)
     np.testing.assert_allclose(weights[rows], alpha / alpha.sum())
     np.testing.assert_allclose(weights[labels.keys.index[labels.keys.clip_id == "c2"]], 1 / 3)
+
+
+def test_a_loud_class_does_not_speak_for_a_quiet_one_beside_it(tmp_path) -> None:
+    nan = np.nan
+    hard = np.array([[1, 1, 0]] * 4 + [[nan, nan, nan]] * 4 + [[0, 1, 1]] * 4)
+    soft = np.full((12, 3), 1e-4)
+    soft[0, 0], soft[2, 1] = 0.9, 0.05  # a loud class in window 0, a quiet one in window 2
+    soft[8:, 1] = [0.4, 0.3, 0.2, 0.1]
+    soft[8:, 2] = nan  # the teacher lacks it
+    labels = made_labels(tmp_path / "made", hard, soft, windows=4)
+    weights = labels.sampling_weights()
+    assert weights[0] == pytest.approx(0.5, abs=0.01)
+    assert weights[2] == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(weights[4:8], 0.25)
+    np.testing.assert_allclose(weights[8:], [0.4, 0.3, 0.2, 0.1], atol=1e-6)
+    assert sorted(labels.best_windows("k0", 2).tolist()) == [0, 2]
+
+
+def test_weights_do_not_depend_on_how_many_rows_are_looked_at_together(tmp_path, monkeypatch) -> None:
+    random = np.random.default_rng(0)
+    hard, soft = random.integers(0, 2, (60, 4)).astype(float), random.random((60, 4))
+    hard[random.random((60, 4)) < 0.2], soft[random.random((60, 4)) < 0.2] = np.nan, np.nan
+    labels = made_labels(tmp_path / "made", hard, soft, windows=6)
+    weights = labels.sampling_weights()
+    monkeypatch.setattr("softlabels.labels.sampling.BLOCK", 7)
+    np.testing.assert_allclose(labels.sampling_weights(), weights, rtol=1e-12)
+    np.testing.assert_allclose(weights.reshape(10, 6).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-12, 1e-4, 3e-3])
+def test_the_quietest_rows_become_the_rest_and_are_missing_only_without_one(tmp_path, level: float) -> None:
+    labels = made_labels(tmp_path / "made", np.zeros((2, 3)), np.array([[level] * 3, [0.5, 0.2, 0.1]]))
+    distributions = labels.exclusive().soft()
+    np.testing.assert_allclose(distributions.sum(axis=1), 1, rtol=1e-6)
+    assert distributions[0, -1] == pytest.approx(1, abs=0.01)
+    assert np.isnan(labels.exclusive(rest=False).soft()[0]).all()
+    assert np.isnan(labels.exclusive(rest=True, min_mass=0.01).soft()[0]).all()
 
 
 # --- annotations in time, mappings, the canary

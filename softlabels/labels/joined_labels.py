@@ -215,7 +215,7 @@ class JoinedLabels:
         """
         return sampling_weights(self.y_true, self._saved.arrays.clip_row)
 
-    def exclusive(self, rest: bool = True, min_mass: float = 0.01) -> "JoinedLabels":
+    def exclusive(self, rest: bool = True, min_mass: float | None = None) -> "JoinedLabels":
         """A sigmoid teacher's labels as distributions over classes that exclude each other, for a softmax student.
 
         A row becomes what the teacher would say if at most one of the classes were there: odds p / (1 - p), beside odds
@@ -223,7 +223,7 @@ class JoinedLabels:
 
         Args:
           rest: add the class "rest" after the others; hard labels "noise" become it. False leaves it out.
-          min_mass: a row whose probabilities sum to less is missing, so that a silent one does not become a bird.
+          min_mass: a row whose probabilities sum to less is missing; None is 0 with the rest and 0.01 without.
         Raises: ValueError: the labels are exclusive already, or min_mass is not in [0, 1).
         Example:
           >>> labels.exclusive(rest=True).classes[-1]
@@ -231,7 +231,8 @@ class JoinedLabels:
         """
         if self.activation == "softmax":
             raise ValueError("exclusive: the labels are distributions already (activation 'softmax')")
-        return self._then(Exclusive(rest=rest, min_mass=min_mass))
+        least = (0.0 if rest else 0.01) if min_mass is None else min_mass
+        return self._then(Exclusive(rest=rest, min_mass=least))
 
     def calibrate(self, method: Method = "platt", per_class: bool = True, folds: int = 5) -> "JoinedLabels":
         """The same labels, with probabilities that fit the annotated clips; applied when rows are read.

@@ -1,10 +1,12 @@
-"""Where in a weakly labelled clip is the labelled class? The teacher's guess, as rows and as weights."""
+"""Where in a weakly labelled clip are the labelled classes? The teacher's guess, as rows and as weights.
+
+Each labelled class of a clip has one share to give, which it deals out to the clip's rows in proportion to its
+probability there: so a loud class does not speak for a quiet one beside it.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-
-from softlabels.calibration.agreement import row_blocks
 
 BLOCK = 65_536  # rows looked at together
 Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, 2 * classes) float32 `[hard | soft]`
@@ -12,7 +14,7 @@ Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, 2 * classes) flo
 
 def best_rows(y_true: Reader, rows: np.ndarray) -> np.ndarray:
     """Rows of one clip, best first; equal ones in order of time."""
-    scores = _scores(y_true, rows)
+    scores, _ = _shares(y_true, rows, np.zeros(len(rows), np.int64))
     if not (scores > 0).any():
         soft = np.split(y_true(rows), 2, axis=1)[1]
         scores = np.nan_to_num(soft).max(axis=1, initial=0.0)
@@ -20,16 +22,28 @@ def best_rows(y_true: Reader, rows: np.ndarray) -> np.ndarray:
 
 
 def sampling_weights(y_true: Reader, clip_row: np.ndarray) -> np.ndarray:
-    """(rows,) float64: each clip's rows sum to 1, in proportion to the labelled class; evenly where there is none."""
-    scores = np.empty(len(clip_row))
-    for block in row_blocks(len(scores), 1, BLOCK):
-        scores[block] = _scores(y_true, np.arange(len(scores))[block])
+    """(rows,) float64: each clip's rows sum to 1, in proportion to the labelled classes; evenly where there is none."""
     _, of_clip = np.unique(clip_row, return_inverse=True)
-    sums, counts = np.bincount(of_clip, scores), np.bincount(of_clip)
-    return np.where(sums[of_clip] > 0, scores / np.where(sums > 0, sums, 1)[of_clip], 1 / counts[of_clip])
+    scores, classes = _shares(y_true, np.arange(len(clip_row)), of_clip)
+    return np.where(classes[of_clip] > 0, scores / np.maximum(classes, 1)[of_clip], 1 / np.bincount(of_clip)[of_clip])
 
 
-def _scores(y_true: Reader, rows: np.ndarray) -> np.ndarray:
-    """(n,): the highest probability of a labelled class in each row; 0 where none is labelled or known."""
-    hard, soft = np.split(y_true(rows), 2, axis=1)
-    return np.where(hard == 1, np.nan_to_num(soft), 0).max(axis=1, initial=0.0).astype(np.float64)
+def _shares(y_true: Reader, rows: np.ndarray, of_clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) what the labelled classes give each row, and (clips,) how many of them gave anything.
+
+    Args:
+      of_clip: (n,) int64 the clip of each row, counting from 0.
+    """
+    place, pair, given = [], [], []
+    width = 1
+    for first in range(0, len(rows), BLOCK):
+        hard, soft = np.split(y_true(rows[first : first + BLOCK]), 2, axis=1)
+        width = hard.shape[1]
+        row, label = np.nonzero((hard == 1) & (soft > 0))  # False for NaN
+        place.append(first + row)
+        pair.append(of_clip[first + row] * width + label)  # clip and class as one number
+        given.append(soft[row, label].astype(np.float64))
+    where, values = np.concatenate([*place, rows[:0]]).astype(np.int64), np.concatenate([*given, np.zeros(0)])
+    pairs, which = np.unique(np.concatenate([*pair, rows[:0]]), return_inverse=True)
+    shares = values / np.bincount(which, values, len(pairs))[which]
+    return np.bincount(where, shares, len(rows)), np.bincount(pairs // width, minlength=of_clip.max(initial=-1) + 1)
