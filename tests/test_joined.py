@@ -372,6 +372,18 @@ def test_the_quietest_rows_become_the_rest_and_are_missing_only_without_one(tmp_
     assert np.isnan(labels.exclusive(rest=True, min_mass=0.01).soft()[0]).all()
 
 
+def test_a_row_of_which_the_teacher_said_nothing_is_missing_and_not_the_rest(tmp_path) -> None:
+    nan = np.nan
+    soft = np.array([[nan] * 3, [0.0, nan, nan], [1.0, nan, 0.0]])
+    for min_mass in (None, 0.0):
+        distributions = (
+            made_labels(tmp_path / f"made-{min_mass}", np.zeros((3, 3)), soft).exclusive(min_mass=min_mass).soft()
+        )
+        assert np.isnan(distributions[0]).all()
+        np.testing.assert_array_equal(distributions[1], [0, nan, nan, 1])
+        np.testing.assert_array_equal(distributions[2], [1, nan, 0, 0])
+
+
 # --- annotations in time, mappings, the canary
 
 

@@ -90,7 +90,8 @@ class Exclusive:
         odds = np.where(certain, p == 1.0, p * (1 - top) / np.where(p == 1.0, 1.0, 1 - p))  # times (1 - top)
         none = (1 - top[:, 0]) if self.rest else np.zeros(len(p))
         total = odds.sum(axis=1, where=known) + none
-        quiet = (p.sum(axis=1, where=known) < self.min_mass) | (total == 0)
+        unknown = ~known.any(axis=1)  # nothing was said about the row: that is not silence
+        quiet = (p.sum(axis=1, where=known) < self.min_mass) | (total == 0) | unknown
         total = np.where(quiet, np.nan, total)
         return odds / total[:, None], none / total
 
