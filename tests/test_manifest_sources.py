@@ -246,6 +246,15 @@ def test_a_question_mark_in_a_table_is_no_class(audio: Path, tmp_path: Path) -> 
         clips_of_tables(str(tmp_path / "t" / "*.txt"), audio)
 
 
+@pytest.mark.parametrize("name", [" ?", "??", "?noise", "A;?", "A; ?B", "noise;A"])
+def test_what_no_class_can_be_called_is_refused_wherever_its_mark_stands(
+    audio: Path, tmp_path: Path, name: str
+) -> None:
+    raven(tmp_path / "t" / "XC1.txt", (0, 1, name))
+    with pytest.raises(ManifestError, match=r"XC1.txt' line 2: expected different class names"):
+        clips_of_tables(str(tmp_path / "t" / "*.txt"), audio)
+
+
 def test_raven_tables_lead_from_a_folder_to_labels_window_by_window(tmp_path, monkeypatch, capsys) -> None:
     made = Corpus(tmp_path / "recordings")
     for i, name in enumerate(["field/a.wav", "field/b.wav", "field/c.wav"]):

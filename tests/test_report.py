@@ -296,6 +296,19 @@ def test_a_store_to_compare_with_that_is_only_planned_is_refused(store, corpus, 
     assert not (corpus.folder / "report.html").exists()
 
 
+def test_a_store_that_is_only_planned_is_refused_whatever_it_is_compared_with(
+    store, corpus, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(corpus.folder)
+    planned = corpus.folder / "planned"
+    shutil.copytree(store.storage.root, planned)
+    for folder in ("receipts", "shards"):
+        shutil.rmtree(planned / folder)
+    for other in (store.storage.root, planned):
+        assert main(["report", str(planned), "--compare", str(other)]) == 2
+        assert capsys.readouterr().err.endswith("no window is labelled yet; `softlabels run` labels them\n")
+
+
 def test_a_missing_extra_is_told_with_the_line_that_brings_it(store, corpus, monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"jinja2 and matplotlib: `pip install softlabels\[report\]`"):
