@@ -34,6 +34,7 @@ def made_labels(
     activation: str = "sigmoid",
     windows: int = 1,
     classes: list[str] | None = None,
+    in_time: bool | list[bool] = False,
     **columns: list[str],
 ) -> JoinedLabels:
     """(rows, classes) each; so many rows a clip. columns: path, split or fold of each clip."""
@@ -48,7 +49,15 @@ def made_labels(
     digest = hashlib.sha256(hashlib.sha256(buffer.getvalue()).digest()).digest()  # of one block
     (folder / "soft-made.npy").write_bytes(buffer.getvalue() + digest)
     arrays = JoinArrays(
-        clips=pa.table({**text, "windows": [windows] * clips, "start": [0] * clips, "rate_hz": [8] * clips}),
+        clips=pa.table(
+            {
+                **text,
+                "windows": [windows] * clips,
+                "start": [0] * clips,
+                "rate_hz": [8] * clips,
+                "in_time": in_time if isinstance(in_time, list) else [in_time] * clips,
+            }
+        ),
         clip_row=(np.arange(rows) // windows).astype(np.int32),
         window_index=(np.arange(rows) % windows).astype(np.int32),
         start_s=(np.arange(rows) % windows).astype(np.float64),

@@ -12,11 +12,11 @@ from scipy import optimize
 
 import softlabels
 from softlabels.calibration.calibrate import calibrate
-from softlabels.calibration.examples import Annotated
 from softlabels.calibration.fit import Evidence, curvature, fit_classes, fit_shared
 from softlabels.calibration.maps import Calibrated, parameter_names, terms
 from softlabels.calibration.report import Bin, CalibrationReport, fit_of
 from softlabels.classes.class_list import ClassList
+from softlabels.evidence.examples import Annotated
 
 # --- synthetic corpora: teacher probabilities, and labels drawn from a known map of them
 
@@ -37,7 +37,22 @@ def drawn(rng, rows: int, parameters: np.ndarray, method: str = "platt", spread:
 
 def examples(hard: np.ndarray, soft: np.ndarray, group=None) -> Annotated:
     group = np.arange(len(hard)) if group is None else np.asarray(group)
-    return Annotated(hard=hard, soft=soft, group=group, clips=len(hard))
+    return Annotated(
+        hard=hard,
+        soft=soft,
+        columns=np.arange(hard.shape[1]),
+        row=np.arange(len(hard)),
+        several=np.zeros(len(hard), bool),
+        weak=np.zeros(len(hard), bool),
+        recording=group,
+        group=group,
+        clips=len(hard),
+        all_clips=len(hard),
+    )
+
+
+def applied(step: Calibrated, hard: np.ndarray, soft: np.ndarray) -> np.ndarray:
+    return step.apply(hard, soft.copy(), np.zeros(len(soft), bool))[1]
 
 
 def names(width: int) -> ClassList:
@@ -91,7 +106,7 @@ def test_held_out_log_loss_is_never_worse_by_a_hundredth_and_better_where_the_te
     annotated = examples(*drawn(rng, rows, truth, spread=spread))
     step, _ = calibrate(annotated, names(classes), "sigmoid")
     hard, soft = drawn(rng, 4000, truth, spread=spread)
-    before, after = log_loss(hard, soft), log_loss(hard, soft if step is None else step.apply(hard, soft.copy())[1])
+    before, after = log_loss(hard, soft), log_loss(hard, soft if step is None else applied(step, hard, soft))
     assert after < 1.01 * before
     to_gain = before - log_loss(hard, mapped(soft, truth, "platt"))
     if to_gain * annotated.hard.size > 40 and annotated.positives.sum() >= 10:  # nats; with fewer it may be chance
@@ -138,7 +153,7 @@ def test_a_softmax_temperature_and_shifts_are_recovered() -> None:
     assert report.used == "platt, per class"
     np.testing.assert_allclose(step.parameters[:, 0], 0.5, atol=0.08)
     np.testing.assert_allclose(np.diff(step.parameters[:, 1]), [-0.5, 0, -0.5], atol=0.15)
-    _, after = step.apply(hard, soft.astype(np.float32))
+    after = applied(step, hard, soft.astype(np.float32))
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-5)
     assert np.abs(after - truth).mean() < 0.015
 
@@ -221,9 +236,8 @@ def test_zero_and_one_stay_finite_and_the_order_is_kept(method: str) -> None:
     soft = np.sort(np.concatenate([[0, 1e-45, 2e-8, 1 - 2**-24, 1], np.logspace(-12, 0, 4001)])).astype(np.float32)
     parameters = np.array([[1.7, 0.9, 0.3][: len(parameter_names(method, "sigmoid"))]])
     with np.errstate(all="raise", under="ignore"):
-        _, after = Calibrated(method=method, activation="sigmoid", parameters=parameters).apply(
-            soft, soft.copy()[:, None]
-        )
+        step = Calibrated(method=method, activation="sigmoid", parameters=parameters)
+        after = applied(step, soft, soft[:, None])
     expected = mapped(np.clip(soft, 2**-24, 1 - 2**-24)[:, None], parameters, method)
     np.testing.assert_allclose(after, expected, atol=1e-6)
     assert np.diff(after[:, 0].astype(np.float64)).min() > -2e-7  # but for rounding
@@ -233,7 +247,7 @@ def test_zero_and_one_stay_finite_and_the_order_is_kept(method: str) -> None:
 def test_a_softmax_row_keeps_its_sum_and_its_gaps() -> None:
     soft = np.array([[0.5, 0.25, np.nan, 0.0], [np.nan] * 4, [0.0] * 4], np.float32)
     step = Calibrated(method="temperature", activation="softmax", parameters=[[2.0]])
-    _, after = step.apply(soft, soft.copy())
+    after = applied(step, soft, soft)
     np.testing.assert_allclose(after[0], [0.6, 0.15, np.nan, 0], atol=1e-7)  # 4 : 1 of 0.75
     assert np.isnan(after[1]).all()
     assert (after[2] == 0).all()
@@ -366,10 +380,11 @@ def test_a_clip_of_several_windows_counts_with_its_maxima(tmp_path) -> None:
 def test_a_clip_annotated_in_time_counts_window_by_window(tmp_path) -> None:
     hard = np.array([[1, 0], [0, 0], [0, 0], [0, 0], [np.nan, 1], [np.nan, np.nan]], np.float32)
     soft = np.arange(1, 13).reshape(6, 2) / 20
-    annotated = made_labels(tmp_path / "made", hard, soft, windows=2)._annotated()
-    np.testing.assert_array_equal(annotated.hard, [[1, 0], [0, 0], [0, 0], [np.nan, 1]])
-    np.testing.assert_array_equal(annotated.soft[:, 1], np.float32([0.1, 0.2, 0.4, 0.5]))
-    assert annotated.group.tolist() == [0, 0, 1, 2]
+    annotated = made_labels(tmp_path / "made", hard, soft, windows=2, in_time=True)._annotated()
+    np.testing.assert_array_equal(annotated.hard, [[1, 0], [0, 0], [0, 0], [0, 0], [np.nan, 1]])
+    np.testing.assert_array_equal(annotated.soft[:, 1], np.float32([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert annotated.group.tolist() == [0, 0, 1, 1, 2]
+    assert not annotated.weak.any()
 
 
 def test_a_clip_of_exclusive_classes_counts_with_its_surest_window(tmp_path) -> None:
@@ -408,12 +423,13 @@ def test_the_folds_of_the_manifest_are_not_torn(tmp_path) -> None:
 
 
 def test_of_many_annotated_clips_a_part_is_looked_at(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("softlabels.calibration.examples.MAX_CLIPS", 10)
-    monkeypatch.setattr("softlabels.calibration.examples._BLOCK", 7)
+    monkeypatch.setattr("softlabels.evidence.examples.MAX_CLIPS", 10)
+    monkeypatch.setattr("softlabels.evidence.examples._BLOCK", 7)
     made = made_labels(tmp_path / "made", np.ones((90, 2)), np.linspace(0, 1, 180).reshape(90, 2), windows=3)
     annotated = made._annotated()
     assert (len(annotated), annotated.clips) == (10, 10)
-    np.testing.assert_array_equal(annotated.soft[[0, -1]], made.soft([2, 89]))
+    np.testing.assert_array_equal(annotated.soft, made.soft(annotated.row + 2))  # their last windows are the surest
+    assert np.unique(annotated.row // 9).tolist() == list(range(10))  # one of each tenth
 
 
 # --- the report

@@ -3,8 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from softlabels.calibration.agreement import teacher_label_agreement
-from softlabels.calibration.canary import Canary, alignment_canary
+from softlabels.evidence.agreement import teacher_label_agreement
+from softlabels.evidence.canary import Canary, alignment_canary
 
 
 def joined(
@@ -246,7 +246,7 @@ def test_agreement_in_blocks_is_agreement_at_once(monkeypatch: pytest.MonkeyPatc
     soft, hard = joined()
     whole = teacher_label_agreement(soft, hard)
     monkeypatch.setattr(
-        "softlabels.calibration.agreement.row_blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7))
+        "softlabels.evidence.agreement.row_blocks", lambda rows, _: (slice(i, i + 7) for i in range(0, rows, 7))
     )
     blocks = teacher_label_agreement(soft, hard)
     assert (blocks.rows, blocks.top1) == (whole.rows, pytest.approx(whole.top1))

@@ -66,11 +66,11 @@ def other(corpus: Corpus, store: SoftLabelStore) -> SoftLabelStore:
 
 @pytest.fixture
 def annotated(corpus: Corpus) -> Corpus:
-    """Forty clips of one or two windows; hiss is Gamma, tones are not, and every fifth label is wrong."""
+    """Eighty clips, half of one window, half of two; hiss is Gamma, tones are not, and every fifth label is wrong."""
     lines = ["clip_id,path,label"]
-    for i in range(40):
+    for i in range(80):
         hiss = np.random.default_rng(i).uniform(-0.4, 0.4, 800 + 400 * (i % 2)).astype(np.float32)
-        tone = 0.3 * np.sin(np.arange(800 + 400 * (i % 2)) * (0.05 + i / 400)).astype(np.float32)
+        tone = 0.3 * np.sin(np.arange(800 + 400 * (i % 2)) * (0.05 + i / 800)).astype(np.float32)
         corpus.write_samples(f"k{i}.wav", hiss if i % 4 < 2 else tone)
         lines.append(f"k{i},k{i}.wav,{'Cus cus_Gamma' if (i % 4 < 2) != (i % 5 == 0) else 'noise'}")
     corpus.write_manifest("\n".join(lines) + "\n")
@@ -141,7 +141,7 @@ def test_each_teacher_is_calibrated_by_itself_before(annotated) -> None:
     np.testing.assert_allclose(labels.soft(), mean_in_loops(joined, [1, 1]), rtol=1e-6)
     notes = labels.report.notes[-2:]
     for i, (note, one) in enumerate(zip(notes, joined, strict=True)):
-        assert note.startswith(f"teacher {i + 1}, {stores[i].spec.teacher}: weight 0.5, speaks of 60 of 60 rows")
+        assert note.startswith(f"teacher {i + 1}, {stores[i].spec.teacher}: weight 0.5, speaks of 120 of 120 rows")
         assert f"calibrated, {one.calibration.used}: log-loss {one.calibration.before.log_loss:.4f} -> " in note
     assert "lacks 1 of 3 classes, such as 'Bus bus_Beta'" in notes[1]
     assert labels.report.canary == "; ".join(f"teacher {i}: {joined[i - 1].report.canary}" for i in (1, 2))

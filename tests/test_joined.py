@@ -183,7 +183,7 @@ def test_what_is_no_saved_join_is_refused(tmp_path, corpus, store) -> None:
     saved = store.join(corpus.manifest).save(tmp_path / "labels")
     header = json.loads((saved / "join.json").read_text())
     (saved / "join.json").write_text(json.dumps({**header, "version": 99}))
-    with pytest.raises(JoinError, match="expected version 2, got 99"):
+    with pytest.raises(JoinError, match="expected version 3, got 99"):
         softlabels.load_labels(saved)
 
 
@@ -245,7 +245,9 @@ def test_hard_labels_of_nothing_become_the_rest(corpus, store) -> None:
 def test_exclusive_labels_of_special_rows(soft: list, expected: list) -> None:
     from softlabels.labels.steps import Exclusive
 
-    _, shares = Exclusive(rest=True, min_mass=0.01).apply(np.zeros((1, 3), np.float32), np.array([soft], np.float32))
+    _, shares = Exclusive(rest=True, min_mass=0.01).apply(
+        np.zeros((1, 3), np.float32), np.array([soft], np.float32), np.zeros(1, bool)
+    )
     np.testing.assert_allclose(shares[0], expected, rtol=1e-6)
 
 

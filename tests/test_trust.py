@@ -8,7 +8,7 @@ from conftest import Corpus, label
 from made_labels import made_labels
 
 import softlabels
-from softlabels.calibration.trust import average_precision
+from softlabels.evidence.ranking import average_precision
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_teacher_that_agrees_or_was_hardly_asked_is_no_warning(corpus) -> None
 
 
 def test_a_teacher_that_hears_a_song_in_one_window_of_a_long_clip_is_no_warning(tmp_path) -> None:
-    from softlabels.calibration.trust import harm_notes
+    from softlabels.evidence.trust import harm_notes
 
     soft = np.full((200, 2), 0.01)
     soft[::20, 0] = 0.9

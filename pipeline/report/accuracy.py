@@ -7,8 +7,8 @@ import numpy as np
 from pipeline.report.clip_evidence import ClipEvidence
 from pipeline.report.suspects import margins
 from softlabels.calibration.report import Bin, reliability
-from softlabels.calibration.trust import average_precision
 from softlabels.classes.class_list import ClassList
+from softlabels.evidence.ranking import average_precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

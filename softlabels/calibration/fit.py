@@ -3,9 +3,10 @@
     -log likelihood of the annotations + sum_k (parameter_k - centre_k)^2 / (2 spread_k^2), no slope below 0
 
 The shared fit is one map for all classes; its centre is the map that changes nothing, and its spreads are wide. A
-class's own fit has the shared one as its centre, so a class with few positives stays close to it. Both problems are
-convex. scipy's L-BFGS-B finds the same optima, which a test asks for, but takes 2 to 9 times as long for a map per
-class: it uses no Hessian. Which fit is used is decided in calibrate.py.
+class's own fit has the shared one as its centre, so a class with few positives stays close to it. One that people
+marked where it is, but hardly ever where it is not, keeps the shared map: its labels would make it present everywhere.
+Both problems are convex. scipy's L-BFGS-B finds the same optima, which a test asks for, but takes 2 to 9 times as long
+for a map per class: it uses no Hessian. Which fit is used is decided in calibrate.py.
 """
 
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from softlabels.calibration.agreement import row_blocks
 from softlabels.calibration.maps import Method, parameter_names, terms
 from softlabels.classes.class_list import Activation
+from softlabels.evidence.agreement import row_blocks
 
 SHARED_SLOPE, SHARED_SHIFT = 1.0, 3.0  # standard deviation of the shared map around the one that changes nothing
 CLASS_SLOPE, CLASS_SHIFT = 0.5, 1.5  # of a class's map around the shared one
+MIN_NEGATIVES = 5  # absences that a class needs for a map of its own
 _STEPS, _HALVINGS = 100, 30
 _ENOUGH = 1e-9  # nats that another step would gain
 _BLOCK = 1 << 16  # values at once: they stay in cache
@@ -125,21 +127,30 @@ def losses_of(
 
 
 def fit_shared(evidence: Evidence, method: Method) -> np.ndarray:
-    """(1, k): one map for all classes that have both a positive and a negative."""
+    """(1, k): one map for all classes that have both positives and negatives."""
     if evidence.activation == "sigmoid":
-        hard, known = evidence.hard == 1, evidence.known
-        evidence = evidence.part(slice(None), hard.any(axis=0) & (known & ~hard).any(axis=0))
+        evidence = evidence.part(slice(None), (evidence.hard == 1).any(axis=0) & ~one_sided(evidence))
     identity = np.array([[float(name != "shift") for name in parameter_names(method, evidence.activation)]])
     return _fit(evidence, method, identity, slope=SHARED_SLOPE, shift=SHARED_SHIFT, maps=1)
 
 
 def fit_classes(evidence: Evidence, method: Method, shared: np.ndarray) -> np.ndarray:
-    """(classes, k): a map for each class, held near the shared one."""
+    """(classes, k): a map for each class, held near the shared one; those of `one_sided` keep it."""
     classes = evidence.hard.shape[1]
     step = classes if evidence.activation == "softmax" else _CLASSES
     parts = [evidence.part(slice(None), slice(first, first + step)) for first in range(0, classes, step)]
     fits = [_fit(each, method, shared, slope=CLASS_SLOPE, shift=CLASS_SHIFT, maps=each.hard.shape[1]) for each in parts]
-    return np.concatenate(fits)
+    own = np.concatenate(fits)
+    own[one_sided(evidence)] = shared
+    return own
+
+
+def one_sided(evidence: Evidence) -> np.ndarray:
+    """(classes,) bool: independent classes with a positive and hardly a negative."""
+    if evidence.activation == "softmax":  # every row of another class is a negative
+        return np.zeros(evidence.hard.shape[1], bool)
+    present = (evidence.hard == 1).sum(axis=0)
+    return (present > 0) & (evidence.known.sum(axis=0) - present < MIN_NEGATIVES)
 
 
 def _fit(

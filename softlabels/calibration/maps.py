@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softlabels.calibration.agreement import row_blocks
 from softlabels.classes.class_list import Activation, ClassList
+from softlabels.evidence.agreement import row_blocks
 from softlabels.odds import EDGE
 
 Method = Literal["platt", "temperature", "beta", "none"]
@@ -58,15 +58,21 @@ def terms(p: np.ndarray, method: Method, activation: Activation) -> list[np.ndar
 class Calibrated:
     """The read step that maps the soft half; see `JoinedLabels.calibrate`.
 
-    parameters: (classes, k) float64, or (1, k) where all classes share them.
+    parameters: (classes, k) float64, or (1, k) where all classes share them. prior: (classes,) float64 added to the
+    mapped log-odds, for classes that are not as frequent as among the annotated clips; None is nothing.
+    weak: whether windows of clips that were not annotated in time are mapped too.
     """
 
     method: Method
     activation: Activation
     parameters: np.ndarray
+    prior: np.ndarray | None = None
+    weak: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", np.asarray(self.parameters, np.float64))  # lists come from JSON
+        if self.prior is not None:
+            object.__setattr__(self, "prior", np.asarray(self.prior, np.float64))
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -74,6 +80,8 @@ class Calibrated:
             "method": self.method,
             "activation": self.activation,
             "parameters": self.parameters.tolist(),
+            "prior": None if self.prior is None else self.prior.tolist(),
+            "weak": self.weak,
         }
 
     def classes(self, classes: ClassList) -> ClassList:
@@ -82,8 +90,17 @@ class Calibrated:
     def trust(self, class_trust: np.ndarray | None) -> np.ndarray | None:
         return class_trust
 
-    def apply(self, hard: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, hard: np.ndarray, soft: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map `soft` in place, in float32: within 1e-6 of float64. NaN stays NaN."""
+        if self.weak or not weak.any():
+            self._map(soft)
+        else:
+            sharp = soft[~weak]
+            self._map(sharp)
+            soft[~weak] = sharp
+        return hard, soft
+
+    def _map(self, soft: np.ndarray) -> None:
         names = parameter_names(self.method, self.activation)
         parameters = self.parameters.astype(np.float32).T  # (k, classes or 1)
         for block in row_blocks(len(soft), soft.shape[1], _BLOCK):
@@ -94,8 +111,9 @@ class Calibrated:
                 logits += term * slope
             if names[-1] == "shift":
                 logits += parameters[-1]
+            if self.prior is not None:
+                logits += self.prior.astype(np.float32)
             rows[...] = _sigmoid(logits) if self.activation == "sigmoid" else _softmax(logits, rows)
-        return hard, soft
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from softlabels.classes.class_list import ClassList, as_class_list
 from softlabels.classes.matching import match_classes
 from softlabels.joins.check import check_join
@@ -68,9 +70,9 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
     match = match_classes(inputs.classes, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
     rows = find_rows(clips, inputs)
     soft_path, soft = soft_array(store, rows, match, options.windows, folder)
-    hard, hard_group = hard_half(clips, rows, soft, inputs)
+    hard, hard_group, in_time = hard_half(clips, rows, soft, inputs)
     arrays = JoinArrays(
-        clips=clips.table,
+        clips=clips.table.append_column("in_time", pa.array(in_time)),
         clip_row=rows.clip_row,
         window_index=rows.window_index,
         start_s=rows.start / store.spec.window.rate_hz,  # seconds, for people, are made here and nowhere else

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from softlabels.calibration.agreement import teacher_label_agreement
-from softlabels.calibration.canary import alignment_canary
-from softlabels.calibration.trust import harm_notes
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
 from softlabels.corpus.leaks import shared_audio
 from softlabels.errors import JoinError
+from softlabels.evidence.agreement import teacher_label_agreement
+from softlabels.evidence.canary import alignment_canary
+from softlabels.evidence.trust import harm_notes
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
@@ -36,7 +36,15 @@ def check_join(
     stored_clip = positions_of([clip.clip_id for clip in clips.listed], planned)
     sha256 = planned["sha256"].combine_chunks().take(pa.array(stored_clip, pa.int64(), mask=stored_clip < 0))
     shared = shared_audio(clips.listed, sha256, {clip.split for clip in clips.chosen})
-    annotated = annotated_clips(arrays, arrays.y_true, inputs.classes, inputs.store.activation, max_values=MAX_VALUES)
+    annotated = annotated_clips(
+        arrays,
+        arrays.y_true,
+        inputs.classes,
+        inputs.store.activation,
+        pooled=inputs.options.windows != "each",
+        max_values=MAX_VALUES,
+        every_class=True,
+    )
     notes = list(match.notes)
     if len(splits) > 1:
         listed = ", ".join(f"{name or '(none)'} {count:,}" for name, count in splits.items())

@@ -21,12 +21,12 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from softlabels.calibration.agreement import row_blocks
 from softlabels.calibration.maps import Method, parameter_names
 from softlabels.classes.class_list import ClassList, as_class_list
 from softlabels.classes.matching import MIN_COVERAGE
 from softlabels.digests import sha256_of
 from softlabels.errors import ClassListError, JoinError
+from softlabels.evidence.agreement import row_blocks
 from softlabels.joins.build import join as join_store
 from softlabels.joins.check import figures
 from softlabels.joins.options import JoinOptions

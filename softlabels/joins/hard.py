@@ -14,10 +14,11 @@ PRESENT = 0.5  # of the clip's highest probability: a window that has as much is
 
 def hard_half(
     clips: JoinClips, rows: JoinedRows, soft: np.ndarray, inputs: JoinInputs
-) -> tuple[HardLabels, np.ndarray]:
-    """The labels of people, each different one once, and (rows,) int32 which of them each row has.
+) -> tuple[HardLabels, np.ndarray, np.ndarray]:
+    """The labels of people, each different one once; (rows,) int32 which of them each row has; and who was careful.
 
     soft: (rows, classes), which says where in a clip a weak label holds.
+    The third is (chosen clips,) bool: annotated in time.
     Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
     """
     options, window = inputs.options, inputs.store.spec.window
@@ -33,7 +34,7 @@ def hard_half(
         hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
     if annotated is None:
         distinct, which = hard.without_doubles()
-        return distinct, which[group]
+        return distinct, which[group], np.zeros(len(clips.chosen), bool)
     # All windows of a clip are laid out, with or without a row, so that a box of a quarantined one stays with it.
     has_rows = np.isin(np.arange(len(clips.chosen)), rows.clip_row)
     here = np.flatnonzero(np.isin(clips.listed_clip, annotated.listed_clips) & has_rows)  # (n,) clip rows
@@ -57,7 +58,7 @@ def hard_half(
     group = group.astype(np.int64)
     group[in_time] = len(hard) + laid_out
     distinct, which = hard.followed_by(labels).without_doubles()
-    return distinct, which[group]
+    return distinct, which[group], np.isin(np.arange(len(clips.chosen)), here)
 
 
 def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:

@@ -8,22 +8,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.calibration.agreement import evenly_spaced
-from softlabels.calibration.examples import MAX_VALUES, TAUGHT, Annotated, annotated_examples
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.corpus.hard_labels import HardLabels
+from softlabels.evidence.agreement import one_of_each_stretch
+from softlabels.evidence.examples import (
+    MAX_VALUES,
+    TAUGHT,
+    Annotated,
+    AnnotatedRows,
+    Unannotated,
+    annotated_examples,
+)
 from softlabels.windows import WindowSpec
 
-SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 64 << 20  # of annotated rows looked at
+SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 64 << 20  # of rows looked at
+Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, ...) float32, mostly `[hard | soft]`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JoinArrays:
     """The parts of a join; memory-mapped once they come from disk.
 
-    clips: one row a clip. clip_row: (rows,) int32 the clip of each, ascending; window_index: (rows,) int32; start_s:
-    (rows,) float64 in the file, for people. hard, hard_group: the hard labels, and (rows,) int32 which of their groups
-    each row has. soft: (rows, classes) float32; NaN where the teacher has no answer.
+    clips: one row a clip; `in_time` is true where people annotated its windows. clip_row: (rows,) int32 the clip of
+    each, ascending; window_index: (rows,) int32; start_s: (rows,) float64 in the file, for people. hard, hard_group:
+    the hard labels, and (rows,) int32 which of their groups each row has. soft: (rows, classes) float32; NaN where the
+    teacher has no answer.
     """
 
     clips: pa.Table
@@ -56,13 +65,21 @@ class JoinArrays:
         """(rows,) bool: whether anybody annotated a row, be it for one class."""
         return self.hard.says_anything()[self.hard_group]
 
+    def several_windows(self) -> np.ndarray:
+        """(clips,) bool: clips of several windows."""
+        return self.clips["windows"].to_numpy() > 1
+
+    def weak_clips(self) -> np.ndarray:
+        """(clips,) bool: clips of several windows whose labels, if they have any, do not say which."""
+        return self.several_windows() & ~self.clips["in_time"].to_numpy(zero_copy_only=False)
+
     def annotated_sample(self, has_soft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Some annotated rows, evenly spaced if there are many: (n,), soft and hard (n, classes) float32 of each.
+        """Some annotated rows, drawn if there are many: (n,), soft and hard (n, classes) float32 of each.
 
         They have a positive hard label, and are among those that are (rows,) bool.
         """
         rows = np.flatnonzero(self.hard.with_positives()[self.hard_group] & has_soft)
-        rows = evenly_spaced(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1]))))
+        rows = one_of_each_stretch(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * self.soft.shape[1]))))
         return rows, self.soft[rows], self.hard.rows(self.hard_group[rows], self.soft.shape[1])
 
     def names(self, rows: np.ndarray) -> tuple[str, ...]:
@@ -77,32 +94,68 @@ class JoinArrays:
 
 def annotated_clips(
     arrays: JoinArrays,
-    y_true: Callable[[np.ndarray], np.ndarray],
+    y_true: Reader,
     classes: ClassList,
     activation: Activation,
     *,
+    pooled: bool,
     max_values: int = MAX_VALUES,
+    every_class: bool = False,
 ) -> Annotated:
-    """The annotated examples of a join, but for clips of the split "teacher"; arguments as in `annotated_examples`."""
-    taught = pc.equal(arrays.clips["split"], TAUGHT).to_numpy(zero_copy_only=False)  # (clips,) bool
-    return annotated_examples(
-        arrays.clip_row,
-        arrays.annotated() & ~taught[arrays.clip_row],
-        y_true,
-        classes,
-        activation,
-        group_of=lambda clips: _groups(arrays.clips, clips),
-        max_values=max_values,
+    """The annotated examples of a join, but for clips of the split "teacher".
+
+    Args:
+      y_true, max_values, every_class: as in `annotated_examples`. pooled: whether a row is a clip, not a window.
+    """
+    rows = np.flatnonzero(arrays.annotated() & ~_taught(arrays))
+    several = arrays.several_windows()
+    recording, group = _recordings(arrays.clips)
+    rows_of_group = np.bincount(arrays.hard_group[rows], minlength=len(arrays.hard))
+    found = AnnotatedRows(
+        row=rows,
+        clip=arrays.clip_row[rows],
+        several=several & (not pooled),
+        weak=arrays.weak_clips() & (not pooled),
+        recording=recording,
+        group=group,
+        y_true=y_true,
+        informative=arrays.hard.positives(rows_of_group, arrays.soft.shape[1]) > 0,
+    )
+    return annotated_examples(found, classes, activation, max_values=max_values, every_class=every_class)
+
+
+def unannotated_windows(arrays: JoinArrays, soft: Reader, columns: np.ndarray, *, pooled: bool) -> Unannotated:
+    """What the teacher gave some of the rows that nobody annotated, but for clips of the split "teacher".
+
+    Args:
+      soft: (n,) rows -> (n, classes) float32. columns: positions of the classes that are asked about.
+    """
+    rows = np.flatnonzero(~arrays.annotated() & ~_taught(arrays))
+    rows = one_of_each_stretch(rows, max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // (4 * max(1, len(columns))))))
+    blocks = [soft(block)[:, columns] for block in np.array_split(rows, 1 + len(rows) // 1024)]
+    clip = arrays.clip_row[rows]
+    return Unannotated(
+        soft=np.concatenate(blocks),
+        recording=_recordings(arrays.clips)[0][clip],
+        weak=arrays.weak_clips()[clip] & (not pooled),
     )
 
 
-def _groups(table: pa.Table, clips: np.ndarray) -> np.ndarray:
-    """(n,) clips -> (n,) int64: their folds where the manifest names at least two, else their recordings."""
-    fold, path = (table[name].take(clips).to_pylist() for name in ("fold", "path"))
-    named = len(set(fold) - {""}) >= 2
-    names = [(f, "" if f else p) for f, p in zip(fold, path, strict=True)] if named else path
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names], np.int64)
+def _taught(arrays: JoinArrays) -> np.ndarray:
+    """(rows,) bool: of clips that the teacher was trained on."""
+    return pc.equal(arrays.clips["split"], TAUGHT).to_numpy(zero_copy_only=False)[arrays.clip_row]
+
+
+def _recordings(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """(clips,) int64 each: the recordings of clips, and their folds where the manifest names at least two."""
+    fold, path = (table[name].combine_chunks().dictionary_encode() for name in ("fold", "path"))
+    recording = path.indices.to_numpy().astype(np.int64)
+    names = fold.dictionary.to_pylist()
+    if len(set(names) - {""}) < 2:
+        return recording, recording
+    of_fold = fold.indices.to_numpy().astype(np.int64)
+    unnamed = np.array([name == "" for name in names])[of_fold]
+    return recording, np.where(unnamed, len(names) + recording, of_fold)
 
 
 def checked_rows(rows: Any, count: int) -> np.ndarray:

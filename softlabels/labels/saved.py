@@ -27,7 +27,8 @@ from softlabels.errors import JoinError
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.soft_file import open_array, open_soft
 
-JOIN_VERSION = 2
+JOIN_VERSION = 3
+READABLE = (2, 3)  # of version 2 nothing says which clips were annotated in time
 SMALL = 16 << 20  # bytes of a file that is held against its digest whenever it is opened
 _ROWS = {"clip_row": "clip", "window_index": "window_index", "start_s": "start_s", "hard_group": "hard_group"}
 _HARD = ("base", "offsets", "index", "value")
@@ -35,12 +36,16 @@ _HARD = ("base", "offsets", "index", "value")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SavedJoin:
-    """An open join: its folder, what join.json says, its arrays. table: as `HardLabels.table` gives it."""
+    """An open join: its folder, what join.json says, its arrays. table: as `HardLabels.table` gives it.
+
+    weak: (clips,) bool, as `JoinArrays.weak_clips` gives it; nobody where a row is a clip.
+    """
 
     path: Path
     header: dict[str, Any]
     arrays: JoinArrays
     table: np.ndarray | None
+    weak: np.ndarray
     _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when somebody first asks
 
     def clip_rows(self, clip_ids: Sequence[str | bytes]) -> np.ndarray:
@@ -93,15 +98,19 @@ def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
     classes = len(header["classes"])
     soft = open_soft(folder / header["soft"], (len(rows["clip_row"]), classes), verify=verify)
     arrays = JoinArrays(clips=clips, **rows, hard=hard, soft=soft)
-    return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=hard.table(classes))
+    weak = arrays.weak_clips() & (header["windows"] == "each")
+    return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=hard.table(classes), weak=weak)
 
 
 def _open_clips(path: Path) -> pa.Table:
     try:
         with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_file(source).read_all()
+            clips = pa.ipc.open_file(source).read_all()
     except (OSError, pa.ArrowException) as e:
         raise JoinError(f"saved join: '{path}' cannot be read: {e}; delete its folder and join again") from e
+    if "in_time" not in clips.column_names:  # version 2
+        clips = clips.append_column("in_time", pa.array(np.zeros(len(clips), bool)))
+    return clips
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -115,7 +124,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
     wrong = ""
-    if version != JOIN_VERSION:
+    if version not in READABLE:
         wrong = f"expected version {JOIN_VERSION}, got {version!r}; join and save again with this softlabels"
     elif digest != sha256_of(header):
         wrong = "join.json was edited or is damaged: its digest differs; join and save again"

@@ -29,8 +29,11 @@ class Step(Protocol):
     def trust(self, class_trust: np.ndarray | None) -> np.ndarray | None:
         """(classes,) trust before -> trust of the classes after the step."""
 
-    def apply(self, hard: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, classes) float32 each, contiguous, the step's to overwrite -> both halves after the step."""
+    def apply(self, hard: np.ndarray, soft: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, classes) float32 each, contiguous, the step's to overwrite -> both halves after the step.
+
+        weak: (n,) bool, windows of clips of several that were not annotated in time.
+        """
 
 
 def step_of(settings: dict[str, Any]) -> Step:
@@ -65,7 +68,7 @@ class Exclusive:
             return class_trust
         return np.append(class_trust, np.mean(class_trust))
 
-    def apply(self, hard: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, hard: np.ndarray, soft: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both halves, (n, classes) each, for exclusive classes: (n, classes + rest) float32.
 
         A row whose known probabilities sum to less than `min_mass` is NaN. Classes that the teacher lacks stay NaN;

@@ -16,7 +16,7 @@ from song_corpus import TEST, TRAIN, LabelledCorpus, SongCorpus
 from students import Lesson, LogMel, answers, keep_features
 
 import softlabels
-from softlabels.calibration.trust import average_precision
+from softlabels.evidence.ranking import average_precision
 
 SHARES = (0.02, 0.1, 0.5, 1.0)
 HARD_ONLY = "hard only"

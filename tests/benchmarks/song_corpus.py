@@ -44,7 +44,7 @@ class SongCorpus:
             shutil.rmtree(folder, ignore_errors=True)
             write_corpus(benchmark_clips(self.clips, seed=self.seed, settings=self.settings), folder, "audio")
         corpus = LabelledCorpus(folder=folder, store=f"soft_labels_{self.jitters}")
-        labelling = pipeline.LabelOptions(keep_classes=corpus.classes, jitters=self.jitters)
+        labelling = pipeline.LabelOptions(jitters=self.jitters)  # all classes: adaptation asks them all
         if not list((folder / corpus.store).glob("_SUCCESS-*.json")):
             pipeline.run(corpus.manifest, folder / corpus.store, labelling=labelling)
         return corpus

@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 
-from softlabels.calibration.agreement import check_halves, row_blocks
+from softlabels.evidence.agreement import check_halves, row_blocks
 from softlabels.odds import log_odds
 
 PERMUTATIONS = 999

@@ -64,6 +64,12 @@ def row_blocks(rows: int, classes: int, values: int = 1 << 20) -> Iterator[slice
     return (slice(first, first + step) for first in range(0, rows, step))
 
 
-def evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
-    """All of the values, or so many of them."""
-    return values if len(values) <= most else values[np.linspace(0, len(values) - 1, most).astype(np.int64)]
+def one_of_each_stretch(values: np.ndarray, most: int) -> np.ndarray:
+    """All of the values, or so many: one drawn from each of `most` equal stretches, the same ones every time.
+
+    Not every n-th: where classes or windows come in turn, a fixed step would keep time with them and never see some.
+    """
+    if len(values) <= most:
+        return values
+    places = (np.arange(most) + np.random.default_rng(0).random(most)) * (len(values) / most)
+    return values[places.astype(np.int64)]

@@ -4,8 +4,9 @@ import logging
 
 import numpy as np
 
-from softlabels.calibration.agreement import teacher_label_agreement
-from softlabels.calibration.examples import TAUGHT, Annotated
+from softlabels.evidence.agreement import teacher_label_agreement
+from softlabels.evidence.examples import TAUGHT, Annotated
+from softlabels.evidence.ranking import average_precision
 
 MIN_POSITIVES = 10  # fewer, of all classes together, say nothing of a teacher
 _PRIOR = 5  # positives that the mean over classes counts for
@@ -13,7 +14,7 @@ LOW_AGREEMENT, LOW_PROBABILITY = 0.5, 0.2  # below, raw soft labels taught less 
 logger = logging.getLogger(__name__)
 
 
-def class_trust(annotated: Annotated) -> np.ndarray | None:
+def class_trust(annotated: Annotated, classes: int) -> np.ndarray | None:
     """Trust from how the teacher ranks the annotated clips of each class.
 
     Returns: (classes,) float64 in [0, 1]; None where fewer than ten positives say anything.
@@ -35,19 +36,9 @@ def class_trust(annotated: Annotated) -> np.ndarray | None:
         skill[c] = np.clip((precision - prevalence) / (1 - prevalence), 0, 1)
     weight = np.where(measured, np.minimum(positives, negatives), 0)
     mean = np.average(skill, weights=weight)
-    return (weight * skill + _PRIOR * mean) / (weight + _PRIOR)
-
-
-def average_precision(present: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean precision at the rank of each positive; equal probabilities share a rank, so their order does not matter.
-
-    Args:
-      present: (n,) bool, at least one True; probabilities: (n,).
-    """
-    order = np.argsort(-probabilities, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # the last of each rank
-    hits = np.cumsum(present[order])[ends]
-    return float(np.sum(np.diff(hits, prepend=0) * hits / (ends + 1)) / hits[-1])
+    trust = np.full(classes, mean)
+    trust[annotated.columns] = (weight * skill + _PRIOR * mean) / (weight + _PRIOR)
+    return trust
 
 
 def harm_notes(annotated: Annotated, splits: dict[str, int]) -> list[str]:
