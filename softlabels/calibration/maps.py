@@ -101,6 +101,7 @@ class Calibrated:
         return hard, soft
 
     def _map(self, soft: np.ndarray) -> None:
+        """The map, in place."""
         names = parameter_names(self.method, self.activation)
         parameters = self.parameters.astype(np.float32).T  # (k, classes or 1)
         for block in row_blocks(len(soft), soft.shape[1], _BLOCK):
@@ -113,7 +114,17 @@ class Calibrated:
                 logits += parameters[-1]
             if self.prior is not None:
                 logits += self.prior.astype(np.float32)
-            rows[...] = _sigmoid(logits) if self.activation == "sigmoid" else _softmax(logits, rows)
+            rows[...] = as_probabilities(logits, rows, self.activation)
+
+
+def as_logits(p: np.ndarray, activation: Activation) -> np.ndarray:
+    """(n, classes) probabilities -> float64 log-odds, or log probabilities of exclusive classes; NaN stays NaN."""
+    return terms(p.astype(np.float64), "temperature", activation)[0]
+
+
+def as_probabilities(logits: np.ndarray, before: np.ndarray, activation: Activation) -> np.ndarray:
+    """(n, classes) logits, which may be overwritten -> probabilities; before: what exclusive classes had to share."""
+    return _sigmoid(logits) if activation == "sigmoid" else _softmax(logits, before)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -49,7 +49,8 @@ def report_on(annotated: Annotated, classes: ClassList, activation: Activation, 
         asked=asked,
         examples=len(examples),
         clips=annotated.clips,
-        recordings=examples.groups,
+        recordings=len(np.unique(examples.recording)),
+        groups=examples.groups,
         positives=int(positives.sum()),
         negatives=int(negatives.sum()),
         warnings=tuple(warnings),
@@ -59,12 +60,12 @@ def report_on(annotated: Annotated, classes: ClassList, activation: Activation, 
 def what_is_lacking(found: CalibrationReport) -> str:
     """What is missing for a fit; "" where there is enough."""
     labels = min(found.positives, found.negatives)
-    if found.examples >= MIN_EXAMPLES and labels >= MIN_POSITIVES and found.recordings >= 2:
+    if found.examples >= MIN_EXAMPLES and labels >= MIN_POSITIVES and found.groups >= 2:
         return ""
     return (
         f"expected {MIN_EXAMPLES} annotated clips or more, {MIN_POSITIVES} positives and {MIN_POSITIVES} negatives "
         f"among them, of 2 recordings or more; got {found.examples}, {found.positives}, {found.negatives} and "
-        f"{found.recordings}"
+        f"{found.groups}"
     )
 
 

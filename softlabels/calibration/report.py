@@ -90,9 +90,9 @@ class CalibrationReport(Report):
     """What a calibration was fitted on and what it changed.
 
     asked, used: "adapted", "platt, per class", "platt, shared" or "none". examples: annotated clips of one window, and
-    windows of clips annotated in time. recordings: or folds of the manifest, dealt out to `folds` folds. positives,
-    negatives: of one class each. before, after: over all classes, on examples that the fit had not seen; None without a
-    measurement. candidates: the same of each way that was tried. per_class: the classes with a positive and a negative.
+    windows of clips annotated in time. groups: the recordings, or the folds of the manifest, dealt out to `folds`
+    folds. positives, negatives: of one class each. before, after: over all classes, on examples that the fit had not
+    seen; None without a measurement. candidates: the same of each way that was tried. per_class: the classes with a positive and a negative.
     note: why not as asked. warnings: what a person should know.
     """
 
@@ -101,6 +101,7 @@ class CalibrationReport(Report):
     examples: int
     clips: int
     recordings: int
+    groups: int = 0
     folds: int = 0
     positives: int
     negatives: int

@@ -23,7 +23,8 @@ _BLOCK = 1 << 22  # values read at once
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Annotated:
-    """Examples with a hard and a soft label, (n, columns) float32 each; both NaN where either is unknown.
+    """Examples with a hard and a soft label, (n, columns) float32 each; both NaN where either is unknown, but for
+    classes that the teacher lacks, if they were asked for: there only the soft one is.
 
     columns: (columns,) int64 positions in the class list; of a long list only classes with a positive are looked at.
     row: (n,) int64 of the join. several: (n,) bool, of a clip of several windows; weak: (n,) bool, the maxima of such a
@@ -69,6 +70,11 @@ class Annotated:
         per_example = ("hard", "soft", "row", "several", "weak", "recording", "group")
         return dataclasses.replace(self, **{name: getattr(self, name)[keep] for name in per_example})
 
+    def of_columns(self, keep: np.ndarray) -> "Annotated":
+        """Some of the classes; keep: (columns,) bool."""
+        parts = {"hard": self.hard[:, keep], "soft": self.soft[:, keep], "columns": self.columns[keep]}
+        return dataclasses.replace(self, **parts)
+
     def of_windows(self) -> "Annotated":
         """The examples whose label is known to hold in the window itself."""
         return self.part(~self.weak)
@@ -99,10 +105,11 @@ class Annotated:
 class Unannotated:
     """What the teacher gave windows that nobody annotated: (n, columns) float32 soft.
 
-    recording: (n,) int64; weak: (n,) bool, of clips of several windows.
+    row: (n,) int64 of the join; recording: (n,) int64; weak: (n,) bool, of clips of several windows.
     """
 
     soft: np.ndarray
+    row: np.ndarray
     recording: np.ndarray
     weak: np.ndarray
 
@@ -135,6 +142,7 @@ def annotated_examples(
     *,
     max_values: int = MAX_VALUES,
     every_class: bool = False,
+    blind: np.ndarray | None = None,
 ) -> Annotated:
     """The annotated rows as examples, those of a clip together.
 
@@ -142,6 +150,7 @@ def annotated_examples(
       max_values: of a half; of more clips a part is taken, one drawn from each stretch.
       every_class: look at all classes; otherwise, where all would be too many values, at those with a positive alone
         (of exclusive classes, which only make sense together, always at all).
+      blind: (classes,) bool, independent classes that the teacher lacks, of which the hard label alone will do.
     """
     clips = np.unique(rows.clip)
     columns = np.arange(len(classes))
@@ -154,9 +163,10 @@ def annotated_examples(
     parts = [(nothing, nothing, row[:0], clip[:0])]
     rest = len(classes) - 1 if classes.names[-1] == REST else len(classes)
     both = np.concatenate([columns, len(classes) + columns])
+    lacking = np.zeros(len(columns), bool) if blind is None else blind[columns]
     for block in _clip_slices(clip, max(1, _BLOCK // len(classes))):
         y_true = rows.y_true(row[block])[:, both]
-        parts.append(_examples(row[block], clip[block], y_true, rows.weak, activation, rest))
+        parts.append(_examples(row[block], clip[block], y_true, rows.weak, lacking, activation, rest))
     hard, soft, row, clip = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Annotated(
         hard=hard,
@@ -180,17 +190,23 @@ def _clip_slices(clip: np.ndarray, rows: int) -> list[slice]:
 
 
 def _examples(
-    row: np.ndarray, clip: np.ndarray, y_true: np.ndarray, weak: np.ndarray, activation: Activation, rest: int
+    row: np.ndarray,
+    clip: np.ndarray,
+    y_true: np.ndarray,
+    weak: np.ndarray,
+    lacking: np.ndarray,
+    activation: Activation,
+    rest: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All rows of some clips -> hard, soft, row and clip of their examples; rest: the position of that class."""
     hard, soft = np.split(y_true, 2, axis=1)
-    both = ~np.isnan(hard) & ~np.isnan(soft)
+    both = ~np.isnan(hard) & (lacking | ~np.isnan(soft))
     if activation == "softmax":
         complete = (both == ~np.isnan(soft)).all(axis=1) & (both.sum(axis=1) >= 2)
         both &= (complete & (hard.sum(axis=1, where=both) > 0) & (soft.sum(axis=1, where=both) > 0))[:, None]
     some = both.any(axis=1)
     row, clip = row[some], clip[some]
-    hard, soft = np.where(both, hard, -1)[some], np.where(both, soft, -1)[some]  # -1 is unknown
+    hard, soft = np.where(both, hard, -1)[some], np.where(both & ~np.isnan(soft), soft, -1)[some]  # -1 is unknown
     starts = np.flatnonzero(np.diff(clip, prepend=-1))
     if not len(starts):
         return hard, soft, row, clip
@@ -201,5 +217,5 @@ def _examples(
         for half in (hard, soft):
             half[starts] = np.where(kept[starts, None], half[starts], np.maximum.reduceat(half, starts))
         kept[starts] = True
-    known = hard[kept] >= 0
-    return np.where(known, hard[kept], np.nan), np.where(known, soft[kept], np.nan), row[kept], clip[kept]
+    hard, soft = (np.where(half[kept] >= 0, half[kept], np.nan) for half in (hard, soft))
+    return hard, soft, row[kept], clip[kept]

@@ -85,6 +85,7 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         "fingerprint": fingerprint,
         "report": dataclasses.asdict(report),
         "root": str(inputs.root),
+        "store": str(store.storage),
         "classes": list(inputs.classes),
         "activation": store.activation,
         "window": dataclasses.asdict(store.spec.window),

@@ -34,8 +34,8 @@ from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import open_join, write_join
-from softlabels.labels.soft_file import open_soft, write_soft
 from softlabels.storage.built_once import cache_folder, open_or_build
+from softlabels.storage.soft_file import open_soft, write_soft
 from softlabels.store.plan_file import ClipIdentity, same_clip
 from softlabels.store.reader import StoreReader
 from softlabels.tables import some

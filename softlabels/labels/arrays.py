@@ -101,11 +101,12 @@ def annotated_clips(
     pooled: bool,
     max_values: int = MAX_VALUES,
     every_class: bool = False,
+    blind: np.ndarray | None = None,
 ) -> Annotated:
     """The annotated examples of a join, but for clips of the split "teacher".
 
     Args:
-      y_true, max_values, every_class: as in `annotated_examples`. pooled: whether a row is a clip, not a window.
+      y_true, max_values, every_class, blind: as in `annotated_examples`. pooled: whether a row is a clip, not a window.
     """
     rows = np.flatnonzero(arrays.annotated() & ~_taught(arrays))
     several = arrays.several_windows()
@@ -121,7 +122,7 @@ def annotated_clips(
         y_true=y_true,
         informative=arrays.hard.positives(rows_of_group, arrays.soft.shape[1]) > 0,
     )
-    return annotated_examples(found, classes, activation, max_values=max_values, every_class=every_class)
+    return annotated_examples(found, classes, activation, max_values=max_values, every_class=every_class, blind=blind)
 
 
 def unannotated_windows(arrays: JoinArrays, soft: Reader, columns: np.ndarray, *, pooled: bool) -> Unannotated:
@@ -136,6 +137,7 @@ def unannotated_windows(arrays: JoinArrays, soft: Reader, columns: np.ndarray, *
     clip = arrays.clip_row[rows]
     return Unannotated(
         soft=np.concatenate(blocks),
+        row=rows,
         recording=_recordings(arrays.clips)[0][clip],
         weak=arrays.weak_clips()[clip] & (not pooled),
     )

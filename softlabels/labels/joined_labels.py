@@ -5,6 +5,7 @@ a pickle is a path, and processes share the pages.
 """
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,20 +16,25 @@ from softlabels.batches.stream import Batches, Features
 from softlabels.calibration.calibrate import calibrate
 from softlabels.calibration.maps import Calibrated, Method
 from softlabels.calibration.report import CalibrationReport
-from softlabels.errors import JoinError
+from softlabels.errors import JoinError, SoftLabelsError
 from softlabels.evidence.examples import Annotated
 from softlabels.evidence.trust import class_trust
+from softlabels.labels.adapted import adapted_join, store_of
 from softlabels.labels.arrays import annotated_clips, unannotated_windows
 from softlabels.labels.label_rows import LabelRows
 from softlabels.labels.saved import open_join, write_join
-from softlabels.labels.soft_file import open_soft
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
+from softlabels.storage.soft_file import open_soft
+from softlabels.store.reader import StoreReader
 
 if TYPE_CHECKING:
     import grain
 
     from softlabels.batches.keras_dataset import LabelPyDataset
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -110,6 +116,50 @@ class JoinedLabels(LabelRows):
             folds=folds,
         )
         return dataclasses.replace(self if step is None else self._then(step), calibration=report)
+
+    def adapt(
+        self, method: Method = "platt", folds: int = 5, *, store: StoreReader | str | Path | None = None
+    ) -> "JoinedLabels":
+        """The same labels after the annotated clips have taught the teacher, also classes that it lacks.
+
+        Of every window the store holds what the teacher gave all of its classes. 64 principal components of that are
+        the input of a logistic regression a class, on top of the calibrated labels, fitted on annotated clips of one
+        window and on windows annotated in time. Out of fold it has to beat calibration, and calibration the labels as
+        they are, by two standard errors over recordings, or is not used. Annotated clips get what probes gave that had
+        not seen them. The new soft half is an array like the old one, as fast to read. `calibration`, the report,
+        compares all three.
+
+        Args:
+          method: of the calibration below, as in `calibrate`; folds: likewise.
+          store: where the labels come from; None is where that was when they were joined.
+        Raises: ValueError: labels that are calibrated or exclusive already; JoinError: the store is another one, or
+          windows were pooled; StoreError: it is not there.
+        Example:
+          >>> labels.adapt().calibration.used  # six clips are too few: a warning says so
+          'none'
+        """
+        if self._steps:
+            raise ValueError("adapt: the labels were changed already; start again from the labels that join gave")
+        path, report = adapted_join(self, self._saved, store_of(self._saved, store), method, folds)
+        if path is None:
+            return dataclasses.replace(self, calibration=report)
+        return dataclasses.replace(self, calibration=report, _saved=open_join(path))
+
+    def recommended(self, folds: int = 5) -> "JoinedLabels":
+        """What these annotations speak for: the labels as they are, calibrated, or adapted; see `calibration`.
+
+        That is `adapt()` where the store can be read, and `calibrate()` where it cannot.
+        Example:
+          >>> print(labels.recommended().calibration)  # doctest: +ELLIPSIS
+          calibration           none  (asked: adapted)
+          ...
+        """
+        try:
+            store = store_of(self._saved, None)
+        except SoftLabelsError as e:
+            logger.warning("recommended: calibrated only, for there is no store to ask: %s", e)
+            return self.calibrate(folds=folds)
+        return self.adapt(folds=folds, store=store)
 
     def trust(self) -> "JoinedLabels":
         """The same labels with `class_trust` from how well the teacher ranks the annotated clips of each class.

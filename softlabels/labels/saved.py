@@ -25,7 +25,7 @@ from softlabels.corpus.hard_labels import HardLabels
 from softlabels.digests import canonical_json, sha256_of, sha256_of_file
 from softlabels.errors import JoinError
 from softlabels.labels.arrays import JoinArrays
-from softlabels.labels.soft_file import open_array, open_soft
+from softlabels.storage.soft_file import open_array, open_soft
 
 JOIN_VERSION = 3
 READABLE = (2, 3)  # of version 2 nothing says which clips were annotated in time

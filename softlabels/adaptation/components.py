@@ -1,0 +1,137 @@
+"""Components: the principal components of all that a teacher gave each row, a few dozen numbers instead of thousands.
+
+A teacher of 6,522 classes gives 6,522 log-odds of a window, also of classes that nobody asks about. They have the rank
+of its last hidden layer, and tell sounds apart that it has no name for. Components are found without any labels, on a
+sample of the rows, and kept beside the joins under the digest of what they were made from.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.classes.class_list import Activation
+from softlabels.digests import canonical_json
+from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
+from softlabels.odds import log_odds
+from softlabels.ragged import places_by_value
+from softlabels.storage.built_once import open_or_build
+from softlabels.storage.soft_file import SoftFile, made_soft_file, open_soft
+from softlabels.store.index import LABELLED
+from softlabels.store.reader import StoreReader
+from softlabels.store.shard import ShardRows
+from softlabels.threads import in_threads
+
+VERSION = 1
+COMPONENTS = 64
+SAMPLE_ROWS, SAMPLE_SHARDS = 8192, 64  # that components are found on
+LEAST = 2.0**-40  # a smaller probability counts as this one
+_OVERSAMPLED, _ROUNDS = 16, 4  # of the randomised decomposition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredRows:
+    """Where the labels of joined rows are in a store: shard and row in it, (rows,) int32 each; shard -1 is nowhere."""
+
+    shard: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def find(
+        cls, store: StoreReader, clip_ids: list[str], clip_row: np.ndarray, window_index: np.ndarray
+    ) -> "StoredRows":
+        """Look up windows: (clips,) ids; of each row (rows,) the clip and the window."""
+        index = store.index
+        first, end = index.spans_of(clip_ids).T
+        entry = first[clip_row] + window_index
+        there = entry < end[clip_row]
+        there[there] = index.state[entry[there]] == LABELLED
+        shard, row = np.full((2, len(entry)), -1, np.int32)
+        shard[there], row[there] = index.shard[entry[there]], index.row[entry[there]]
+        return cls(shard=shard, row=row)
+
+    def by_shard(self, of: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Shards, and the joined rows that lie in each; of: (n,) only these rows."""
+        of = np.flatnonzero(self.shard >= 0) if of is None else of
+        shards, places = places_by_value(self.shard[of])
+        return ((int(shard), of[here]) for shard, here in zip(shards, places, strict=True))
+
+
+def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> np.ndarray:
+    """The components of joined rows, kept in `folder`, memory-mapped and read-only.
+
+    Returns: (rows, k) float32, the most varied first, with standard deviations from 1 downwards; NaN where the store
+    has no label. k is 64, or less where there is less to tell apart.
+    Raises: StoreError: a damaged shard.
+    """
+    digests = {str(shard): store.receipts[shard].digest for shard, _ in rows.by_shard()}
+    total = hashlib.sha256(canonical_json([VERSION, COMPONENTS, store.spec.fingerprint(), len(rows.shard), digests]))
+    for array in (rows.shard, rows.row):
+        total.update(np.ascontiguousarray(array).data)
+    path = folder / f"components-{total.hexdigest()}.npy"
+    labelled = int(np.count_nonzero(rows.shard >= 0))
+    shape = (len(rows.shard), min(COMPONENTS, _width(store), max(1, labelled - 1)))
+    return open_or_build(path, lambda: open_soft(path, shape), lambda temporary: _write(temporary, shape, store, rows))
+
+
+def _write(path: Path, shape: tuple[int, int], store: StoreReader, rows: StoredRows) -> None:
+    mean, basis = find_components(sample_logits(store, rows), shape[1])
+
+    def project(shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits = shard_logits(store.read_shard(shard), store.activation, rows.row[here])
+        return here, (logits - mean) @ basis  # (n, k)
+
+    with made_soft_file(path, shape) as made:
+        silent = np.flatnonzero(rows.shard < 0)
+        made.write_rows(silent, np.full((len(silent), shape[1]), np.nan, np.float32))
+        _write_all(made, in_threads(project, rows.by_shard()))
+
+
+def _write_all(made: SoftFile, parts: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
+    for here, values in parts:
+        made.write_rows(here, values)
+
+
+def _width(store: StoreReader) -> int:
+    return len(store.classes)
+
+
+def shard_logits(rows: ShardRows, activation: Activation, some: np.ndarray) -> np.ndarray:
+    """All that a shard holds of some of its rows, as logits: (n, width) float32."""
+    p = rows.probabilities[some]
+    if activation == "softmax":
+        return np.log(np.maximum(p, LEAST))
+    return log_odds(p, least=LEAST)
+
+
+def sample_logits(store: StoreReader, rows: StoredRows) -> np.ndarray:
+    """(n, width) float32 of up to 8,192 rows of up to 64 shards, drawn over all of them."""
+    shards = one_of_each_stretch(np.unique(rows.shard[rows.shard >= 0]), SAMPLE_SHARDS)
+    drawn = one_of_each_stretch(np.flatnonzero(np.isin(rows.shard, shards)), SAMPLE_ROWS)
+
+    def read(shard: int, here: np.ndarray) -> np.ndarray:
+        return shard_logits(store.read_shard(shard), store.activation, rows.row[here])
+
+    return np.concatenate(list(in_threads(read, rows.by_shard(drawn))))
+
+
+def find_components(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of (n, width) float32, which is overwritten.
+
+    Half whitened: a component is divided by the root of its standard deviation, and by that of the first, so that later
+    ones say less, but not as much less as they vary. Tried on calls: as they vary, and all alike, were both worse.
+    Returns: the mean (width,) and the basis (width, count), float32; components are (x - mean) @ basis.
+    Source: Halko, Martinsson, Tropp 2011, arXiv:0909.4061, algorithm 4.4.
+    """
+    mean = logits.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for block in row_blocks(len(logits), logits.shape[1]):
+        logits[block] -= mean
+    rng = np.random.default_rng(0)
+    found = logits @ rng.standard_normal((logits.shape[1], count + _OVERSAMPLED), np.float32)
+    for _ in range(_ROUNDS):
+        found = logits @ (logits.T @ np.linalg.qr(found)[0])
+    _, singular, right = np.linalg.svd(np.linalg.qr(found)[0].T @ logits, full_matrices=False)
+    deviation = np.maximum(singular[:count], 1e-6 * singular[0] + 1e-30) / np.sqrt(len(logits))
+    return mean, (right[:count].T / np.sqrt(deviation * deviation[0])).astype(np.float32)
