@@ -91,19 +91,20 @@ def american_toad(one: Individual) -> Call:
 
 
 def eurasian_nightjar(one: Individual) -> Call:
-    """A churr that changes gear: some 40 pulses a second near 1.9 khz, then some 28 a little lower.
+    """A churr that changes gear: some 27 pulses a second around 1.9 khz, then for half a second faster and lower.
 
-    Real churrs are rougher; the teacher takes this one for a toad. That is why it is here: one class that a teacher
-    mistakes for another as a rule, as in any project.
+    Close by, a pulse sweeps from 2.8 down to 1 khz; from afar, only the middle of it is left, and the teacher takes
+    that for a toad. Ours are mostly far: one class that a teacher mistakes for another as a rule, as in any project.
 
-    Follows: Rebbeck, Corrick, Eaglestone and Stainton 2001, "Recognition of individual European Nightjars from song".
+    Follows: forestnightjars.co.uk, "The Outliers" (rates) and "Unusual Nightjar vocalisation" (span of a pulse).
     """
+    reach = one.rng.uniform(0.01, 0.12)
 
     def gear(hz: float, rate_hz: float, seconds: float) -> np.ndarray:
-        pulse = one.tone((0.92 * hz, 1.05 * hz, 0.95 * hz), 0.018, (1, 0.25, 0.15, 0.05))
+        pulse = one.tone((hz * (1 + reach), hz * (1 - reach)), 0.02, (1, 0.2))
         return train(pulse, round(seconds * rate_hz), 1 / (rate_hz * one.tempo))
 
-    return endless(np.concatenate([gear(1900, 40, one.rng.uniform(0.7, 1.3)), gear(1650, 28, 0.5)]))
+    return endless(np.concatenate([gear(1900, 27, one.rng.uniform(0.8, 1.3)), gear(1650, 33, 0.5)]))
 
 
 def savis_warbler(one: Individual) -> Call:
