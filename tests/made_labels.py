@@ -32,14 +32,16 @@ def made_labels(
     soft: np.ndarray,
     *,
     activation: str = "sigmoid",
-    windows: int = 1,
+    windows: int | np.ndarray = 1,
     classes: list[str] | None = None,
     in_time: bool | list[bool] = False,
     **columns: list[str],
 ) -> JoinedLabels:
-    """(rows, classes) each; so many rows a clip. columns: path, split or fold of each clip."""
+    """(rows, classes) each; so many rows a clip, or (clips,) of each. columns: path, split or fold of each clip."""
     rows, width = soft.shape
-    clips = rows // windows
+    per_clip = np.full(rows // windows, windows) if isinstance(windows, int) else windows
+    clips, clip_row = len(per_clip), np.repeat(np.arange(len(per_clip)), per_clip)
+    window_index = np.arange(rows) - np.repeat(np.cumsum(per_clip) - per_clip, per_clip)
     folder.mkdir(parents=True)
     text = {"clip_id": [f"k{i}" for i in range(clips)], "split": [""] * clips, "fold": [""] * clips}
     text |= {"path": [f"k{i}.wav" for i in range(clips)], **columns}
@@ -52,15 +54,15 @@ def made_labels(
         clips=pa.table(
             {
                 **text,
-                "windows": [windows] * clips,
+                "windows": per_clip.tolist(),
                 "start": [0] * clips,
                 "rate_hz": [8] * clips,
                 "in_time": in_time if isinstance(in_time, list) else [in_time] * clips,
             }
         ),
-        clip_row=(np.arange(rows) // windows).astype(np.int32),
-        window_index=(np.arange(rows) % windows).astype(np.int32),
-        start_s=(np.arange(rows) % windows).astype(np.float64),
+        clip_row=clip_row.astype(np.int32),
+        window_index=window_index.astype(np.int32),
+        start_s=window_index.astype(np.float64),
         hard=HardLabels(
             base=np.full(rows, np.nan, np.float32),
             offsets=np.concatenate([[0], np.cumsum(known.sum(axis=1))]),

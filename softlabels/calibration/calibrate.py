@@ -9,7 +9,6 @@ What a probability of a window is worth is learned from windows: clips of one, a
 of long clips are no substitute: a map that is right for maxima made a perfect teacher worse on its windows.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,8 +22,6 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.calibration.shift import prevalences
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.evidence.examples import Annotated, Unannotated
-
-logger = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -49,7 +46,7 @@ def calibrate(
     lacking = what_is_lacking(report)
     if lacking:
         report = replace(report, note=f"{lacking}: the labels stay as they are")
-        logger.warning("calibrate: %s", report.note)
+        log_report("calibrate", report)
         return None, report
     examples = annotated.of_windows()
     folds = min(folds, examples.groups)

@@ -92,8 +92,8 @@ class CalibrationReport(Report):
     asked, used: "adapted", "platt, per class", "platt, shared" or "none". examples: annotated clips of one window, and
     windows of clips annotated in time. groups: the recordings, or the folds of the manifest, dealt out to `folds`
     folds. positives, negatives: of one class each. before, after: over all classes, on examples that the fit had not
-    seen; None without a measurement. candidates: the same of each way that was tried. per_class: the classes with a positive and a negative.
-    note: why not as asked. warnings: what a person should know.
+    seen; None without a measurement. candidates: the same of each way that was tried. per_class: the classes with a
+    positive and a negative. note: why not as asked. warnings: what a person should know.
     """
 
     asked: str

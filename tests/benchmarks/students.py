@@ -124,24 +124,33 @@ def float_answers(student: keras.Model, train_x: np.ndarray, test_x: np.ndarray)
 def answers(
     lessons: Sequence[Lesson], train_x: Path, test_x: Path, *, jobs: int, examine: Examine = float_answers
 ) -> list[np.ndarray]:
-    """What the students of these lessons say of the test clips.
+    """What the students of these lessons answer to the test clips; arguments as in `answers_each`."""
+    return answers_each([(lesson, train_x, test_x) for lesson in lessons], jobs=jobs, examine=examine)
 
-    Answers are kept beside `train_x` under the digest of the lesson, so an interrupted benchmark goes on.
+
+def answers_each(
+    tasks: Sequence[tuple[Lesson, Path, Path]], *, jobs: int, examine: Examine = float_answers
+) -> list[np.ndarray]:
+    """What students answer, each taught and examined with pictures of its own.
+
+    Answers are kept beside the training pictures under the digest of the lesson, so an interrupted benchmark goes on.
 
     Args:
-      train_x, test_x: arrays of pictures, as `keep_features` writes them.
+      tasks: lessons, with the arrays of pictures to train and to be examined on, as `keep_features` writes them.
       jobs: processes, of one thread each.
       examine: from the student and both arrays of pictures to its answers.
-    Returns: (test rows, outputs) float32 logits a lesson.
+    Returns: (test rows, outputs) float32 logits a task.
     """
-    folder = train_x.parent / "students"
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"{test_x.parent.name}-{examine.__name__}-{lesson.digest()}.npy" for lesson in lessons]
-    missing = {path: lesson for path, lesson in zip(paths, lessons, strict=True) if not path.exists()}
+    places = {}
+    for lesson, train_x, test_x in tasks:
+        folder = train_x.parent / "students"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{test_x.parent.name}-{examine.__name__}-{lesson.digest()}.npy"
+        places[path] = (lesson, train_x, test_x)
     joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(_keep_answers)(path, lesson, train_x, test_x, examine) for path, lesson in missing.items()
+        joblib.delayed(_keep_answers)(path, *task, examine) for path, task in places.items() if not path.exists()
     )
-    return [np.load(path) for path in paths]
+    return [np.load(path) for path in places]
 
 
 def _keep_answers(path: Path, lesson: Lesson, train_x: Path, test_x: Path, examine: Examine) -> None:
