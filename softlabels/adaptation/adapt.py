@@ -14,7 +14,6 @@ from softlabels.adaptation.lesson import ERRORS, Lesson
 from softlabels.adaptation.probe import with_bias
 from softlabels.calibration.calibrate import fitted_map
 from softlabels.calibration.candidates import Candidate, best_of, held_out, map_fits
-from softlabels.calibration.fit import Evidence
 from softlabels.calibration.maps import Calibrated, Method, as_logits, as_probabilities
 from softlabels.calibration.measure import log_report, measured, report_on, what_is_lacking
 from softlabels.calibration.report import CalibrationReport
@@ -81,9 +80,9 @@ def adapt(
     report = report_on(annotated, classes, activation, asked=ADAPTED)
     examples = annotated.of_windows()
     examples = examples.part(~np.isnan(components[examples.row]).any(axis=1))
-    lacking = what_is_lacking(report)
-    if lacking or examples.groups < 2:
-        report = replace(report, note=f"{lacking or 'nothing is stored of them'}: the labels stay as they are")
+    lacking = what_is_lacking(report) or ("" if examples.groups > 1 else "nothing is stored of the annotated clips")
+    if lacking:
+        report = replace(report, note=f"{lacking}: the labels stay as they are")
         log_report("adapt", report)
         return None, report
     folds = min(folds, examples.groups)
@@ -101,18 +100,17 @@ def adapt(
         activation=activation,
     )
     offset, logits, penalty = lesson.held_out(fold)
-    evidence = Evidence.of(sighted.hard, sighted.soft, "temperature", activation)
-    candidates.append(Candidate.of(ADAPTED, ERRORS, logits[:, ~unseen], evidence))
+    candidates.append(Candidate.of(ADAPTED, ERRORS, logits[:, ~unseen], candidates[0].evidence))
     chosen = best_of(candidates, examples.recording)
     used = np.where(unseen, lesson.reached(offset, logits), lesson.able & (chosen == len(candidates) - 1))
     change = None
     if best or used.any():
         change = _fitted(lesson, sighted, used, penalty, len(classes))
-        change = replace(change, held_out=logits[:, used], prior=np.zeros(len(classes)))
-        unseen_logits = np.where(used, logits, offset)
-        change = replace(change, prior=_prior(change, examples, unseen_logits, components, unannotated))
-    prior = None if change is None or not change.prior.any() else change.prior
-    report = measured(replace(report, folds=folds), sighted, classes, candidates, chosen, prior, activation)
+        change = replace(change, held_out=logits[:, used])
+        prior = _prior(change, examples, np.where(used, logits, offset), components, unannotated)
+        change = replace(change, prior=prior)
+    moved = None if change is None or not change.prior.any() else change.prior
+    report = measured(replace(report, folds=folds), sighted, classes, candidates, chosen, moved)
     taught = [classes.names[c] for c in examples.columns[used & unseen].tolist()]
     if taught:
         reach = f"{len(taught)} classes that the teacher lacks were taught to it: {some(taught)}"
@@ -122,10 +120,9 @@ def adapt(
 
 
 def _fitted(lesson: Lesson, sighted: Annotated, used: np.ndarray, penalty: float, classes: int) -> Adaptation:
-    """The adaptation taught on all examples; used: (columns,) bool, the classes that the probe changes."""
+    """The adaptation taught on all examples, but for prior and held_out; used: (columns,) bool, what is probed."""
     examples, everything = lesson.examples, np.ones(len(lesson.examples), bool)
-    weights = np.zeros((classes, lesson.inputs.shape[1]))
-    base = np.full(classes, np.nan)
+    weights, base = np.zeros((classes, lesson.inputs.shape[1])), np.full(classes, np.nan)
     if used.any():
         weights[examples.columns] = lesson.probe(everything, lesson.offset(everything), penalty) * used[:, None]
     reached = used & lesson.unseen

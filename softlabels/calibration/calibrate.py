@@ -58,7 +58,7 @@ def calibrate(
         if unannotated is not None and activation == "sigmoid":
             step = replace(step, prior=_prior(step, examples, candidates[best].probabilities, unannotated))
     prior = None if step is None or step.prior is None else np.broadcast_to(step.prior, len(classes))
-    report = measured(replace(report, folds=folds), examples, classes, candidates, best, prior, activation)
+    report = measured(replace(report, folds=folds), examples, classes, candidates, best, prior)
     log_report("calibrate", report)
     return step, report
 

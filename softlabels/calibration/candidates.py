@@ -24,12 +24,13 @@ Fit = Callable[[Evidence, np.ndarray], np.ndarray]  # with what the simpler cand
 class Candidate:
     """A way to change the labels, and what it gave examples that no fit had seen.
 
-    errors: standard errors that it must gain on the labels as they are. logits: (n, columns) float32; losses,
-    probabilities: of them, alike.
+    errors: standard errors that it must gain on a simpler one that is not "none". evidence: of the examples.
+    logits: (n, columns) float32; losses, probabilities: of them, alike.
     """
 
     name: str
     errors: float
+    evidence: Evidence
     logits: np.ndarray
     losses: np.ndarray
     probabilities: np.ndarray
@@ -38,7 +39,12 @@ class Candidate:
     def of(cls, name: str, errors: float, logits: np.ndarray, evidence: Evidence) -> "Candidate":
         losses, probabilities = losses_of(logits, evidence.hard, evidence.known, evidence.activation)
         parts = {"logits": logits, "losses": losses, "probabilities": probabilities}
-        return cls(name=name, errors=errors, **{part: values.astype(np.float32) for part, values in parts.items()})
+        return cls(
+            name=name,
+            errors=errors,
+            evidence=evidence,
+            **{part: values.astype(np.float32) for part, values in parts.items()},
+        )
 
     @property
     def log_loss(self) -> float:
@@ -74,9 +80,8 @@ def held_out(
         for fit, mapped in zip(fits.values(), logits, strict=True):
             parameters = fit(seen, parameters)
             mapped[here] = unseen.logits(parameters)
-    errors = (FROM_NONE, FROM_SHARED)
-    maps = zip(fits, errors, logits, strict=False)
-    return [as_they_are, *(Candidate.of(name, least, mapped, evidence) for name, least, mapped in maps)]
+    maps = zip(fits, logits, strict=True)
+    return [as_they_are, *(Candidate.of(name, FROM_SHARED, mapped, evidence) for name, mapped in maps)]
 
 
 def best_of(candidates: Sequence[Candidate], recording: np.ndarray) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from softlabels.calibration.candidates import Candidate
-from softlabels.calibration.fit import MIN_NEGATIVES, Evidence
+from softlabels.calibration.fit import MIN_NEGATIVES
 from softlabels.calibration.report import CalibrationReport, class_calibrations, fit_of
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.evidence.examples import Annotated
@@ -76,7 +76,6 @@ def measured(
     candidates: Sequence[Candidate],
     best: int,
     prior: np.ndarray | None,
-    activation: Activation,
 ) -> CalibrationReport:
     """The report with what was used, how it fits, and, where something else was asked for, the losses that decided.
 
@@ -94,15 +93,14 @@ def measured(
         prior = prior[examples.columns]
         was, now = examples.prevalence, moved_prevalence(examples.prevalence, prior)
         weights = _as_frequent(examples.hard, was, now)
-        evidence = Evidence.of(examples.hard, examples.soft, "temperature", activation)
-        after = Candidate.of(chosen.name, chosen.errors, chosen.logits + prior, evidence)
+        after = Candidate.of(chosen.name, chosen.errors, chosen.logits + prior, chosen.evidence)
         moved = [f"{name} {w:.1%} -> {n:.1%}" for name, w, n, p in zip(names, was, now, prior, strict=True) if p]
         warnings = (
             *warnings,
             f"{len(moved)} classes are not as frequent in the clips without annotations as in the annotated ones, so "
             f"these are no random sample: corrected ({some(moved)})",
         )
-    per_row = activation == "softmax"
+    per_row = chosen.evidence.activation == "softmax"
     fits = {
         each.name: fit_of(each.losses, each.probabilities, examples.hard, per_row=per_row, weights=weights)
         for each in (*candidates[:best], after, *candidates[best + 1 :])

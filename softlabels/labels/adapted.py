@@ -74,7 +74,7 @@ def adapted_join(
         soft_path, shape = folder / f"soft-{fingerprint}.npy", arrays.soft.shape
         blocks = _blocks(labels, change, components, changed)
         open_or_build(soft_path, lambda: open_soft(soft_path, shape), lambda part: write_soft(part, shape, blocks))
-        header = {**saved.header, "fingerprint": fingerprint, "calibration": report.to_json()}
+        header = {**saved.header, "fingerprint": fingerprint, "calibration": report.to_json(), "adapted": True}
         write_join(temporary, arrays, header, soft=soft_path)
 
     open_or_build(path, lambda: open_join(path), build)

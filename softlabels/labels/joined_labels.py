@@ -103,7 +103,7 @@ class JoinedLabels(LabelRows):
           >>> labels.calibrate().calibration.used  # six clips are too few: a warning says so
           'none'
         """
-        if any(isinstance(step, Calibrated) for step in self._steps):
+        if self._adapted or any(isinstance(step, Calibrated) for step in self._steps):
             raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
         annotated, pooled = self._annotated(), self.windows != "each"
         step, report = calibrate(
@@ -138,7 +138,7 @@ class JoinedLabels(LabelRows):
           >>> labels.adapt().calibration.used  # six clips are too few: a warning says so
           'none'
         """
-        if self._steps:
+        if self._steps or self._adapted:
             raise ValueError("adapt: the labels were changed already; start again from the labels that join gave")
         path, report = adapted_join(self, self._saved, store_of(self._saved, store), method, folds)
         if path is None:
@@ -250,6 +250,10 @@ class JoinedLabels(LabelRows):
         """The labels as a further step leaves them."""
         trust = step.trust(self.class_trust)
         return dataclasses.replace(self, class_trust=trust, _steps=(*self._steps, step))
+
+    @property
+    def _adapted(self) -> bool:
+        return bool(self._saved.header.get("adapted"))
 
     def _annotated(self) -> Annotated:
         pooled = self.windows != "each"
