@@ -111,12 +111,15 @@ def adapt(
         change = replace(change, prior=prior)
     moved = None if change is None or not change.prior.any() else change.prior
     report = measured(replace(report, folds=folds), sighted, classes, candidates, chosen, moved)
-    taught = [classes.names[c] for c in examples.columns[used & unseen].tolist()]
-    if taught:
-        reach = f"{len(taught)} classes that the teacher lacks were taught to it: {some(taught)}"
-        report = replace(report, warnings=(*report.warnings, reach))
+    report = _with_reached(report, [classes.names[c] for c in examples.columns[used & unseen].tolist()])
     log_report("adapt", report)
     return change, report
+
+
+def _with_reached(report: CalibrationReport, names: list[str]) -> CalibrationReport:
+    """The report, with the classes that the teacher lacked before."""
+    reach = f"{len(names)} classes that the teacher lacks were taught to it: {some(names)}"
+    return replace(report, warnings=(*report.warnings, reach)) if names else report
 
 
 def _fitted(lesson: Lesson, sighted: Annotated, used: np.ndarray, penalty: float, classes: int) -> Adaptation:
