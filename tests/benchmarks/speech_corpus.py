@@ -2,7 +2,7 @@
 
 The Free Spoken Digit Dataset has six speakers. Each fold tests on two of them and learns from the other four; choices
 are made on the fold CHOICE alone, and the two REPORT folds test on 2,000 digits of the four speakers that it does not
-test on. Of the four that a fold learns from, takes 0 to 9 train its teacher, takes 10 to 49 are the students' corpus.
+test on. Of the four that a fold learns from, takes 0 to 19 train its teacher, takes 20 to 39 are the students' corpus.
 
 The teacher is a network of ours with some hundred thousand weights and hundreds of independent outputs: the ten digits,
 and the pairs of letters in the words of tuxpaint's stamps, which it also learns from (`stamp_words.py`). Words that are
@@ -26,7 +26,7 @@ from typing import Literal
 import keras
 import numpy as np
 import soundfile
-from digit_corpus import NAMES, RATE_HZ, Take, read_takes, varied
+from digit_corpus import NAMES, RATE_HZ, Take, read_takes
 from song_corpus import LabelledCorpus
 from stamp_words import Word, letter_pairs, read_words
 from students import LogMel
@@ -35,11 +35,11 @@ import pipeline
 from pipeline.teachers.batch_teacher import file_digest
 
 SPEECH_MEL = LogMel(rate_hz=RATE_HZ, bands=32, frame=256, hop=128, low_hz=60.0, high_hz=3900.0)
-TEACHER_TAKES = 10  # the first takes of each digit and speaker
+TEACHER_TAKES, STUDENT_TAKES = range(20), range(20, 40)  # of each digit and speaker
 PEAK, NOISE_RMS = 0.3, 0.001
 UNHEARD = {"choice": ("da", "nl"), "report": ("be", "el")}  # languages of the noise clips of a test
 HELD_BACK = 6  # one of so many things is kept from the teacher, for the students' noise clips
-NOISE_CLIPS = 200  # of a corpus
+NOISE_CLIPS = {"train": 80, "oracle": 80, "test": 200}
 RAREST_PAIR = 15  # clips that have it
 EPOCHS, BATCH = 30, 32
 Part = Literal["train", "oracle", "test"]
@@ -50,8 +50,8 @@ class SpeechCorpus:
     """One corpus of a fold; `make` gives what `SongCorpus.make` gives.
 
     archive: of the digits; stamps: the unpacked words; fold: its name, its folder under the work folder.
-    unheard: the two speakers that it tests on; part: "train", what students learn from; "oracle", the same and the
-    takes of the teacher, for a student that has more hard labels; "test".
+    unheard: the two speakers that it tests on; part: "train", what students learn from; "oracle", all 50 takes of the
+    same speakers and digits, for a student with hard labels of each; "test".
     """
 
     archive: Path
@@ -89,14 +89,14 @@ class SpeechCorpus:
         return folder
 
     def _is_teachers(self, take: Take) -> bool:
-        return take.speaker not in self.unheard and take.take < TEACHER_TAKES
+        return take.speaker not in self.unheard and take.take in TEACHER_TAKES
 
     def _digits(self) -> list[Take]:
         takes = _takes(self.archive)
         if self.part == "test":
             return [one for one in takes if one.speaker in self.unheard]
-        oracle = self.part == "oracle"
-        return [one for one in takes if one.speaker not in self.unheard and (oracle or not self._is_teachers(one))]
+        heard = [one for one in takes if one.speaker not in self.unheard]
+        return heard if self.part == "oracle" else [one for one in heard if one.take in STUDENT_TAKES]
 
     def _noise(self) -> list[Word]:
         if self.part == "test":
@@ -105,7 +105,7 @@ class SpeechCorpus:
         else:
             words = [one for one in _words(self.stamps) if not taught(one) and one.language not in _all_unheard()]
         order = np.random.default_rng(zlib.crc32(self.fold.encode())).permutation(len(words))
-        return [words[at] for at in order[:NOISE_CLIPS]]
+        return [words[at] for at in order[: NOISE_CLIPS[self.part]]]
 
 
 def speech_fold(archive: Path, stamps: Path, fold: str) -> dict[Part, SpeechCorpus]:
@@ -136,11 +136,17 @@ def _words(stamps: Path) -> list[Word]:
     return read_words(stamps, rate_hz=RATE_HZ, longest_s=1.0)
 
 
-def one_second(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(RATE_HZ,) float32: the word at one level, somewhere in faint noise."""
+def voiced(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(samples,) another voice: faster is higher."""
+    grid = np.arange(0, len(samples) - 1, rng.uniform(0.88, 1.15))
+    return np.interp(grid, np.arange(len(samples)), samples)
+
+
+def one_second(samples: np.ndarray, rng: np.random.Generator, noise: float = np.log(NOISE_RMS)) -> np.ndarray:
+    """(RATE_HZ,) float32: the word at one level, somewhere in noise of exp(`noise`) RMS."""
     word = samples[:RATE_HZ] * (PEAK / np.abs(samples).max())
     start = rng.integers(0, RATE_HZ - len(word) + 1)
-    second = rng.normal(0, NOISE_RMS, RATE_HZ)
+    second = rng.normal(0, np.exp(noise), RATE_HZ)
     second[start : start + len(word)] += word
     return second.astype(np.float32)
 
@@ -179,7 +185,7 @@ def train_teacher(takes: Sequence[Take], words: Sequence[Word]) -> tuple[keras.M
     """A network from one second of waveform to logits, and the names of its outputs.
 
     A spoken digit is its digit and the letters of its English name; a word is the letters of its text. Digits come
-    three times as often as words, each time with another voice, shift and noise.
+    twice as often as words, each time with another voice, shift and noise.
     """
     keras.utils.set_random_seed(7)
     rng = np.random.default_rng(7)
@@ -188,20 +194,22 @@ def train_teacher(takes: Sequence[Take], words: Sequence[Word]) -> tuple[keras.M
         pair for pair, count in Counter(one for each in spelled for one in each).items() if count >= RAREST_PAIR
     )
     names = [*NAMES, *(f"letters {pair}" for pair in pairs)]
-    heard = [({NAMES[one.digit]}, letter_pairs(NAMES[one.digit])) for one in takes] * 3 + [
+    heard = [({NAMES[one.digit]}, letter_pairs(NAMES[one.digit])) for one in takes] * 2 + [
         (set(), one) for one in spelled
     ]
     y = np.array(
         [[name in digit for name in NAMES] + [pair in letters for pair in pairs] for digit, letters in heard],
         np.float32,
     )
-    samples = [*(one.samples for one in takes)] * 3 + [one.samples for one in words]
-    x = np.stack([one_second(one, rng) for one in samples])  # (clips, RATE_HZ)
+    samples = [*(one.samples for one in takes)] * 2 + [one.samples for one in words]
     teacher = build_teacher(y)
-    rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * -(-len(x) // BATCH))
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * -(-len(y) // BATCH))
     teacher.compile(keras.optimizers.Adam(rate), loss=keras.losses.BinaryCrossentropy(from_logits=True))
     for _ in range(EPOCHS):
-        teacher.fit(varied(x, rng), y, batch_size=BATCH, verbose=0)
+        x = np.stack(
+            [one_second(voiced(one, rng), rng, noise=rng.uniform(-8, -5)) for one in samples]
+        )  # (clips, RATE_HZ)
+        teacher.fit(x, y, batch_size=BATCH, verbose=0)
     return teacher, names
 
 
