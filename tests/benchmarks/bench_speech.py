@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from arms import DEFAULT, hard_only, recommended
+from arms import DEFAULT, hard_only, recommended, taught
 from bench_student import print_machine
 from proof_songs import HARD_ONLY, macro_average_precision
 from scipy import stats
@@ -31,7 +31,12 @@ import softlabels
 
 SHARES = (0.05, 0.2, 1.0)
 ORACLE = "oracle: hard labels of 50 takes"
-ARMS: dict[str, Callable[[softlabels.JoinedLabels, int], Lesson]] = {HARD_ONLY: hard_only, DEFAULT: recommended}
+RECOMMENDED = "recommended()"
+ARMS: dict[str, Callable[[softlabels.JoinedLabels, int], Lesson]] = {
+    HARD_ONLY: hard_only,
+    RECOMMENDED: lambda labels, seed: taught(labels.recommended(), seed),
+    DEFAULT: recommended,
+}
 REPORTED, CHOOSING = 100, 0  # the first seed of each
 
 
@@ -112,10 +117,10 @@ def score(
     )
 
 
-def compare(folds: Sequence[Fold], seeds: range, steps: int, jobs: int) -> list[Score]:
+def compare(folds: Sequence[Fold], seeds: range, steps: int, shares: Sequence[float], jobs: int) -> list[Score]:
     """All arms at all shares, and the oracle."""
     scores = []
-    for share in SHARES:
+    for share in shares:
         labels = [{seed: fold.corpora["train"].join(share, seed) for seed in seeds} for fold in folds]
         for arm, recipe in ARMS.items():
             said = [
@@ -153,7 +158,9 @@ def main() -> None:
         told = [[fold.corpora[part].join().soft()] for fold in folds]
         teacher = score("the teacher itself", 1.0, 0, folds, told, part=part)
         print(f"{teacher.arm}, {part} clips: {teacher.right[0]:.1f} % right, {teacher.precision[0]:.1f}", flush=True)
-    scores = [one for steps in arguments.steps for one in compare(folds, seeds, steps, arguments.jobs)]
+    scores = [
+        one for steps in arguments.steps for one in compare(folds, seeds, steps, arguments.shares, arguments.jobs)
+    ]
     print(table(scores))
     rows = [{"arm": one.arm, "share": one.share, "steps": one.steps} | _rounded(one) for one in scores]
     print(json.dumps({"folds": names, "seeds": list(seeds), "scores": rows}))
@@ -168,6 +175,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("archive", type=Path, help="fsdd.tar.gz, the Free Spoken Digit Dataset")
     add("stamps", type=Path, help="the folder that tuxpaint-stamps-default was unpacked to")
+    add("--shares", type=float, nargs="+", default=list(SHARES))
     add("--steps", type=int, nargs="+", default=[400, 1600])
     add("--seeds", type=int, default=5)
     add("--jobs", type=int, default=2, help="students trained at once")

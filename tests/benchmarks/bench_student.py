@@ -1,6 +1,6 @@
 """Do students gain from soft labels? BirdNET, and a teacher of our own, teach small students; one table a trial.
 
-    python tests/benchmarks/bench_student.py --songs --augmented --weak --int8 [--digits fsdd.tar.gz]
+    python tests/benchmarks/bench_student.py --fair --int8 --songs --weak [--digits fsdd.tar.gz]
         [--recording soundscape.flac] [--seeds 5] [--work DIR] [--plot out.png]
 
 Every arm goes through the package's store, join, calibration, targets and loss; all students have the same network,
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import comparison
 import numpy as np
+import proof_fair
 from proof_digits import compare_digits
 from proof_recording import transfer
 from proof_songs import (
@@ -48,6 +49,8 @@ def main() -> None:
     seeds = range(first := CHOOSING if arguments.choose else REPORTED, first + arguments.seeds)
     print_machine()
     results: dict[str, object] = {"seeds": list(seeds), "corpora": "choice" if arguments.choose else "report"}
+    if arguments.fair:
+        results["fair"] = fair(arguments)
     if arguments.songs or arguments.int8 or arguments.augmented is not None:
         room = Classroom.open(arguments.work, CHOICE if arguments.choose else REPORT, arguments.jobs)
         results["teacher"] = round(room.teacher_accuracy(), 4)
@@ -74,6 +77,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    add("--fair", action="store_true", help="against augmented hard labels, corpora drawn anew for each seed")
+    add("--shares", type=float, nargs="+", default=list(proof_fair.SHARES), help="annotated, of --fair")
+    add("--steps", type=int, nargs="+", default=[400, 1600], help="of --fair")
     add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
     add("--augmented", type=int, nargs="*", metavar="STEPS", help="songs, hard only and the recipe, both augmented")
     add("--weak", action="store_true", help="60 s clips with one short song")
@@ -95,6 +101,17 @@ def parse() -> argparse.Namespace:
     if arguments.seeds < 2:
         parser.error(f"--seeds: an interval needs 2 or more, got {arguments.seeds}")
     return arguments
+
+
+def fair(arguments: argparse.Namespace) -> dict:
+    """The main table: `--seeds` corpora, each with a seed of its own; then the same students as int8."""
+    rooms = [proof_fair.song_room(arguments.work, seed) for seed in range(arguments.seeds)]
+    arms = {name: proof_fair.ARMS[name] for name in (proof_fair.HARD_ONLY, proof_fair.ADAPTED)}
+    found = proof_fair.compare_fair(rooms, arms, arguments.steps, arguments.shares, jobs=arguments.jobs)
+    print("\n" + "\n".join(proof_fair.verdicts(found)), flush=True)
+    if arguments.int8:
+        found += proof_fair.int8(rooms, arguments.steps[-1], 0.1, arguments.jobs)
+    return {"outcomes": proof_fair.as_json(found), "verdicts": proof_fair.verdicts(found)}
 
 
 def songs(room: Classroom, arguments: argparse.Namespace, seeds: range) -> list[dict]:
