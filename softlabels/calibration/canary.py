@@ -1,16 +1,11 @@
 """Do the teacher's probabilities belong to these rows and classes? A canary for wrong joins.
 
-What lives here is arithmetic on two arrays; `join` decides what to do about the verdict.
-
-- "aligned" takes evidence: annotated classes are favoured over permuted rows, and over permuted classes where six or
-  more are known. "misaligned" takes evidence too, against the join (`contradictions`). Between: "not convinced".
-- Two measures, mean probability and mean log-odds, share one permutation test (the larger of the two in standard
-  deviations counts): probability shows a teacher that is sure now and then, log-odds one that is never sure.
-- Ties count against the join, so a teacher with the same probabilities everywhere never passes.
-- Classes are permuted among those that rows of any one class raise: which these are, no permutation changes. All weigh
-  the same, so neither a favourite of the teacher nor a dominant class decides.
-- Windows of one clip resemble each other; counted as independent they would let a wrong clip table pass by chance.
-  With `groups`, rows of one clip with equal labels count as one.
+Arithmetic on two arrays; `join` decides what to do about the verdict. "aligned" takes evidence, and so does
+"misaligned" (`contradictions`). Two measures, mean probability and mean log-odds, share a permutation test (the larger
+in standard deviations counts): one shows a teacher that is sure now and then, the other one that never is. Ties count
+against the join, so the same probabilities everywhere never pass. Classes are permuted among those that rows of any one
+class raise; which these are, no permutation changes. All weigh the same, so neither a favourite of the teacher nor a
+dominant class decides. Windows of one clip resemble each other: with `groups`, those with equal labels count as one.
 """
 
 from dataclasses import dataclass, replace
@@ -142,8 +137,8 @@ def _looked_at(soft: np.ndarray, hard: np.ndarray, groups: np.ndarray | None, rn
     return canary, measures, labelled, tested, classes, used[starts]
 
 
-def _annotated(soft: np.ndarray, hard: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(entries,) row and class of what is annotated as 1 and known to the teacher, in order."""
+def _annotated(soft: np.ndarray, hard: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(2, entries) row and class of what is annotated as 1 and known to the teacher, in order."""
     rows, found = np.arange(len(soft)), [np.empty((2, 0), np.int64)]
     if len(rows) > _MOST_ROWS:  # drawn, not every n-th: a clip may have n windows, the classes a period of n
         rows = ((np.arange(_MOST_ROWS) + rng.random(_MOST_ROWS)) * (len(rows) / _MOST_ROWS)).astype(np.int64)
@@ -151,8 +146,7 @@ def _annotated(soft: np.ndarray, hard: np.ndarray, rng: np.random.Generator) -> 
         row, column = np.nonzero(np.asarray(hard[rows[block]]) == 1)
         row = rows[block][row]
         found.append(np.stack([row, column])[:, ~np.isnan(soft[row, column])])
-    row, column = np.concatenate(found, axis=1)
-    return row, column
+    return np.concatenate(found, axis=1)
 
 
 def _stretch_starts(
@@ -202,10 +196,9 @@ def _test_classes(
     count, means = len(known), means[:, known[:, None], tested[known]]
     if count < _CLASSES:
         return None, None
-    if factorial(count) <= 5_040:
-        orders = np.array(list(permutations(range(count))))  # the first is the order as it is
-    else:
-        orders = np.array([np.arange(count), *(rng.permutation(count) for _ in range(PERMUTATIONS))])
+    few = factorial(count) <= 5_040  # either way, the first is the order as it is
+    drawn = (rng.permutation(count) for _ in range(PERMUTATIONS))
+    orders = np.array(list(permutations(range(count))) if few else [np.arange(count), *drawn])
     traces = means[:, np.arange(count), orders].mean(axis=2).T  # (orders, measures)
     return _p_value(traces), float(np.average(means[0].mean(axis=1), weights=sizes[known]))
 

@@ -23,9 +23,8 @@ class Answers:
     count: answers above 0.8 where people said yes or no; right: what they confirm; claimed: what they would confirm if
     the teacher's probabilities were true. permuted: the share of permuted rows that would give as many contradictions,
     and its 95 % interval; None without enough answers, or where one class gives nearly all: it is confused.
-    doubtful: more contradictions than a tenth of permuted rows and the teacher's own doubts explain, or half of what is
-    claimed beyond chance is not true. hopeless: four fifths of it is not, nor of what is left of the claims when each
-    class is given as much probability in all as it has annotated rows.
+    doubtful: more than a tenth of permuted rows and the teacher's own doubts explain, or half of what is claimed beyond
+    chance is not true; hopeless: four fifths are not, of what is left when no class may claim more than its rows.
     worst: stretches of the most confident contradictions, up to five.
     """
 
@@ -77,13 +76,13 @@ def confident_answers(p: np.ndarray, labelled: np.ndarray, absent: np.ndarray, r
     enough = most >= 5 and count - answer.sum(axis=0).max() >= 5  # one class alone is confused, not permuted
     by_chance = (answer.sum(axis=0) * annotated / known).sum()
     credible = sure.sum(axis=0) * np.minimum(annotated / np.maximum(p.sum(axis=0), 1e-6), 1)
-    many = low > max(_TOLERATED * most, allowed)
+    more = low > max(_TOLERATED * most, allowed) or _below(right, count, by_chance, sure.sum(), 0.5)
     return Answers(
         count=count,
         right=right,
         claimed=float(sure.sum()),
         permuted=tuple(min(float(each / most), 1.0) for each in (found, low, high)) if enough else None,
-        doubtful=bool(enough and (many or _below(right, count, by_chance, sure.sum(), 0.5))),
+        doubtful=bool(enough and more),
         hopeless=bool(enough and _below(right, count, by_chance, credible.sum(), 0.2, errors=3.09)),
         worst=tuple(dict.fromkeys(np.nonzero(against)[0][np.argsort(-p[against], kind="stable")[:5]].tolist())),
     )

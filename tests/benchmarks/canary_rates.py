@@ -12,15 +12,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from canary_cases import RIGHT, WRONG_ALL, WRONG_IN_PART, WRONG_WEAK, Case
+from canary_cases import RIGHT, WRONG_ALL, WRONG_IN_PART, WRONG_WEAK, Case, permuted, spoiled, strong
 
 from softlabels.calibration.canary import alignment_canary
 
+ROWS = {  # which the README names
+    f"{share:.0%} permuted, {classes} classes, {rows} rows": spoiled(
+        partial(strong, rows=rows, classes=classes), permuted(share)
+    )
+    for share, classes, rows in ((1, 8, 320), (1, 2, 2400), (0.3, 8, 300), (0.3, 2, 600))
+}
 VERDICTS = ("aligned", "not convinced", "misaligned", "not testable")
 
 
@@ -37,6 +44,7 @@ def main() -> None:
         "wrong": WRONG_ALL,
         "wrong in part": WRONG_IN_PART,
         "wrong, weak teacher": WRONG_WEAK,
+        "rows that it takes": ROWS,
     }.items():
         print(f"-- {title}")
         for name, case in cases.items():
