@@ -133,6 +133,21 @@ def test_the_first_store_gives_the_windows_and_the_classes(corpus, store, other)
     np.testing.assert_array_equal(labels.soft()[:, 1], other.join(corpus.manifest).soft()[:, 1])
 
 
+def test_what_a_join_notes_of_one_teacher_alone_has_its_name(annotated, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "softlabels.joins.check.harm_notes", lambda annotated, _: ["both", f"mean {np.nanmean(annotated.soft):.4f}"]
+    )
+    stores = [label_first(annotated), label(annotated, Other)]
+    joined = [store.join(annotated.manifest, classes=stores[0].classes).report.notes for store in stores]
+    notes = softlabels.join(stores, annotated.manifest).report.notes
+    assert set(joined[0]) - set(joined[1])
+    assert set(joined[0]) & set(joined[1])
+    for i, of_one in enumerate(joined):
+        for note in of_one:
+            shared = note in joined[1 - i]
+            assert (note if shared else f"teacher {i + 1}, {stores[i].spec.teacher}: {note}") in notes
+
+
 def test_each_teacher_is_calibrated_by_itself_before(annotated) -> None:
     stores = [label_first(annotated), label(annotated, Other)]
     joined = [store.join(annotated.manifest, classes=stores[0].classes).calibrate() for store in stores]

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -457,6 +458,27 @@ def test_labels_that_do_not_belong_to_the_rows_are_refused(corpus, telling) -> N
     with pytest.raises(JoinError, match="the teacher's labels do not fit these annotations: .*misaligned"):
         telling.join(corpus.manifest)
     assert telling.join(corpus.manifest, canary=False).report.canary == "not tested"
+
+
+def test_a_join_that_does_not_convince_goes_on_and_says_what_to_look_at(corpus, caplog) -> None:
+    """Loud and faint clips by a teacher that is sure of both: of 160 labels the last 60 are dealt out at random."""
+    lines, names = ["clip_id,path,label"], ("Aus aus_Alpha", "Cus cus_Gamma")
+    dealt = np.random.default_rng(1).permutation(np.arange(160) % 2)
+    for i in range(160):
+        tone = np.sin(np.arange(800) / 40 + i) * 30
+        noise = np.random.default_rng(i).uniform(-0.01, 0.01, 800)
+        corpus.write_samples(f"k{i}.wav", (tone, noise)[i % 2].astype(np.float32), subtype="FLOAT")
+        lines.append(f"k{i},k{i}.wav,{names[i % 2 if i < 100 else dealt[i]]}")
+    corpus.write_manifest("\n".join(lines) + "\n")
+    report = label(corpus).join(corpus.manifest, classes=names).report
+    assert report.canary.startswith("not convinced")
+    assert "\n" not in report.canary
+    note = next(note for note in report.notes if note.startswith("alignment: not convinced"))
+    assert f"join: {note}" in caplog.text
+    named = re.findall(r"k(\d+), window 0", note)
+    assert len(named) == 3
+    assert all(int(i) >= 100 for i in named)
+    assert "per_clip()" in note
 
 
 def test_too_little_to_test_is_reported(corpus, store) -> None:

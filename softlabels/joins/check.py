@@ -36,6 +36,7 @@ def check_join(
     stored_clip = positions_of([clip.clip_id for clip in clips.listed], planned)
     sha256 = planned["sha256"].combine_chunks().take(pa.array(stored_clip, pa.int64(), mask=stored_clip < 0))
     shared = shared_audio(clips.listed, sha256, {clip.split for clip in clips.chosen})
+    tested = _canary(soft, hard, arrays, sampled, inputs.classes) if inputs.options.canary else ("not tested", ())
     annotated = annotated_clips(
         arrays,
         arrays.y_true,
@@ -58,8 +59,8 @@ def check_join(
         **rows.left_out,
         shared_audio=len(shared),
         shared_audio_examples=tuple(shared[:10]),
-        canary=_canary(soft, hard, arrays.clip_row[sampled]) if inputs.options.canary else "not tested",
-        notes=(*notes, *harm_notes(annotated, splits)),
+        canary=tested[0],
+        notes=(*notes, *tested[1], *harm_notes(annotated, splits)),
     )
 
 
@@ -95,12 +96,20 @@ def figures(
     }
 
 
-def _canary(soft: np.ndarray, hard: np.ndarray, clip_row: np.ndarray) -> str:
-    canary = alignment_canary(soft, hard, groups=clip_row)
+def _canary(
+    soft: np.ndarray, hard: np.ndarray, arrays: JoinArrays, sampled: np.ndarray, classes: ClassList
+) -> tuple[str, tuple[str, ...]]:
+    """What the canary saw, and a note where it is not convinced. Raises: JoinError: it speaks against the join."""
+    canary = alignment_canary(soft, hard, groups=arrays.clip_row[sampled])
+    look = [f"classes {classes[a]!r} and {classes[b]!r}" for a, b in canary.swapped[:3]]
+    look += [*arrays.names(sampled[list(canary.contradicted[:3])]), "`softlabels.open(STORE).per_clip()`"]
+    hint = (
+        "rows or classes are mixed up (clip_ids, the order of the model's labels, annotations of another corpus), or "
+        f"this teacher cannot tell these classes, or is far too sure of them: look at {'; '.join(look)}"
+    )
     if canary.verdict == "misaligned":
         raise JoinError(
-            f"the teacher's labels do not fit these annotations: {canary}; rows or classes are mixed up (clip_ids, the "
-            "order of the model's labels), or this teacher cannot tell these classes: look at `softlabels.open(STORE)"
-            ".per_clip()`, or join with canary=False to go on"
+            f"the teacher's labels do not fit these annotations: {canary}; {hint}, or join with canary=False to go on"
         )
-    return str(canary).removeprefix("alignment: ")
+    notes = (f"{canary}; perhaps {hint}",) if canary.verdict == "not convinced" else ()
+    return str(canary).removeprefix("alignment: "), notes

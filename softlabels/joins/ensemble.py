@@ -203,17 +203,18 @@ def _report(teachers: list[_Teacher], arrays: JoinArrays) -> JoinReport:
     spoke = np.zeros(len(arrays), bool)
     for block in row_blocks(len(spoke), arrays.soft.shape[1], BLOCK):
         spoke[block] = ~np.isnan(arrays.soft[block]).all(axis=1)
+    shared = [note for note in reports[0].notes if all(note in report.notes for report in reports)]
     further = [
         f"{teacher.name}: {note}"
-        for teacher, report in zip(teachers[1:], reports[1:], strict=True)
+        for teacher, report in zip(teachers, reports, strict=True)
         for note in report.notes
-        if note not in reports[0].notes
+        if note not in shared
     ]
     return dataclasses.replace(
         reports[0],
         **figures(arrays, spoke, teachers[0].labels.classes, how, *arrays.annotated_sample(spoke)[1:]),
         canary="; ".join(f"teacher {i + 1}: {report.canary}" for i, report in enumerate(reports)),
-        notes=(*reports[0].notes, *further, *(teacher.note() for teacher in teachers)),
+        notes=(*shared, *further, *(teacher.note() for teacher in teachers)),
     )
 
 
