@@ -323,6 +323,13 @@ def test_the_labels_of_neighbours_are_found_with_a_teacher_that_is_never_sure(st
     assert "the labels of the row before or after fit better" in str(canary)
 
 
+def test_a_teacher_without_a_confident_answer_contradicts_nothing() -> None:
+    with np.errstate(divide="raise", invalid="raise"):
+        canary = alignment_canary(*weak("faint", 5, 400)(0)[:2])
+    assert (canary.verdict, canary.answers.count, canary.answers.permuted) == ("aligned", 0, None)
+    assert "no answer above 0.8" in str(canary)
+
+
 def test_what_nobody_annotated_contradicts_nothing() -> None:
     """Single labels where other classes are unknown, not absent: a confident other answer is no contradiction."""
     soft, hard = joined()

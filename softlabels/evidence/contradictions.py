@@ -91,7 +91,7 @@ def confident_answers(p: np.ndarray, labelled: np.ndarray, absent: np.ndarray, r
 def _below(right: int, count: int, by_chance: float, claimed: float, share: float, errors: float = _ERRORS) -> bool:
     """Whether clearly fewer are right than if this share of what is claimed beyond chance were true."""
     expected = by_chance + share * max(claimed - by_chance, 0)
-    return right < expected - errors * (expected * (1 - expected / count)) ** 0.5
+    return right < expected - errors * (expected * (1 - expected / max(count, 1))) ** 0.5
 
 
 def _answers(p: np.ndarray, labelled: np.ndarray, absent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
