@@ -193,6 +193,27 @@ def test_a_teacher_that_knows_nothing_gets_no_weight_where_the_annotated_clips_s
         np.testing.assert_allclose(mean.soft(), mean_in_loops(plain, [1, 1]), rtol=1e-6)
 
 
+class ExclusiveGuess(Guess):
+    name = "exclusive guess"
+    activation = "softmax"
+    digest = hashlib.sha256(b"exclusive guess").hexdigest()
+
+
+def test_exclusive_teachers_are_stacked_and_their_rows_keep_their_sum(annotated) -> None:
+    header, *lines = annotated.manifest.read_text().splitlines()
+    for i in range(40):  # three labels are wrong, each in another fold
+        name = "Cus cus_Gamma" if (i % 4 < 2) != (i % 16 == 3) else "Aus aus_Alpha"
+        lines[i] = f"k{i},k{i}.wav,{name}"
+    annotated.write_manifest("\n".join([header, *lines]))
+    stores = [label(annotated, Exclusive), label(annotated, ExclusiveGuess)]
+    labels = softlabels.join(stores, annotated.manifest, canary=False)  # who knows nothing is refused
+    assert labels.report.notes[-1].endswith(": clearly better, so stacked")
+    np.testing.assert_allclose(labels.soft().sum(axis=1), 1, atol=1e-3)  # the stores round
+    a, b = (float(note.split("weight ")[1].split(",")[0]) for note in labels.report.notes[-3:-1])
+    assert a > 0.9
+    assert b < 0.5, "of log shares that its calibration made nearly flat"
+
+
 def test_teachers_are_averaged_where_labels_are_random_or_few(annotated) -> None:
     stores, text = [label_first(annotated), label(annotated, Guess)], annotated.manifest.read_text()
     header, *lines = text.splitlines()

@@ -31,6 +31,7 @@ from softlabels.classes.matching import MIN_COVERAGE
 from softlabels.digests import sha256_of
 from softlabels.errors import ClassListError, JoinError
 from softlabels.evidence.agreement import row_blocks
+from softlabels.evidence.examples import Annotated
 from softlabels.joins.build import join as join_store
 from softlabels.joins.check import figures
 from softlabels.joins.options import JoinOptions
@@ -129,6 +130,18 @@ class _Teacher:
         soft[met >= 0] = labels.soft(met[met >= 0])
         return soft
 
+    def of_classes(self, examples: Annotated, labels: JoinedLabels) -> np.ndarray:
+        """(n, columns) float64 of annotated examples, in blocks: of all classes it would be much."""
+        blocks = [examples.row[block] for block in row_blocks(len(examples), len(labels.classes), BLOCK)]
+        return np.concatenate([self.soft(rows, labels)[:, examples.columns] for rows in blocks])
+
+    def used(self, examples: Annotated, raw: np.ndarray) -> str:
+        """The map that its calibration has for these examples; none where they are of clips that it does not map."""
+        found = self.labels.calibration
+        if found is None or np.array_equal(raw, self.of_classes(examples, self.labels), equal_nan=True):
+            return "none"
+        return found.used
+
     def prior(self) -> np.ndarray:
         """(classes,) what its calibration added to the log-odds of classes that are more frequent elsewhere."""
         prior = np.zeros(len(self.labels.classes))
@@ -197,10 +210,9 @@ class _Ensemble:
         if lacking:
             return dataclasses.replace(self, note=f"{lacking}: averaged")
         fold = examples.folds(min(FOLDS, examples.groups))
-        soft = np.stack([teacher.soft(examples.row, teacher.raw)[:, examples.columns] for teacher in self.teachers])
-        reports = [teacher.labels.calibration for teacher in self.teachers]
-        used = ["none" if report is None else report.used for report in reports]
-        opinions = held_out_opinions(examples, soft, used, fold, method, activation)
+        raw = [teacher.of_classes(examples, teacher.raw) for teacher in self.teachers]
+        used = [teacher.used(examples, soft) for teacher, soft in zip(self.teachers, raw, strict=True)]
+        opinions = held_out_opinions(examples, np.stack(raw), used, fold, method, activation)
         found = stack(examples.hard, opinions, examples.recording, fold)
         weak = np.zeros(len(arrays), bool) if pooled or maps_weak(annotated) else arrays.weak_clips()[arrays.clip_row]
         return dataclasses.replace(self, found=found, averaged=weak)
