@@ -33,6 +33,7 @@ def make_case(activation, classes, *, from_logits, dtype="float32", seed=0):
         soft[2] = np.eye(classes, dtype=np.float32)[0]  # a certain teacher
         hard[3, :2] = 1.0  # two classes: divided by their sum
         hard[5] = 0.0  # noise
+        hard[7] *= 0.6  # mixed with noise
     hard[4] = np.nan
     soft[1, rng.random(classes) < 0.4] = np.nan  # classes the teacher lacks
     soft[6] = np.nan

@@ -92,14 +92,41 @@ def categorical_cross_entropy(target, student, from_logits):
     return -(target * np.log(p)).sum(axis=-1), ((pull * scaled).sum(axis=-1, keepdims=True) - pull) / mass
 
 
-def sigmoid_reference(hard, soft, student, *, alpha, temperature, trust, from_logits, smoothing=0.0):
+def weighted_binary_cross_entropy(pos_weight):
+    """Binary cross-entropy whose positives weigh (classes,) `pos_weight`, of logits, and its derivative."""
+
+    def loss(target, student, from_logits):
+        assert from_logits
+        value = pos_weight * target * softplus(-student) + (1.0 - target) * softplus(student)
+        return value, (1.0 - target) * sigmoid(student) - pos_weight * target * sigmoid(-student)
+
+    return loss
+
+
+def binary_focal_cross_entropy(alpha, gamma):
+    """Keras's, with class balancing by (classes,) `alpha`, of hard labels 0 or 1 and logits, and its derivative."""
+
+    def loss(target, student, from_logits):
+        assert from_logits
+        z = np.where(target == 1, student, -student)  # the log-odds of being right
+        weight = np.where(target == 1, alpha, 1.0 - alpha)
+        p, wrong, cross = sigmoid(z), sigmoid(-z), softplus(-z)
+        slope = -(wrong ** (gamma + 1)) - gamma * cross * wrong**gamma * p
+        return weight * wrong**gamma * cross, weight * slope * np.where(target == 1, 1.0, -1.0)
+
+    return loss
+
+
+def sigmoid_reference(
+    hard, soft, student, *, alpha, temperature, trust, from_logits, smoothing=0.0, hard_loss=binary_cross_entropy
+):
     """Per class, then the mean over all C; see the design, section "The loss"."""
     known, told = ~np.isnan(hard), ~np.isnan(soft)
     target = np.where(known, hard, 0.0) * (1.0 - smoothing) + 0.5 * smoothing
     a = alpha * trust
     hard_weight = np.where(known, np.where(told, 1.0 - a, 1.0), 0.0)
     soft_weight = np.where(told, np.where(known, a, trust), 0.0)
-    hard_term, hard_slope = binary_cross_entropy(target, student, from_logits)
+    hard_term, hard_slope = hard_loss(target, student, from_logits)
     q, not_q = soften_bernoulli(np.where(told, soft, 0.5), temperature)
     z, slope = student_log_odds(student, from_logits)
     cross = q * softplus(-z / temperature) + not_q * softplus(z / temperature)
@@ -111,7 +138,10 @@ def sigmoid_reference(hard, soft, student, *, alpha, temperature, trust, from_lo
 
 
 def softmax_reference(hard, soft, student, *, alpha, temperature, trust, from_logits, smoothing=0.0, min_mass=0.1):
-    """Per row; a soft row needs two covered classes and enough mass, a hard row something to sum."""
+    """Per row; a soft row needs two covered classes and enough mass, a hard row something to sum.
+
+    Of a hard row that sums to less than 1 the rest is missing, and hands its weight to the soft term.
+    """
     classes = hard.shape[-1]
     hard_sum = np.where(np.isnan(hard).any(-1), 0.0, hard.sum(-1))
     known = hard_sum > 0
@@ -124,8 +154,9 @@ def softmax_reference(hard, soft, student, *, alpha, temperature, trust, from_lo
     q = np.where(told[:, None], q, 1.0)
     covered = covered | ~told[:, None]
     belief = (np.where(told[:, None], q, 0.0) * trust).sum(-1) / np.where(told, mass, 1.0)
-    hard_weight = np.where(known, np.where(told, 1.0 - alpha * belief, 1.0), 0.0)
-    soft_weight = np.where(told, np.where(known, alpha * belief, belief), 0.0)
+    share = np.minimum(hard_sum, 1.0)
+    hard_weight = share * np.where(told, 1.0 - alpha * belief, 1.0)
+    soft_weight = np.where(told, share * alpha * belief + (1.0 - share) * belief, 0.0)
     divergence, cross, gap = softened_divergence(q, covered, student, temperature, from_logits)
     hard_term, hard_slope = categorical_cross_entropy(target, student, from_logits)
     loss = hard_weight * hard_term + soft_weight * temperature**2 * divergence

@@ -31,6 +31,16 @@ class Other(StandIn):
         return scores.astype(np.float32)
 
 
+class Guess(StandIn):
+    """Sure of everything, and knows nothing."""
+
+    name = "guess"
+    digest = hashlib.sha256(b"guess").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        return np.stack([np.sin(windows[:, 1:400].sum(axis=1) * 1000 * k) * 3 for k in (1, 2, 3)], axis=1)
+
+
 class Exclusive(StandIn):
     name = "exclusive"
     activation = "softmax"
@@ -66,13 +76,18 @@ def other(corpus: Corpus, store: SoftLabelStore) -> SoftLabelStore:
 
 @pytest.fixture
 def annotated(corpus: Corpus) -> Corpus:
-    """Eighty clips, half of one window, half of two; hiss is Gamma, tones are not, and every fifth label is wrong."""
+    """Forty clips of one window for either teacher; hiss is Gamma, tones are not, and every fifth label is wrong.
+
+    And forty of two windows or three that nobody annotated.
+    """
     lines = ["clip_id,path,label"]
     for i in range(80):
-        hiss = np.random.default_rng(i).uniform(-0.4, 0.4, 800 + 400 * (i % 2)).astype(np.float32)
-        tone = 0.3 * np.sin(np.arange(800 + 400 * (i % 2)) * (0.05 + i / 800)).astype(np.float32)
+        samples = 480 if i < 40 else 1200
+        hiss = np.random.default_rng(i).uniform(-0.4, 0.4, samples).astype(np.float32)
+        tone = 0.3 * np.sin(np.arange(samples) * (0.05 + i / 800)).astype(np.float32)
         corpus.write_samples(f"k{i}.wav", hiss if i % 4 < 2 else tone)
-        lines.append(f"k{i},k{i}.wav,{'Cus cus_Gamma' if (i % 4 < 2) != (i % 5 == 0) else 'noise'}")
+        label = "Cus cus_Gamma" if (i % 4 < 2) != (i % 5 == 0) else "noise"
+        lines.append(f"k{i},k{i}.wav,{label if i < 40 else ''}")
     corpus.write_manifest("\n".join(lines) + "\n")
     return corpus
 
@@ -154,7 +169,8 @@ def test_each_teacher_is_calibrated_by_itself_before(annotated) -> None:
     assert all(labels.calibration.used.startswith("platt") for labels in joined)
     labels = softlabels.join(stores, annotated.manifest)
     np.testing.assert_allclose(labels.soft(), mean_in_loops(joined, [1, 1]), rtol=1e-6)
-    notes = labels.report.notes[-2:]
+    *notes, weighing = labels.report.notes[-3:]
+    assert weighing.endswith("not clearly better, so averaged"), "two that say the same have no weights to learn"
     for i, (note, one) in enumerate(zip(notes, joined, strict=True)):
         assert note.startswith(f"teacher {i + 1}, {stores[i].spec.teacher}: weight 0.5, speaks of 120 of 120 rows")
         assert f"calibrated, {one.calibration.used}: log-loss {one.calibration.before.log_loss:.4f} -> " in note
@@ -162,6 +178,88 @@ def test_each_teacher_is_calibrated_by_itself_before(annotated) -> None:
     assert labels.report.canary == "; ".join(f"teacher {i}: {joined[i - 1].report.canary}" for i in (1, 2))
     assert labels.calibration is None
     assert labels.calibrate().calibration.examples == 40, "the mean may be calibrated in its turn"
+
+
+def fitted(labels, joined: list, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """-> weights and shift of Gamma's log-odds, by least squares, and the largest residual."""
+    y, *x = (np.log(p) - np.log1p(-p) for p in (each.soft(rows)[:, 2].astype(float) for each in (labels, *joined)))
+    terms = np.stack([*x, np.ones(len(y))], axis=1)
+    found = np.linalg.lstsq(terms, y, rcond=None)[0]
+    return found, np.abs(terms @ found - y).max()
+
+
+def test_a_teacher_that_knows_nothing_gets_no_weight_where_the_annotated_clips_say_so(annotated) -> None:
+    stores = [label_first(annotated), label(annotated, Guess)]
+    joined = [store.join(annotated.manifest).calibrate("temperature") for store in stores]
+    labels = softlabels.join(stores, annotated.manifest, calibrate="temperature")
+    first, second, weighing = labels.report.notes[-3:]
+    assert weighing.endswith(": clearly better, so stacked")
+    weights, residual = fitted(labels, joined, np.arange(len(labels)))
+    assert residual < 1e-4, "also where nobody annotated"
+    assert f"weight {weights[0]:.3g}, speaks" in first
+    assert weights[0] > 0.5
+    assert weights[1] < 0.2
+    assert "; alone 0." in second
+    assert softlabels.load_labels(labels.save(annotated.folder / "saved")).report == labels.report
+    for choice in ({"weights": [1, 1]}, {"calibrate": "none"}):
+        mean = softlabels.join(stores, annotated.manifest, **{"calibrate": "temperature"} | choice)
+        assert "stacked" not in mean.report.notes[-1]
+        plain = [store.join(annotated.manifest) for store in stores] if "weights" not in choice else joined
+        np.testing.assert_allclose(mean.soft(), mean_in_loops(plain, [1, 1]), rtol=1e-6)
+
+
+class ExclusiveGuess(Guess):
+    name = "exclusive guess"
+    activation = "softmax"
+    digest = hashlib.sha256(b"exclusive guess").hexdigest()
+
+
+def test_exclusive_teachers_are_stacked_and_their_rows_keep_their_sum(annotated) -> None:
+    header, *lines = annotated.manifest.read_text().splitlines()
+    for i in range(40):  # three labels are wrong, each in another fold
+        name = "Cus cus_Gamma" if (i % 4 < 2) != (i % 16 == 3) else "Aus aus_Alpha"
+        lines[i] = f"k{i},k{i}.wav,{name}"
+    annotated.write_manifest("\n".join([header, *lines]))
+    stores = [label(annotated, Exclusive), label(annotated, ExclusiveGuess)]
+    labels = softlabels.join(stores, annotated.manifest, canary=False)  # who knows nothing is refused
+    assert labels.report.notes[-1].endswith(": clearly better, so stacked")
+    np.testing.assert_allclose(labels.soft().sum(axis=1), 1, atol=1e-3)  # the stores round
+    a, b = (float(note.split("weight ")[1].split(",")[0]) for note in labels.report.notes[-3:-1])
+    assert a > 0.9
+    assert b < 0.5, "of log shares that its calibration made nearly flat"
+
+
+def test_teachers_are_averaged_where_labels_are_random_or_few(annotated) -> None:
+    stores, text = [label_first(annotated), label(annotated, Guess)], annotated.manifest.read_text()
+    header, *lines = text.splitlines()
+    clips, labels = zip(*(line.rsplit(",", 1) for line in lines[:40]), strict=True)
+    shuffled = np.random.default_rng(1).permutation(labels)
+    annotated.write_manifest("\n".join([header, *map(",".join, zip(clips, shuffled, strict=True)), *lines[40:]]))
+    joined = [store.join(annotated.manifest).calibrate() for store in stores]
+    mixed = softlabels.join(stores, annotated.manifest)
+    assert mixed.report.notes[-1].endswith(": not clearly better, so averaged")
+    np.testing.assert_allclose(mixed.soft(), mean_in_loops(joined, [1, 1]), rtol=1e-6)
+    annotated.write_manifest("\n".join([header, *lines[:10], *(f"{clip}," for clip in clips[10:]), *lines[40:]]))
+    few = softlabels.join(stores, annotated.manifest)
+    assert few.report.notes[-1].startswith("expected 20 annotated clips or more")
+    assert few.report.notes[-1].endswith("got 10, 4, 26 and 10: averaged")
+    joined = [store.join(annotated.manifest) for store in stores]
+    np.testing.assert_allclose(few.soft(), mean_in_loops(joined, [1, 1]), rtol=1e-6)
+
+
+def test_windows_of_weakly_labelled_clips_have_the_mean_if_no_such_window_was_annotated(annotated) -> None:
+    text = annotated.manifest.read_text()
+    annotated.write_manifest(text.replace("k50.wav,", "k50.wav,Cus cus_Gamma"))
+    stores = [label_first(annotated), label(annotated, Guess)]
+    joined = [store.join(annotated.manifest).calibrate("temperature") for store in stores]
+    labels = softlabels.join(stores, annotated.manifest, calibrate="temperature")
+    assert labels.report.notes[-1].endswith(": clearly better, so stacked")
+    mean = mean_in_loops(joined, [1, 1])
+    np.testing.assert_allclose(labels.soft()[40:], mean[40:], rtol=1e-6)
+    assert fitted(labels, joined, np.arange(40))[1] < 1e-4
+    assert np.abs(labels.soft()[:40, 2] - mean[:40, 2]).max() > 0.1
+    pooled = softlabels.join(stores, annotated.manifest, calibrate="temperature", windows="max")
+    assert "log-loss of annotations held out: mean 0." in pooled.report.notes[-1], "a row is a clip, and none is weak"
 
 
 def test_a_class_is_the_mean_of_those_that_have_it_and_nan_if_none_has(corpus, store, other) -> None:

@@ -42,6 +42,15 @@ def test_the_whole_grid_equals_the_reference_on_every_backend(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_one_weight_per_class_equals_the_reference_on_every_backend_and_after_saving(backend, tmp_path):
+    report = run_on(backend, "loss_class_weights.py", str(tmp_path))
+    assert max(report.pop("reloaded").values()) <= 1e-6
+    for mode, ways in report.items():
+        assert len(ways) == 36, mode  # 5 class lists, 7 ways to hold weights, and a global of seven
+        assert max(max(errors) for errors in ways.values()) <= 1.0, mode
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_training_schedules_and_saved_models_work_on_every_backend(backend, tmp_path):
     report = run_on(backend, "loss_training.py", str(tmp_path))
     assert report["alphas"] == [1.0, 0.5, 0.0]

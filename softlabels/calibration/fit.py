@@ -156,13 +156,22 @@ def one_sided(evidence: Evidence) -> np.ndarray:
 def _fit(
     evidence: Evidence, method: Method, centre: np.ndarray, *, slope: float, shift: float, maps: int
 ) -> np.ndarray:
-    """(maps, k) the best parameters, by projected Newton steps (Bertsekas 1982); slope, shift: how far they spread."""
+    """(maps, k) the best parameters; slope, shift: how far they spread."""
     shifts = np.array(parameter_names(method, evidence.activation)) == "shift"
-    problems = 1 if evidence.activation == "softmax" else maps
-    centre, spread, lowest = (
-        np.tile(part, (maps, 1)).reshape(problems, -1)
-        for part in (centre, np.where(shifts, shift, slope), np.where(shifts, -np.inf, 0))
-    )
+    parts = (centre, np.where(shifts, shift, slope), np.where(shifts, -np.inf, 0))
+    return fit_near(evidence, *(np.tile(part, (maps, 1)) for part in parts))
+
+
+def fit_near(evidence: Evidence, centre: np.ndarray, spread: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+    """The best parameters, by projected Newton steps (Bertsekas 1982).
+
+    Args:
+      centre, spread, lowest: (maps, k) float64 where each parameter is held, by what standard deviation, and its least
+        value; one map is of all classes.
+    Returns: (maps, k) float64.
+    """
+    maps, problems = len(centre), 1 if evidence.activation == "softmax" else len(centre)
+    centre, spread, lowest = (part.reshape(problems, -1) for part in (centre, spread, lowest))
     now, at = centre, _posterior(evidence, centre, centre, spread)
     for _ in range(_STEPS):
         move = _move(at, (now > lowest) | (at[1] < 0))  # a slope of 0 that the gradient would push lower stays there

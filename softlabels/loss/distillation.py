@@ -3,10 +3,9 @@
     L = (1 / C) sum_c [ hard_weight_c * student_loss_c + soft_weight_c * T^2 * KL_c ]           (sigmoid)
 
 A half that is missing (NaN) hands its weight to the other one. Not here: the divergence itself (divergence.py), how a
-student loss is found and called (student_loss.py), packing and checking in NumPy (targets.py).
+student loss is found and called (student_loss.py), what is refused (checks.py), packing in NumPy (targets.py).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,11 +13,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.checks import (
+    MIN_MASS,
+    check_arguments,
+    check_shapes,
+    check_trust,
+    values_if_known,
+    warn_of_half_precision,
+)
 from softlabels.loss.divergence import TINY, sigmoid_divergence, softmax_divergence
-from softlabels.loss.student_loss import check_student_loss, hard_loss_per_class, resolve_student_loss
+from softlabels.loss.student_loss import (
+    check_any_width,
+    check_student_loss,
+    hard_loss,
+    resolve_student_loss,
+    with_lists,
+)
 from softlabels.loss.targets import Activation, check_halves
 
-MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
 ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
 
 
@@ -46,10 +58,12 @@ def distillation_loss(
       alpha: weight of the teacher, in [0, 1]; a number or a scalar tensor.
       trust: (classes,) in [0, 1], how far the teacher is believed on each class; None is fully.
       min_mass: softmax only, the least sum of a soft row that counts.
-      student_loss: what compares with the human label; None is binary or categorical cross-entropy.
+      student_loss: what compares with the human label, tried out at each call (`DistillationLoss` tries it once); None
+        is binary or categorical cross-entropy.
       from_logits: False where `student` is probabilities.
     Returns: (batch,) float32.
-    Raises: ValueError: temperature <= 0, alpha outside [0, 1], unknown activation, trust or min_mass out of range.
+    Raises: ValueError: temperature <= 0, alpha outside [0, 1], unknown activation, trust or min_mass out of range, or
+      a student loss that does not fit.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
     Example:
       >>> how = {"activation": "sigmoid", "temperature": 1.0, "alpha": 0.3}
@@ -58,61 +72,89 @@ def distillation_loss(
       (1,)
     """
     check_arguments("distillation_loss", activation, temperature, alpha, min_mass)
-    student_loss = student_loss or resolve_student_loss(None, activation, from_logits)
-    trust = None if trust is None else ops.convert_to_tensor(check_trust("distillation_loss", trust), "float32")
-    hard = ops.stop_gradient(ops.cast(hard, "float32"))
-    soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
-    student = ops.cast(student, "float32")
-    rows = _sigmoid_rows if activation == "sigmoid" else _softmax_rows
-    return rows(hard, soft, student, _Mixture(alpha, trust, temperature, min_mass, student_loss, from_logits))
+    trust = None if trust is None else check_trust("distillation_loss", trust)
+    student, turned = ops.cast(student, "float32"), False
+    if student_loss is None:
+        student_loss = resolve_student_loss(None, activation, from_logits)
+    else:
+        turned = check_student_loss(student_loss, activation, from_logits, student.shape[-1])
+    mix = _Mixture(activation, alpha, trust, temperature, min_mass, student_loss, turned, from_logits)
+    return mix.rows(hard, soft, student)
 
 
 @dataclass(frozen=True, slots=True)
 class _Mixture:
-    """What is the same for every row; see `distillation_loss`."""
+    """What is the same for every row; see `distillation_loss`. turned: of `hard_loss`."""
 
+    activation: Activation
     alpha: Any
     trust: Any | None
     temperature: float
     min_mass: float
     student_loss: keras.losses.Loss
+    turned: bool
     from_logits: bool
 
+    def rows(self, hard: Any, soft: Any | None, student: Any) -> Any:
+        """(batch, classes) three times, of any type -> (batch,) float32."""
+        hard = ops.stop_gradient(ops.cast(hard, "float32"))
+        soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
+        rows = _sigmoid_rows if self.activation == "sigmoid" else _softmax_rows
+        return rows(hard, soft, ops.cast(student, "float32"), self)
+
+    def believed(self) -> Any:
+        """(classes,) float32, or 1."""
+        return 1.0 if self.trust is None else ops.convert_to_tensor(self.trust, "float32")
+
+    def hard_loss(self, hard: Any, student: Any) -> Any:
+        """(batch, classes) under sigmoid, (batch,) under softmax."""
+        return hard_loss(self.student_loss, hard, student, activation=self.activation, turned=self.turned)
+
     def weights(self, known: Any, told: Any, trust: Any) -> tuple[Any, Any]:
-        """Weights of the hard and the soft term: a missing half hands its weight to the other."""
+        """Weights of the hard and the soft term: what is missing of a half hands its weight to the other.
+
+        known: how much of the hard label there is, from 0 to 1. told: bool, whether there is a soft one.
+        """
         teacher = self.alpha * trust
-        hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
-        soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
+        hard_weight = known * ops.where(told, 1.0 - teacher, 1.0)
+        soft_weight = ops.where(told, trust - known * (trust - teacher), 0.0)
         return hard_weight, soft_weight * self.temperature**2
 
 
 def _sigmoid_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
     """(batch,): the mean over all classes, each weighted by what is known of it."""
-    known = ops.equal(hard, hard)  # (batch, classes), False for NaN
-    hard_term = hard_loss_per_class(mix.student_loss, ops.where(known, hard, 0.0), student)
+    annotated = ops.equal(hard, hard)  # (batch, classes), False for NaN
+    known = ops.cast(annotated, "float32")
+    hard_term = mix.hard_loss(ops.where(annotated, hard, 0.0), student)
     if soft is None:
-        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
+        return ops.mean(known * hard_term, axis=-1)  # (batch,)
     told = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    hard_weight, soft_weight = mix.weights(known, told, 1.0 if mix.trust is None else mix.trust)
+    hard_weight, soft_weight = mix.weights(known, told, mix.believed())
     soft = ops.where(told, soft, 0.5)
     soft_term = sigmoid_divergence(soft, student, temperature=mix.temperature, from_logits=mix.from_logits)
     return ops.mean(hard_weight * hard_term + soft_weight * soft_term, axis=-1)
 
 
 def _softmax_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
-    """(batch,): one hard and one soft term a row."""
+    """(batch,): one hard and one soft term a row.
+
+    A hard row is divided by its sum. One that sums to less than 1 is a mixture with noise, of which nothing is known
+    without a rest class: that part is missing, so the divided row counts by its sum.
+    """
     row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
-    known = row_sum > 0.0  # False for NaN and for noise
-    divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = mix.student_loss.call(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
-    known = ops.squeeze(known, -1)  # (batch,)
+    annotated = row_sum > 0.0  # False for NaN and for noise
+    divisor = ops.where(ops.logical_and(annotated, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
+    hard_term = mix.hard_loss(ops.where(annotated, hard, 0.0) / divisor, student)  # (batch,)
+    known = ops.squeeze(ops.where(annotated, ops.minimum(divisor, 1.0), 0.0), -1)  # (batch,)
     if soft is None:
-        return ops.where(known, hard_term, 0.0)
+        return known * hard_term
     covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
     soft = ops.where(covered, soft, 0.0)
     mass = ops.sum(soft, axis=-1)  # (batch,)
     told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(mix.min_mass, TINY))
-    belief = 1.0 if mix.trust is None else ops.sum(soft * mix.trust, axis=-1) / ops.where(told, mass, 1.0)  # (batch,)
+    belief = (
+        1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / ops.where(told, mass, 1.0)
+    )  # (batch,)
     hard_weight, soft_weight = mix.weights(known, told, belief)
     soft_term = softmax_divergence(soft, covered, student, temperature=mix.temperature, from_logits=mix.from_logits)
     return hard_weight * hard_term + soft_weight * soft_term
@@ -152,14 +194,15 @@ class DistillationLoss(keras.losses.Loss):
           alpha: weight of the **soft** term in [0, 1], as published (others weight the hard one).
           temperature: T > 0; the soft term is scaled by T².
           student_loss: a Keras loss, a name or a config, whatever its reduction; None is binary (sigmoid) or
-            categorical (softmax) cross-entropy. A name inherits `from_logits`, an object must agree with it. Label
-            smoothing acts on the hard half only.
+            categorical (softmax) cross-entropy. A name inherits `from_logits`, an object must agree with it. It may
+            hold one weight per class. Label smoothing acts on the hard half only.
           activation: "sigmoid" for independent classes, "softmax" for exclusive ones: what the teacher has.
           from_logits: whether the student's outputs are logits.
           reduction, name: Keras's own.
           trust: one number per class in [0, 1]; None believes the teacher fully.
           min_mass: softmax only; a soft row that sums to less counts as missing.
-        Raises: ValueError: an argument is out of range, or the student loss does not fit.
+        Raises: ValueError: an argument is out of range, or the student loss does not fit; the first call tries it
+          again on as many classes as the student has.
         """
         super().__init__(name=name, reduction=reduction, dtype="float32")
         check_arguments("DistillationLoss", activation, temperature, alpha, min_mass)
@@ -170,7 +213,9 @@ class DistillationLoss(keras.losses.Loss):
         self.trust = None if trust is None else check_trust("DistillationLoss", trust)
         self._student_loss_given = student_loss
         self.student_loss = resolve_student_loss(student_loss, activation, self.from_logits)
-        check_student_loss(self.student_loss, activation, self.from_logits)
+        check_any_width(self.student_loss, activation, self.from_logits)
+        self._warned = False
+        self._turned: dict[int, bool] = {}  # what `check_student_loss` found, by number of classes
         self._alpha = float(alpha)
         self.alpha_variable = keras.Variable(self._alpha, dtype="float32", trainable=False, name="alpha")
 
@@ -236,7 +281,8 @@ class DistillationLoss(keras.losses.Loss):
         y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
         y_pred = y_pred if hasattr(y_pred, "shape") else np.asarray(y_pred)
         check_shapes(y_true, y_pred)
-        values = _values_if_known(y_true)
+        self._warned = self._warned or (not self.from_logits and warn_of_half_precision(y_pred.dtype))
+        values = values_if_known(y_true)
         if values is not None:
             values, classes = values.astype(np.float32, copy=False), y_pred.shape[-1]
             check_halves(values[:, :classes], values[:, classes:], activation=self.activation, who="DistillationLoss")
@@ -250,25 +296,25 @@ class DistillationLoss(keras.losses.Loss):
                 f"DistillationLoss: expected trust for the student's {classes} classes; got {len(self.trust)} "
                 "values; make the loss with for_labels(labels)"
             )
+        if classes not in self._turned:
+            self._turned[classes] = check_student_loss(self.student_loss, self.activation, self.from_logits, classes)
         hard, soft = split_halves(y_true, classes)
-        return distillation_loss(
-            hard,
-            soft,
-            y_pred,
-            activation=self.activation,
-            temperature=self.temperature,
-            alpha=self.alpha_variable.value,
-            trust=self.trust,
-            min_mass=self.min_mass,
-            student_loss=self.student_loss,
-            from_logits=self.from_logits,
-        )
+        return _Mixture(
+            self.activation,
+            self.alpha_variable.value,
+            self.trust,
+            self.temperature,
+            self.min_mass,
+            self.student_loss,
+            self._turned[classes],
+            self.from_logits,
+        ).rows(hard, soft, y_pred)
 
     def get_config(self) -> dict[str, Any]:
         """Every argument as plain values; alpha as it is now."""
         student_loss = self._student_loss_given
         if student_loss is not None and not isinstance(student_loss, str | dict):
-            student_loss = keras.saving.serialize_keras_object(student_loss)
+            student_loss = with_lists(keras.saving.serialize_keras_object(student_loss))
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -279,31 +325,6 @@ class DistillationLoss(keras.losses.Loss):
             "trust": None if self.trust is None else self.trust.tolist(),
             "min_mass": self.min_mass,
         }
-
-
-def check_arguments(who: str, activation: Any, temperature: Any, alpha: Any, min_mass: Any) -> None:
-    """Raise ValueError for what no loss can be built from; an alpha that is a tensor is not looked at."""
-    if activation not in ("sigmoid", "softmax"):
-        raise ValueError(
-            f"{who}: expected activation 'sigmoid' or 'softmax'; got {activation!r}; use the store's activation"
-        )
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"{who}: expected a finite temperature > 0; got {temperature}; 1 changes nothing")
-    if isinstance(alpha, int | float | np.number) and not 0.0 <= alpha <= 1.0:  # False for NaN too
-        raise ValueError(f"{who}: expected alpha in [0, 1]; got {alpha}; it is the weight of the teacher")
-    if not 0.0 <= min_mass <= 1.0:
-        raise ValueError(f"{who}: expected min_mass in [0, 1]; got {min_mass}; {MIN_MASS} is the default")
-
-
-def check_trust(who: str, trust: Any) -> np.ndarray:
-    """-> (classes,) float64; raise ValueError unless it is one number in [0, 1] per class."""
-    values = np.asarray(trust, np.float64)
-    if values.ndim != 1 or not ((values >= 0.0) & (values <= 1.0)).all():  # False for NaN too
-        raise ValueError(
-            f"{who}: expected trust as one number in [0, 1] per class; got shape {values.shape}, "
-            f"values {np.unique(values)[:10].tolist()}; use labels.class_trust"
-        )
-    return values
 
 
 def split_halves(y_true: Any, classes: int) -> tuple[Any, Any | None]:
@@ -322,37 +343,3 @@ def split_halves(y_true: Any, classes: int) -> tuple[Any, Any | None]:
     silent = ops.full_like(halves[:, :1], float("nan"))  # (batch, 1, classes)
     halves = ops.concatenate([halves, silent], axis=1)
     return halves[:, 0], halves[:, 1]
-
-
-def check_shapes(y_true: Any, y_pred: Any) -> None:
-    """Raise ValueError unless the targets are C or 2C wide, one row for each row of the outputs, and real."""
-    true, pred = tuple(y_true.shape), tuple(y_pred.shape)
-    named = f"got y_true {true} {y_true.dtype} and y_pred {pred} {y_pred.dtype}"
-    for dtype in (str(y_true.dtype), str(y_pred.dtype)):
-        if not any(kind in dtype for kind in ("float", "int", "bool")):
-            raise ValueError(f"DistillationLoss: expected real numbers; {named}; cast them to float32")
-    if len(true) != 2 or len(pred) != 2:
-        raise ValueError(f"DistillationLoss: expected rank 2 on both sides; {named}; flatten to (batch, classes)")
-    if pred[1] is None or true[1] not in (None, pred[1], 2 * pred[1]):
-        raise ValueError(
-            "DistillationLoss: expected y_true as wide as y_pred (hard labels) or twice as wide ([hard | soft]); "
-            f"{named}; make it with pack_targets(hard, soft)"
-        )
-    if None not in (true[0], pred[0]) and true[0] != pred[0]:
-        raise ValueError(f"DistillationLoss: expected one target row per output row; {named}; check the batching")
-
-
-def _values_if_known(y: Any) -> np.ndarray | None:
-    """NumPy values of a concrete array; None while a backend traces or only infers shapes."""
-    if isinstance(y, np.ndarray):
-        return y
-    if keras.backend.backend() == "jax":
-        import jax  # installed, or the backend would not run
-
-        return None if isinstance(y, jax.core.Tracer) else np.asarray(y)
-    if keras.backend.backend() == "torch":
-        import torch  # as above
-
-        tracing = y.is_meta or torch.compiler.is_compiling()
-        return None if tracing else y.detach().float().cpu().numpy()
-    return y.numpy() if hasattr(y, "numpy") else None  # only eager TensorFlow tensors have it

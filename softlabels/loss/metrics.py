@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from softlabels.loss.distillation import check_arguments, check_shapes, split_halves
+from softlabels.loss.checks import check_arguments, check_shapes
+from softlabels.loss.distillation import split_halves
 from softlabels.loss.divergence import sigmoid_divergence, softmax_divergence
 from softlabels.loss.targets import Activation
 

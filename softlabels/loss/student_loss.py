@@ -1,18 +1,21 @@
 """The loss against the human label: how it is found, checked, and called class by class.
 
-Any Keras loss will do whose row value is the mean over the classes (sigmoid) or that gives one value per row (softmax).
-Not here: the mixture with the teacher (distillation.py).
+Any Keras loss will do whose row value is the mean over the classes (sigmoid) or that gives one value per row (softmax),
+with one weight per class too. Not here: how such weights are found (class_weights.py), the mixture with the teacher
+(distillation.py).
 """
 
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.class_weights import weight_lengths, with_weights
 from softlabels.loss.targets import Activation
 
 
@@ -55,62 +58,144 @@ class _FunctionLoss(keras.losses.Loss):
     """A loss function as a loss object."""
 
     def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        super().__init__(name=function.__name__, reduction=None, dtype="float32")
+        super().__init__(name=getattr(function, "__name__", "student_loss"), reduction=None, dtype="float32")
         self.function, self.arguments = function, arguments
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self.function(y_true, y_pred, **self.arguments)
 
 
-def hard_loss_per_class(student_loss: keras.losses.Loss, hard: Any, student: Any) -> Any:
-    """The student loss of each class on its own, of which its row value is the mean; no NaN.
+def with_lists(config: Any) -> Any:
+    """A serialised loss with lists for its arrays and tensors, which Keras writes but its losses do not read back."""
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") in ("__numpy__", "__tensor__"):
+        return config["config"]["value"]
+    return {name: with_lists(value) for name, value in config.items()}
 
-    (batch, classes) twice -> (batch, classes), all float32.
+
+def hard_loss(student_loss: keras.losses.Loss, hard: Any, student: Any, *, activation: Activation, turned: bool) -> Any:
+    """The student loss of each class on its own, of which its row value is the mean (sigmoid), or of each row.
+
+    Args:
+      hard, student: (batch, classes) float32, no NaN.
+      turned: whether one weight per class is made a tensor that fits; `check_student_loss` says so.
+    Returns: (batch, classes) under sigmoid, (batch,) under softmax.
     """
-    if type(student_loss) is keras.losses.BinaryCrossentropy and student_loss.axis in (-1, 1):
+    loss, by_class = student_loss, activation == "sigmoid"
+    if by_class and type(loss) is keras.losses.BinaryCrossentropy and loss.axis in (-1, 1):
         # What Keras does before its mean, bit for bit: one pass over (batch, classes), and the outputs keep the
         # logits that Keras's TensorFlow sigmoid remembers, which a trailing axis would lose.
-        smoothing = student_loss.label_smoothing
+        smoothing = loss.label_smoothing
         hard = hard * (1.0 - smoothing) + 0.5 * smoothing if smoothing else hard
-        return ops.binary_crossentropy(hard, student, from_logits=student_loss.from_logits)
-    return student_loss.call(hard[..., None], student[..., None])  # (batch, classes, 1) -> (batch, classes)
+        return ops.binary_crossentropy(hard, student, from_logits=loss.from_logits)
+    if turned:
+        loss = with_weights(loss, hard.shape[-1], column=by_class)
+    # (batch, classes, 1) -> (batch, classes), or (batch, classes) -> (batch,)
+    return loss.call(hard[..., None], student[..., None]) if by_class else loss.call(hard, student)
 
 
-def check_student_loss(loss: keras.losses.Loss, activation: str, from_logits: bool) -> None:
-    """Try a student loss on two rows of three classes.
+def check_any_width(loss: keras.losses.Loss, activation: Activation, from_logits: bool) -> None:
+    """Try a student loss before the number of classes is known: on as many as it holds weights for, or on three.
+
+    Raises: ValueError: the loss fits none of these.
+    """
+    faults = []
+    for classes in (*sorted(weight_lengths(loss)), 3):
+        try:
+            check_student_loss(loss, activation, from_logits, classes)
+            return
+        except ValueError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def check_student_loss(loss: keras.losses.Loss, activation: Activation, from_logits: bool, classes: int) -> bool:
+    """Try a student loss on four rows, at once where a backend is tracing too.
 
     "sigmoid" needs a row value that is the mean over the classes, "softmax" one value per row.
 
+    Returns: `turned` of `hard_loss`: whether its weights have to be made tensors that fit.
     Raises: ValueError: the loss does not fit.
     """
-    hard = np.array([[1, 0, 0], [0, 0, 1]], np.float32)
-    student = np.array([[0.3, 0.5, 0.2], [0.1, 0.3, 0.6]], np.float32)
-    targets, outputs = ops.convert_to_tensor(hard), ops.convert_to_tensor(np.log(student) if from_logits else student)
+    ways = [False]
+    if classes in weight_lengths(loss):  # the surest way first; under softmax the plain one is as sure
+        ways = [True, False] if activation == "sigmoid" else [False, True]
+    faults = []
+    for turned in ways:
+        try:
+            _at_once(partial(_check, loss, activation, from_logits, classes, turned))
+            return turned
+        except ValueError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def _check(loss: keras.losses.Loss, activation: Activation, from_logits: bool, classes: int, turned: bool) -> None:
+    """Raise ValueError unless the loss, with its weights turned or not, gives what `check_student_loss` asks for."""
+    rng = np.random.default_rng(classes)
+    hard = (rng.random((4, classes)) < 0.5).astype(np.float32)
+    hard[:, rng.integers(classes)] = 1  # no row without a class
+    student = rng.uniform(0.05, 0.95, (4, classes)).astype(np.float32)
+    targets = ops.convert_to_tensor(hard)
+    outputs = ops.convert_to_tensor(np.log(student / (1 - student)) if from_logits else student)
     who = f"DistillationLoss: student_loss {loss.name!r}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # Keras warns about a trailing axis of one
-        rows = _try(lambda: loss.call(targets, outputs), who)
-        if rows.shape != (2,):
+        rows = _try(lambda: _rows(loss, targets, outputs, turned), who, classes)
+        if rows.shape != (4,):
             raise ValueError(
-                f"{who}: expected one value per row, shape (2,) for two rows; got {rows.shape}; "
+                f"{who}: expected one value per row, shape (4,) for four rows; got {rows.shape}; "
                 "its call() must not reduce over the batch"
             )
         if activation == "softmax":
             return
-        classes = _try(lambda: hard_loss_per_class(loss, targets, outputs), who)
-    if classes.shape != (2, 3) or not np.allclose(classes.mean(axis=1), rows, rtol=1e-5, atol=1e-7):
+        got = _try(lambda: hard_loss(loss, targets, outputs, activation=activation, turned=turned), who, classes)
+    if got.shape != hard.shape or not np.allclose(got.mean(axis=1, dtype=np.float64), rows, rtol=1e-5, atol=1e-7):
         raise ValueError(
-            f"{who}: expected a loss that is the mean of its classes' losses, as activation='sigmoid' needs; got rows "
-            f"{rows.tolist()} from classes {classes.tolist()}; use binary cross-entropy, or activation='softmax'"
+            f"{who}: expected a loss that is the mean of its classes' losses, as activation='sigmoid' needs; got row "
+            f"{rows[0]:.6g} from {classes} classes {got[0].ravel()[:5].tolist()}...; use binary cross-entropy, or "
+            "activation='softmax'; one weight per class belongs in an attribute of the loss or in what its function "
+            "closes over"
         )
 
 
-def _try(call: Callable[[], Any], who: str) -> np.ndarray:
+def _rows(loss: keras.losses.Loss, targets: Any, outputs: Any, turned: bool) -> Any:
+    """The row values of the loss as it is; where it fails and may be `turned`, with its weights as tensors."""
+    try:
+        return loss.call(targets, outputs)
+    except Exception:
+        if not turned:
+            raise
+        return with_weights(loss, targets.shape[-1], column=False).call(targets, outputs)
+
+
+def _try(call: Callable[[], Any], who: str, classes: int) -> np.ndarray:
     """NumPy result of a trial call; any failure becomes a ValueError that names the loss."""
     try:
         return ops.convert_to_numpy(call())
     except Exception as error:
         raise ValueError(
-            f"{who}: expected a loss of (batch, classes) targets and outputs; got {type(error).__name__}: {error}; "
-            "use a cross-entropy"
+            f"{who}: expected a loss of (batch, classes) targets and outputs; got {type(error).__name__} with "
+            f"{classes} classes: {error}; use a cross-entropy, or one weight for each of the student's classes"
         ) from error
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    """Run on real values, whatever the backend is tracing."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf  # installed, or the backend would not run
+
+        with tf.init_scope():
+            call()
+    elif backend == "jax":
+        import jax  # as above
+
+        with jax.ensure_compile_time_eval():
+            call()
+    elif backend == "torch" and ops.convert_to_tensor(0.0).is_meta:  # Keras infers shapes on a device without values
+        with keras.device("cpu"):
+            call()
+    else:
+        call()
