@@ -80,6 +80,8 @@ def parse() -> argparse.Namespace:
     add("--fair", action="store_true", help="against augmented hard labels, corpora drawn anew for each seed")
     add("--shares", type=float, nargs="+", default=list(proof_fair.SHARES), help="annotated, of --fair")
     add("--steps", type=int, nargs="+", default=[400, 1600], help="of --fair")
+    add("--without", action="store_true", help="with --fair: each class in turn is one that the teacher lacks")
+    add("--weak-rooms", type=int, default=0, help="with --fair: so many corpora of long, weakly labelled clips too")
     add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
     add("--augmented", type=int, nargs="*", metavar="STEPS", help="songs, hard only and the recipe, both augmented")
     add("--weak", action="store_true", help="60 s clips with one short song")
@@ -109,9 +111,15 @@ def fair(arguments: argparse.Namespace) -> dict:
     arms = {name: proof_fair.ARMS[name] for name in (proof_fair.HARD_ONLY, proof_fair.ADAPTED)}
     found = proof_fair.compare_fair(rooms, arms, arguments.steps, arguments.shares, jobs=arguments.jobs)
     print("\n" + "\n".join(proof_fair.verdicts(found)), flush=True)
+    results: dict[str, object] = {"verdicts": proof_fair.verdicts(found)}
     if arguments.int8:
         found += proof_fair.int8(rooms, arguments.steps[-1], 0.1, arguments.jobs)
-    return {"outcomes": proof_fair.as_json(found), "verdicts": proof_fair.verdicts(found)}
+    if arguments.without:
+        results["without"] = proof_fair.without_each_class(rooms, arguments.steps[-1], 0.1, arguments.jobs)
+    if arguments.weak_rooms:
+        rooms = [proof_fair.weak_room(arguments.work, seed) for seed in range(arguments.weak_rooms)]
+        found += proof_fair.compare_weak_fair(rooms, arguments.steps[-1], arguments.jobs)
+    return {**results, "outcomes": proof_fair.as_json(found)}
 
 
 def songs(room: Classroom, arguments: argparse.Namespace, seeds: range) -> list[dict]:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from arms import hard_only, recommended, taught
@@ -19,6 +20,7 @@ from song_corpus import TEST, TRAIN, LabelledCorpus, SongCorpus
 from students import Examine, Lesson, LogMel, answers_each, float_answers, keep_features
 
 import softlabels
+from softlabels.adaptation import components
 from softlabels.evidence.ranking import average_precision, operating_point
 
 SHARES = (0.02, 0.1, 0.5, 1.0)
@@ -177,3 +179,61 @@ def int8(rooms: Sequence[Room], steps: int, share: float, jobs: int) -> list[Fai
     """Hard only and the recommended labels, as a microcontroller runs their students."""
     arms = {name: ARMS[name] for name in (HARD_ONLY, ADAPTED)}
     return compare_fair(rooms, arms, [steps], [share], jobs=jobs, oracle=False, examine=int8_answers)
+
+
+def without_each_class(rooms: Sequence[Room], steps: int, share: float, jobs: int) -> dict[str, tuple[float, float]]:
+    """Each class is taken out of the teacher's list in turn, as if it had never known it; the n-th from the n-th room.
+
+    Returns: for each, the average precision that the student has of it, and of the other classes on average, in percent.
+    """
+    names = list(rooms[0].train.join().classes)
+    tasks = []
+    for n, name in enumerate(names):
+        room = rooms[n % len(rooms)]
+        labels = adapted_without(room.train, share, 100 + n, name)
+        lesson = replace(taught(labels, 100 + n), varied=True, steps=steps)
+        tasks.append((lesson, room.train_x, room.test_x))
+    found = {}
+    for n, (name, logits) in enumerate(zip(names, answers_each(tasks, jobs=jobs), strict=True)):
+        precision = scores_of(rooms[n % len(rooms)].test.join().hard(), logits).precision
+        others = float(np.mean([p for c, p in enumerate(precision) if c != n]))
+        found[name] = (100 * precision[n], 100 * others)
+        print(f"  without {name:<45}{100 * precision[n]:5.1f}, the others {100 * others:5.1f}", flush=True)
+    return found
+
+
+def adapted_without(corpus: LabelledCorpus, share: float, seed: int, name: str) -> softlabels.JoinedLabels:
+    """Adapted labels of a teacher that lacks a class: neither its probability nor its part of the components is used."""
+    mapping = corpus.folder / f"without-{name.split('_')[0].replace(' ', '-')}.csv"
+    mapping.write_text(f"student_class,teacher_class\n{name},\n", encoding="utf-8")
+    labels = corpus.join(share, seed, mapping=mapping)
+    position, whole = list(softlabels.open(corpus.folder / corpus.store).classes).index(name), components.shard_logits
+
+    def lacking(*arguments: Any) -> np.ndarray:
+        return np.delete(whole(*arguments), position, axis=1)
+
+    version = components.VERSION
+    components.shard_logits, components.VERSION = lacking, f"{version} without {name}"  # type: ignore[assignment]
+    try:
+        return labels.adapt()
+    finally:
+        components.shard_logits, components.VERSION = whole, version
+
+
+def compare_weak_fair(rooms: Sequence[Room], steps: int, jobs: int) -> list[FairOutcome]:
+    """Long clips with one short song, all annotated weakly: windows drawn evenly, and by `sampling_weights`."""
+    arms: dict[str, Recipe] = {}
+    for arm in (HARD_ONLY, ADAPTED):
+        arms[f"{arm}, evenly"] = ARMS[arm]
+        arms[f"{arm}, by weights"] = lambda labels, seed, arm=arm: replace(
+            ARMS[arm](labels, seed), weights=labels.sampling_weights()
+        )
+    return compare_fair(rooms, arms, [steps], [1.0], jobs=jobs, oracle=False)
+
+
+def weak_room(work: Path, seed: int) -> Room:
+    """110 clips of 60 s with one short song; tests as for songs."""
+    settings = replace(TRAIN, seconds=60.0, one_song=True)
+    train = SongCorpus(name=f"weak{seed}_train", clips=110, seed=300 + seed, settings=settings).make(work)
+    test = SongCorpus(name=f"songs{seed}_test", clips=1100, seed=200 + seed, settings=TEST).make(work)
+    return Room.open(train, test, LogMel())
