@@ -143,3 +143,32 @@ class Slow(StandIn):
 
 def slow() -> Slow:
     return Slow()
+
+
+class Wide(StandIn):
+    """40 classes whose logits are sums of a few samples, as those of a network are of its embedding."""
+
+    classes = ClassList(tuple(f"Genus{i} species{i}_Name {i}" for i in range(40)))
+    digest = hashlib.sha256(b"wide").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        said = windows[:, :800:50].astype(np.float64) * 6  # (batch, 16)
+        mix = np.random.Generator(np.random.PCG64(7)).integers(-8, 9, (16, 40)) / 8
+        return (said[:, :, None] * mix).sum(axis=1).astype(np.float32) - 3
+
+
+def wide() -> Wide:
+    return Wide()
+
+
+class PoisonedWide(Wide):
+    """The same, and dies of windows that begin with 0.75 exactly."""
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        if 0.75 in windows[:, 0].tolist():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().score(windows)
+
+
+def poisoned_wide() -> PoisonedWide:
+    return PoisonedWide()
