@@ -181,6 +181,21 @@ def test_the_basis_is_the_same_on_another_machine(machine: dict) -> None:
     assert len(said) == 1
 
 
+def test_the_basis_does_not_depend_on_the_last_bits_or_signs_of_eigenvectors(monkeypatch) -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(100, 40)) @ rng.normal(size=(40, 2000)) - 4
+    p, names = (1 / (1 + np.exp(-logits))).astype(np.float32), ClassList(tuple(f"class {i}" for i in range(2000)))
+    expected = fit_components(p, names, most=30)
+    eigh = np.linalg.eigh
+
+    def elsewhere(matrix: np.ndarray):
+        values, vectors = eigh(matrix)
+        return values, (vectors + rng.normal(size=vectors.shape) * 5e-10) * rng.choice([-1, 1], len(values))
+
+    monkeypatch.setattr(np.linalg, "eigh", elsewhere)
+    np.testing.assert_array_equal(fit_components(p, names, most=30).basis, expected.basis)
+
+
 def test_shards_are_the_same_for_any_worker_count_interrupted_or_made_again(corpus, few) -> None:
     once = run(corpus, "once", keep=few)
     expected = shard_bytes(once.storage.root)
@@ -247,7 +262,9 @@ def test_the_tasks_of_an_array_fit_once(corpus, few, monkeypatch) -> None:
     assert shard_bytes(shared.storage.root) == shard_bytes(alone.storage.root)
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -1.0, 3.14159, -3.14159, 1e-30, -65504.7, 1e-40, -255.75])
+@pytest.mark.parametrize(
+    "value", [0.0, -0.0, 1.0, -1.0, 3.14159, -3.14159, 1e-30, -65504.7, 1e-40, -255.75, -513 / 2048, 515 / 2048]
+)
 def test_values_of_any_sign_are_rounded_to_nine_bits(value: float) -> None:
     rounded = float(round_values(np.array([value], np.float32))[0])
     mantissa, exponent = np.frexp(np.float64(np.float32(value)))
