@@ -145,10 +145,10 @@ def slow() -> Slow:
     return Slow()
 
 
-class Wide(StandIn):
+class Bands(StandIn):
     """Sixty classes: how loud 60 bands are. Class 0 is an unsure one of low tones."""
 
-    digest = hashlib.sha256(b"wide").hexdigest()
+    digest = hashlib.sha256(b"bands").hexdigest()
     classes = ClassList(tuple(f"class {c}" for c in range(60)))
 
     def score(self, windows: np.ndarray) -> np.ndarray:
@@ -158,5 +158,34 @@ class Wide(StandIn):
         return scores.astype(np.float32)
 
 
+def bands() -> Bands:
+    return Bands()
+
+
+class Wide(StandIn):
+    """40 classes whose logits are sums of a few samples, as those of a network are of its embedding."""
+
+    classes = ClassList(tuple(f"Genus{i} species{i}_Name {i}" for i in range(40)))
+    digest = hashlib.sha256(b"wide").hexdigest()
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        said = windows[:, :800:50].astype(np.float64) * 6  # (batch, 16)
+        mix = np.random.Generator(np.random.PCG64(7)).integers(-8, 9, (16, 40)) / 8
+        return (said[:, :, None] * mix).sum(axis=1).astype(np.float32) - 3
+
+
 def wide() -> Wide:
     return Wide()
+
+
+class PoisonedWide(Wide):
+    """The same, and dies of windows that begin with 0.75 exactly."""
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        if 0.75 in windows[:, 0].tolist():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().score(windows)
+
+
+def poisoned_wide() -> PoisonedWide:
+    return PoisonedWide()

@@ -310,7 +310,7 @@ def wide(tmp_path_factory) -> tuple[Path, Path]:
     pipeline.run(
         corpus.manifest,
         corpus.folder / "store",
-        teacher="standin:wide",
+        teacher="standin:bands",
         labelling=pipeline.LabelOptions(shard_windows=16),
         options=pipeline.RunOptions(backend="sequential"),
     )
@@ -375,3 +375,26 @@ def test_another_store_is_refused(wide, corpus, tmp_path) -> None:
 def test_pooled_windows_are_refused_where_there_were_several(wide) -> None:
     with pytest.raises(softlabels.JoinError, match="join with windows='each'"):
         join(wide, windows="max").adapt()
+
+
+def test_a_store_of_some_classes_is_adapted_by_its_components(wide, tmp_path) -> None:
+    _, manifest = wide
+    kept = tmp_path / "kept.txt"
+    kept.write_text("class 0\nclass 5\n")
+    adapted = {}
+    for components in (0, 24):
+        pipeline.run(
+            manifest,
+            tmp_path / f"store{components}",
+            teacher="standin:bands",
+            labelling=pipeline.LabelOptions(shard_windows=16, keep_classes=kept, components=components),
+            options=pipeline.RunOptions(backend="sequential"),
+        )
+        labels = softlabels.open(tmp_path / f"store{components}").join(
+            manifest, classes=["class 0", "class 5", "new"], canary=False
+        )
+        adapted[components] = labels.adapt().calibration
+    full = join(wide).adapt().calibration
+    assert adapted[24].used == "adapted"
+    assert adapted[24].after.log_loss == pytest.approx(full.after.log_loss, rel=0.3)
+    assert adapted[0].candidates["adapted"].log_loss > 1.5 * adapted[24].candidates["adapted"].log_loss

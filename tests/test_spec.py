@@ -31,8 +31,12 @@ def test_every_field_changes_the_fingerprint() -> None:
     prints.add(dataclasses.replace(SPEC, fold="1", source_digest="x").fingerprint())
     prints.add(dataclasses.replace(SPEC, fold="1", source_digest="y").fingerprint())
     prints.add(dataclasses.replace(SPEC, fold="2", source_digest="x").fingerprint())
-    assert len(prints) == 1 + len(changes) + 2 + 3
-    covered = {*changes, "layout", "min_probability", "fold", "source_digest"}
+    kept = {"teacher_class_digest": "x"}
+    prints.add(dataclasses.replace(SPEC, **kept, components=1, component_digest="x").fingerprint())
+    prints.add(dataclasses.replace(SPEC, **kept, components=1, component_digest="y").fingerprint())
+    prints.add(dataclasses.replace(SPEC, **kept, components=2, component_digest="y").fingerprint())
+    assert len(prints) == 1 + len(changes) + 2 + 3 + 3
+    covered = {*changes, "components", "component_digest", "layout", "min_probability", "fold", "source_digest"}
     assert covered == {field.name for field in dataclasses.fields(SPEC)}, "a new field needs a line here"
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.labelling.worker import ShardTask, make_shard
 from softlabels.errors import SoftLabelsError, StoreError
-from softlabels.store.equivalence import Likeness, compare_probabilities
+from softlabels.store.components import read_components
+from softlabels.store.equivalence import Likeness, compare_rows
 from softlabels.store.index import LABELLED
 from softlabels.store.plan_file import PlannedClip
 from softlabels.store.reader import StoreReader
@@ -105,13 +106,19 @@ def _row_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows
     if strange:
         yield f"its receipt quarantines {strange[0]}, which is not planned here"
     expected = [key for key in planned if key not in out]
-    found = list(zip(rows.clip_id.tolist(), rows.window_index.tolist(), strict=True))
+    found = _keys(rows)
     if found != expected:
         yield f"expected {len(expected)} windows as planned, in order, got {len(found)}"
     if len(rows) != receipt.rows:
         yield f"its receipt says {receipt.rows} rows, the file has {len(rows)}"
     if not ((rows.probabilities >= 0) & (rows.probabilities <= 1)).all():
         yield "expected probabilities from 0 to 1"
+    if rows.components is not None and not np.isfinite(rows.components).all():
+        yield "expected finite components"
+
+
+def _keys(rows: ShardRows) -> list[tuple[str, int]]:
+    return list(zip(rows.clip_id.tolist(), rows.window_index.tolist(), strict=True))
 
 
 def _check_store(store: StoreReader) -> tuple[list[str], list[str]]:
@@ -123,6 +130,11 @@ def _check_store(store: StoreReader) -> tuple[list[str], list[str]]:
     ]
     if not store.missing_shards():
         problems += [problem for number in range(1, len(store.plans) + 1) for problem in _check_success(store, number)]
+    if store.spec.components:
+        try:
+            read_components(store.storage, store.spec)
+        except StoreError as e:
+            problems.append(str(e))
     named = {receipt.file for receipt in store.receipts.values()}
     return problems, [key for key in store.storage.list("shards") if key not in named]
 
@@ -174,8 +186,9 @@ def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:
         what = f"{first.clip_id}, window {first.first_window}, cannot be recomputed: {first.reason}: {first.detail}"
         return ShardCheck(shard=task.shard, problem=f"shard {task.shard}: {what}", recomputed=windows)
     again = decode_shard(data, task.spec, len(store.classes))
-    stored = store.take(list(zip(again.clip_id.tolist(), again.window_index.tolist(), strict=True)))
-    likeness = compare_probabilities(stored, again.probabilities)
+    stored = store.read_shard(task.shard)
+    row_of = {key: row for row, key in enumerate(_keys(stored))}
+    likeness = compare_rows(stored.take(np.array([row_of[key] for key in _keys(again)])), again)
     problem = ""
     if likeness == "different":
         problem = (

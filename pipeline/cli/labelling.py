@@ -150,7 +150,9 @@ class RunConsole(AbstractContextManager):
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._hop_s = 0.0
-        self.events = RunEvents(on_probe=self.on_probe, on_plan=self._on_plan, on_shard=self._on_shard)
+        self.events = RunEvents(
+            on_probe=self.on_probe, on_fit=self._on_fit, on_plan=self._on_plan, on_shard=self._on_shard
+        )
 
     def __exit__(self, *_: object) -> None:
         self._close()
@@ -166,6 +168,12 @@ class RunConsole(AbstractContextManager):
             self._bar = progress_bar(total, "files probed")
         if self._bar is not None:
             self._bar.update(files)
+
+    def _on_fit(self, windows: int, components: int | None) -> None:
+        self._close()
+        found = f"{components} fitted on" if components else "none, too little varies in"
+        what = "scoring, once for this store," if components is None else found
+        print(f"components: {what} {windows:,} windows", file=sys.stderr)
 
     def _on_plan(self, windows: int, shards: int, window: WindowSpec, teacher: Teacher) -> None:
         self._close()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.exports.written import Exported
+from softlabels.store.components import components_key
 from softlabels.store.reader import StoreReader
 
 HUB_FILES = 10_000  # in a folder, as the Hub recommends
@@ -54,7 +55,8 @@ def write_dataset_folder(store: StoreReader, folder: Path, on_windows: Callable[
     tops = sorted(name for name in storage.names() if name in _TOP or name.startswith("_SUCCESS-"))
     store = StoreReader(storage)  # as it is now
     heads, keys = store.receipts, store.receipt_keys
-    for key in [*tops, *keys.values(), *storage.list("plan")]:
+    components = [components_key(store.spec.component_digest)] if store.spec.components else []
+    for key in [*tops, *keys.values(), *storage.list("plan"), *components]:
         _put(folder / key, storage.get(key))
     for shard, receipt in heads.items():
         _put(folder / receipt.file, store.shard_bytes(shard))

@@ -18,6 +18,7 @@ from softlabels.audio.root import is_there, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
 from softlabels.storage.location import Location
+from softlabels.store.components import Components
 from softlabels.store.plan_file import PlannedClip
 from softlabels.store.quarantine import Quarantined
 from softlabels.store.shard import ShardRows
@@ -99,11 +100,17 @@ def _quarantined(clip: PlannedClip, reason: str, detail: str, *, window: int | N
     return Quarantined(clip_id=clip.clip_id, first_window=first, windows=windows, reason=reason, detail=detail)
 
 
-def keep_classes(rows: ShardRows, kept: np.ndarray) -> ShardRows:
-    """Only some classes, (kept,) positions, and the sum over the others, which no machine adds up differently."""
+def keep_classes(rows: ShardRows, kept: np.ndarray, components: Components | None = None) -> ShardRows:
+    """Only some classes, (kept,) positions, the sum over the others, and components of all of them: none of it is added
+    up differently by any machine."""
     dropped = np.setdiff1d(np.arange(rows.probabilities.shape[1]), kept)
     sums = [math.fsum(row) for row in rows.probabilities[:, dropped].astype(np.float64)]
-    return dataclasses.replace(rows, probabilities=rows.probabilities[:, kept], dropped_sum=np.array(sums, np.float32))
+    return dataclasses.replace(
+        rows,
+        probabilities=rows.probabilities[:, kept],
+        dropped_sum=np.array(sums, np.float32),
+        components=None if components is None else components.project(rows.probabilities),
+    )
 
 
 def jitter_shifts(jitters: int, rate_hz: int) -> list[int]:

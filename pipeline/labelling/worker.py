@@ -27,6 +27,7 @@ from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
+from softlabels.store.components import Components, read_components
 from softlabels.store.equivalence import compare_rows
 from softlabels.store.plan_file import PlannedClip
 from softlabels.store.receipts import Outcome, Receipt, commit_shard, current_receipt
@@ -231,7 +232,9 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
             f"shard {task.shard}: {task.windows} windows were planned, {len(rows)} labelled and {quarantined} "
             "quarantined; this is a fault of softlabels, please report it"
         )
-    data = encode_shard(rows if stored is None else keep_classes(rows, stored), task.spec, shard=task.shard)
+    if stored is not None:
+        rows = keep_classes(rows, stored, _warm_components(task.store, task.spec))
+    data = encode_shard(rows, task.spec, shard=task.shard)
     receipt = Receipt(
         shard=task.shard,
         fingerprint=task.spec.fingerprint(),
@@ -264,6 +267,12 @@ def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
     if kept.digest != task.spec.class_digest:
         raise StoreError(f"store '{task.store}': classes.txt was changed; restore it, or every name would be wrong")
     return np.array([teacher.classes.index(name) for name in kept], np.int64)
+
+
+@functools.lru_cache(maxsize=1)
+def _warm_components(store: str, spec: LabelSpec) -> Components | None:
+    """Read once a process, as the spec's digest says which."""
+    return read_components(open_storage(store), spec) if spec.components else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ import re
 
 from pipeline.teachers.teacher import Teacher
 from softlabels.classes.class_list import ClassList
+from softlabels.store.components import components_key
 from softlabels.store.spec import LabelSpec
 
 _CARD = """\
@@ -19,12 +20,13 @@ Probabilities that a teacher model gave to windows of audio, kept by `softlabels
 | activation | {activation} |
 | window | {window_s:g} s at {rate_hz} Hz, every {hop_s:g} s |
 | layout | {layout} |
-
+{components}
 Open it with `softlabels.open(".")`, or read `shards/*.parquet` with any Parquet engine: one row a window, keyed by
 `clip_id` and `window_index`; only files named in `receipts/` count.
 
 {notice}
 """
+_COMPONENTS = "| components | {} numbers a window that sum up the log-odds of all the teacher's classes; see `{}` |\n"
 
 
 def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
@@ -39,6 +41,9 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
         rate_hz=spec.window.rate_hz,
         hop_s=spec.window.hop_s,
         layout=spec.layout,
+        components=_COMPONENTS.format(spec.components, components_key(spec.component_digest))
+        if spec.components
+        else "",
         notice=teacher.notice,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import softlabels
 from pipeline.options import option
+from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import probe_files
@@ -27,6 +28,7 @@ from softlabels.storage.local import LocalStorage
 from softlabels.storage.location import Location, absolute, location
 from softlabels.storage.opening import open_storage
 from softlabels.storage.protocol import Storage
+from softlabels.store.components import components_key
 from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table, same_clip
 from softlabels.store.reader import StoreReader
 from softlabels.store.spec import LabelSpec, Layout
@@ -34,7 +36,7 @@ from softlabels.tables import some
 from softlabels.windows import WindowSpec
 
 PROBE_CACHE = "probe_cache.jsonl"
-BEFORE_STORE_JSON = {PROBE_CACHE, "classes.txt", "requirements.txt", "README.md", "plan", "claims"}
+BEFORE_STORE_JSON = {PROBE_CACHE, "classes.txt", "requirements.txt", "README.md", "plan", "claims", "components"}
 DEFAULT_MIN_PROBABILITY = 1e-4
 
 
@@ -47,6 +49,9 @@ class LabelOptions:
     keep_classes: str | Path | None = option(
         None, "keep only these classes, and the sum over the others", metavar="FILE"
     )
+    components: int | str | Path | None = option(
+        None, "with --keep-classes: N numbers that sum up all classes, default 64, or a FILE's", metavar="N|FILE"
+    )
     layout: Layout | None = option(None, "all classes, or only those above a threshold")
     min_probability: float | None = option(None, "the threshold of sparse, default 0.0001", metavar="P")
     shard_windows: int | None = option(None, "windows a file; default by corpus, 64 to 1024", metavar="N")
@@ -56,8 +61,8 @@ class LabelOptions:
 class Preparation:
     """Everything decided before the first window is scored.
 
-    new: the clips to plan, packed into shards; classes: those that the store keeps; store: the one to go on with,
-    None to make one.
+    new: the clips to plan, packed into shards; classes: those that the store keeps; components: beside them; store: the
+    one to go on with, None to make one.
     waiting: why files could not even be probed; their clips are left for a later run.
     """
 
@@ -68,6 +73,7 @@ class Preparation:
     spec: LabelSpec
     new: list[PlannedClip]
     classes: ClassList
+    components: ComponentChoice
     store: StoreReader | None
     waiting: tuple[str, ...]
 
@@ -109,12 +115,11 @@ def prepare(
     existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
-    if choice.kind in ("keras", "onnx"):  # workers must not look for a size of their own
-        choice = dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
+    choice = _with_batch_size(choice, teacher)
     classes = _kept_classes(teacher, labelling, existing)
-    spec = _spec(teacher, classes, choice, labelling, existing)
-    probed = clips if probe else []
-    paths = {clip.path for clip in probed}
+    components = choose_components(labelling.components, teacher, classes, existing)
+    spec = _spec(teacher, classes, components, choice, labelling, existing)
+    paths = {clip.path for clip in clips} if probe else set()
     probes = probe_files(
         root,
         paths,
@@ -124,8 +129,8 @@ def prepare(
         jobs=jobs,
         on_probed=lambda done: on_probed(done, len(paths)),
     )
-    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in probed if not probes[clip.path].trouble]
-    new = _new_clips(laid_out, existing)
+    readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
+    new = _new_clips([lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable], existing)
     if existing is None and labelling.shard_windows is None:
         spec = dataclasses.replace(spec, shard_windows=default_shard_windows(sum(clip.windows for clip in new)))
     first_shard = 0 if existing is None else existing.planned_shards
@@ -137,9 +142,17 @@ def prepare(
         spec=spec,
         new=pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard),
         classes=classes,
+        components=components,
         store=existing,
         waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
     )
+
+
+def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
+    """Workers must not look for a size of their own."""
+    if choice.kind not in ("keras", "onnx"):
+        return choice
+    return dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
 
 
 def _probe_cache(storage: Storage) -> Path:
@@ -178,6 +191,7 @@ def _kept_classes(teacher: Teacher, labelling: LabelOptions, existing: StoreRead
 def _spec(
     teacher: Teacher,
     classes: ClassList,
+    components: ComponentChoice,
     choice: TeacherChoice,
     labelling: LabelOptions,
     existing: StoreReader | None,
@@ -200,7 +214,7 @@ def _spec(
         window = existing.spec.window
     else:
         window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
-    settings |= derivation(teacher)
+    settings |= derivation(teacher) | components.settings
     spec = LabelSpec(
         teacher=teacher.name,
         teacher_digest=teacher.digest,
@@ -261,6 +275,8 @@ def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
     if prepared.store is None:
         spec = prepared.spec
         header = {"format_version": spec.format_version, "fingerprint": spec.fingerprint(), "spec": spec.to_json()}
+        if prepared.components.file:
+            storage.put(components_key(spec.component_digest), prepared.components.file)
         storage.put("classes.txt", prepared.classes.to_text().encode())
         storage.put("requirements.txt", requirements().encode())
         storage.put("README.md", dataset_card(spec, prepared.teacher, prepared.classes).encode())
@@ -276,6 +292,11 @@ def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
     if prepared.store is not None and not prepared.new:
         return prepared.store
     store = softlabels.open(path)
-    if store.spec != prepared.spec:
+    expected = prepared.spec
+    if (
+        prepared.components.to_fit and store.spec.components == expected.components
+    ):  # whoever came first has fitted them
+        expected = dataclasses.replace(expected, component_digest=store.spec.component_digest)
+    if store.spec != expected:
         raise StoreError(f"store '{path}': another run made it at the same time with other settings; run again")
     return store

@@ -10,6 +10,7 @@ import softlabels
 from pipeline.labelling.claims import clear_claims
 from softlabels.errors import StoreError
 from softlabels.storage.location import Location, location
+from softlabels.store.components import components_key
 from softlabels.store.quarantine import Quarantined
 from softlabels.store.reader import StoreReader
 from softlabels.tables import write_rows
@@ -84,10 +85,10 @@ def write_endings(store: StoreReader) -> None:
     write_rows(text, columns, (dataclasses.astuple(entry) for entry in store.census.quarantine))
     store.storage.put_if_changed("quarantine.csv", text.getvalue().encode())
     # What killed writers left a day ago: unfinished files, and shards without a receipt.
-    for folder in ("shards", "receipts", "plan", "joins", "claims"):
-        keep = set(store.storage.list(folder))
-        if folder == "shards":
-            keep = {receipt.file for receipt in store.receipts.values()}
+    named = {"shards": {receipt.file for receipt in store.receipts.values()}}
+    named["components"] = {components_key(store.spec.component_digest)}
+    for folder in ("shards", "receipts", "plan", "joins", "claims", "components"):
+        keep = named[folder] if folder in named else set(store.storage.list(folder))
         store.storage.sweep(folder, keep, older_than_s=SWEEP_AFTER_S)
 
 

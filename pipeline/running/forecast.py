@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 
 from pipeline.labelling.label import keep_classes, label_shard
+from pipeline.planning.components import DEFAULT_COMPONENTS, FITTED_WINDOWS
 from pipeline.planning.prepare import Preparation
 from softlabels.digests import forget_known
 from softlabels.store.plan_file import PlannedClip
@@ -43,28 +44,48 @@ def forecast(prepared: Preparation, *, jobs: int) -> Forecast:
     windows = sum(clip.windows for clip in usable)
     shards = len({clip.shard for clip in todo})
     workers = max(1, min(joblib.effective_n_jobs(jobs), shards))
-    a_clip, a_window, rows = _time_windows(usable, prepared, workers)
+    again = min(FITTED_WINDOWS, windows) / prepared.spec.jitters if prepared.components.to_fit else 0
+    spec = _with_components(prepared.spec, prepared.spec.components or prepared.components.to_fit)
+    a_clip, a_window, rows = _time_windows(usable, dataclasses.replace(prepared, spec=spec), workers)
 
     def size(rows: ShardRows, spec: LabelSpec) -> int:
-        columns = {name: values[:0] for name, values in {**rows.keys(), "probabilities": rows.probabilities}.items()}
-        empty = len(encode_shard(dataclasses.replace(rows, **columns), spec, shard=0))
+        empty = len(encode_shard(rows.take(slice(0)), spec, shard=0))
         full = len(encode_shard(rows, spec, shard=0)) if len(rows) else empty
         return round(empty * shards + (full - empty) / max(1, len(rows)) * windows)
 
-    dense = dataclasses.replace(prepared.spec, layout="dense", min_probability=0.0)
-    sparse = dataclasses.replace(prepared.spec, layout="sparse", min_probability=SPARSE_AT)
+    dense = dataclasses.replace(spec, layout="dense", min_probability=0.0)
+    sparse = dataclasses.replace(spec, layout="sparse", min_probability=SPARSE_AT)
     likely = np.argsort(-rows.probabilities.sum(axis=0), kind="stable")[:SUBSET_CLASSES]
-    subset = dataclasses.replace(rows, probabilities=rows.probabilities[:, likely])
+    subset, subset_spec = rows, dense
+    if not dense.keeps_some:
+        subset_spec = _with_components(dense, DEFAULT_COMPONENTS)
+        subset = _made_up(keep_classes(rows, likely), DEFAULT_COMPONENTS)
+    elif len(likely) < rows.probabilities.shape[1]:
+        subset = dataclasses.replace(rows, probabilities=rows.probabilities[:, likely])
     return Forecast(
         clips=len({clip.clip_id for clip in todo}),
         unusable_clips=len({clip.clip_id for clip in todo if clip.reason}),
         windows=windows,
         shards=shards,
-        seconds=(a_clip * len(usable) + a_window * (windows - len(usable))) / workers,
+        seconds=(a_clip * len(usable) + a_window * (windows - len(usable))) / workers * (1 + again / max(1, windows)),
         bytes_dense=size(rows, dense),
         bytes_sparse=size(rows, sparse),
-        bytes_100_classes=size(subset, dense),
+        bytes_100_classes=size(subset, subset_spec),
     )
+
+
+def _with_components(spec: LabelSpec, count: int) -> LabelSpec:
+    """The spec with so many components, which may be yet to be fitted."""
+    if not count:
+        return spec
+    everything, digest = spec.teacher_class_digest or spec.class_digest, spec.component_digest or "none yet"
+    return dataclasses.replace(spec, teacher_class_digest=everything, components=count, component_digest=digest)
+
+
+def _made_up(rows: ShardRows, components: int) -> ShardRows:
+    """Rows with noise for components: as random to the compression as real ones."""
+    noise = np.random.Generator(np.random.PCG64(0)).normal(size=(len(rows), components))
+    return dataclasses.replace(rows, components=noise.astype(np.float32) if components else None)
 
 
 def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int) -> tuple[float, float, ShardRows]:
@@ -83,8 +104,6 @@ def _time_windows(usable: list[PlannedClip], prepared: Preparation, workers: int
     if further:
         of_long, rows = _timed(long, prepared, workers)
         a_window = max(0.0, of_long - of_short) / further
-    if prepared.spec.keeps_some:
-        rows = keep_classes(rows, np.array([prepared.teacher.classes.index(name) for name in prepared.classes]))
     return a_clip, a_window, rows
 
 
@@ -94,6 +113,9 @@ def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tup
     forget_known()  # every file has to be digested once
     began, cpu_began = time.perf_counter(), time.process_time()
     rows, _ = label_shard(clips, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
+    if spec.keeps_some:
+        kept = np.array([prepared.teacher.classes.index(name) for name in prepared.classes])
+        rows = _made_up(keep_classes(rows, kept), spec.components)
     encode_shard(rows, dataclasses.replace(spec, layout="dense", min_probability=0.0), shard=0)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     return max(wall, cpu * min(1.0, workers / (os.cpu_count() or 1))), rows  # here its thread had another core

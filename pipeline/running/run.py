@@ -16,6 +16,7 @@ from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.running.closing import RunSummary, sum_up, write_endings
 from pipeline.running.engines import BackendName, Engine, connected
+from pipeline.running.fitting import fit_if_new
 from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
 from pipeline.running.rounds import Rounds
 from pipeline.teachers.teacher import Teacher, TeacherChoice
@@ -58,6 +59,7 @@ class RunEvents:
     """Calls by which a caller shows progress; each may be left out."""
 
     on_probe: Callable[[int, int], None] = lambda files, total: None
+    on_fit: Callable[[int, int | None], None] = lambda windows, components: None
     on_plan: Callable[[int, int, WindowSpec, Teacher], None] = lambda windows, shards, window, teacher: None
     on_shard: Callable[[ShardStatus], None] = lambda status: None
 
@@ -105,6 +107,7 @@ def run(
             on_probed=events.on_probe,
             probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
         )
+        prepared = fit_if_new(prepared, _workers(options, jobs), options.timeout_s, events.on_fit)
         opened = write_plan(store, prepared)
         check_teacher(prepared.teacher, opened.spec)
         shift = _Shift(opened, prepared, options, events)
@@ -145,7 +148,7 @@ class _Shift:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
-        workers = 0 if self.options.backend == "sequential" else joblib.effective_n_jobs(jobs)
+        workers = _workers(self.options, jobs)
         rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
         try:
             if claims is None or self.options.task is None:
@@ -176,6 +179,10 @@ class _Shift:
         self.events.on_shard(status)
         if status.outcome == "refused":
             raise _Stop(f"--on-error fail: {status.message}")
+
+
+def _workers(options: RunOptions, jobs: int) -> int:
+    return 0 if options.backend == "sequential" else joblib.effective_n_jobs(jobs)
 
 
 def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> list[ShardTask]:

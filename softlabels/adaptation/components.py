@@ -95,15 +95,14 @@ def _write_all(made: SoftFile, parts: Iterator[tuple[np.ndarray, np.ndarray]]) -
 
 
 def _width(store: StoreReader) -> int:
-    return len(store.classes)
+    return len(store.classes) + store.spec.components
 
 
 def shard_logits(rows: ShardRows, activation: Activation, some: np.ndarray) -> np.ndarray:
-    """All that a shard holds of some of its rows, as logits: (n, width) float32."""
+    """All that a shard holds of some rows, (n, width) float32: logits, and the components beside kept classes."""
     p = rows.probabilities[some]
-    if activation == "softmax":
-        return np.log(np.maximum(p, LEAST))
-    return log_odds(p, least=LEAST)
+    logits = np.log(np.maximum(p, LEAST)) if activation == "softmax" else log_odds(p, least=LEAST)
+    return logits if rows.components is None else np.concatenate([logits, rows.components[some]], axis=1)
 
 
 def sample_logits(store: StoreReader, rows: StoredRows) -> np.ndarray:

@@ -9,25 +9,28 @@ from softlabels.store.shard import ShardRows
 Likeness = Literal["identical", "equivalent", "different"]
 ROUNDING_STEP = 2.0**-8  # of values with 8 stored significand bits, relative
 LOGIT_STEP = 1e-3  # above 0.5, where values are kept exact
+COMPONENT_STEP = 2.0**-4  # a sum of thousands of log-odds, each within a step; BirdNET portable or not: 0.02
+_NEAR_ZERO = {"dropped_sum": 1e-8, "components": COMPONENT_STEP}  # columns that may differ, and by how much at least
 
 
 def compare_rows(stored: ShardRows, again: ShardRows) -> Likeness:
     """Compare two labellings row by row.
 
     Returns: "identical": every key and value is the same. "equivalent": the same keys, and each value at most one
-      rounding step away, or above 0.5 at most 1e-3 in logits: what another CPU class or runtime may do.
-      "different": anything else.
+      rounding step away, or above 0.5 at most 1e-3 in logits: what another CPU class or runtime may do; a component
+      near 0 by at most 2^-4. "different": anything else.
     """
-    for name, values in stored.keys().items():
-        if name != "dropped_sum" and not np.array_equal(values, getattr(again, name)):
-            return "different"
+    if stored.columns().keys() != again.columns().keys():
+        return "different"
     likeness = compare_probabilities(stored.probabilities, again.probabilities)
-    a, b = stored.dropped_sum, again.dropped_sum
-    if a is None or b is None:
-        return likeness if a is b else "different"
-    if likeness == "different" or np.array_equal(a, b):
-        return likeness
-    return "equivalent" if np.allclose(a, b, rtol=ROUNDING_STEP) else "different"
+    for name, values in stored.columns().items():
+        other = again.columns()[name]
+        if name == "probabilities" or np.array_equal(values, other):
+            continue
+        if name not in _NEAR_ZERO or not np.allclose(values, other, rtol=ROUNDING_STEP, atol=_NEAR_ZERO[name]):
+            return "different"
+        likeness = "equivalent" if likeness == "identical" else likeness
+    return likeness
 
 
 def compare_probabilities(stored: np.ndarray, again: np.ndarray) -> Likeness:

@@ -223,7 +223,7 @@ class StoreReader:
         return taken
 
     def to_pandas(self) -> "pd.DataFrame":
-        """All labelled windows as a DataFrame, `probabilities` a column of (classes,) arrays.
+        """All labelled windows as a DataFrame; `probabilities`, and `components` if any, are columns of arrays.
 
         It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
 
@@ -233,7 +233,11 @@ class StoreReader:
         """
         import pandas as pd
 
-        frames = [pd.DataFrame({**rows.keys(), "probabilities": list(rows.probabilities)}) for rows in self.read()]
+        vectors = self.spec.vectors
+        frames = [
+            pd.DataFrame({**rows.keys(), **{name: list(rows.columns()[name]) for name in ("probabilities", *vectors)}})
+            for rows in self.read()
+        ]
         columns = ["clip_id", "window_index", "start_s", "end_s", "pad_fraction", "probabilities"]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 

@@ -8,7 +8,8 @@
     class_index      list<uint16>           sparse: the classes above the threshold,
     probability      list<float32>            their probabilities,
     tail_sum         float32                  and the sum over all others (each reads back as its share)
-    dropped_sum      float32                where only some of the teacher's classes are kept: the sum over the rest
+    dropped_sum      float32                where only some of the teacher's classes are kept: the sum over the rest,
+    components       float32[k]               and all of the teacher's log-odds, on a few axes (`components`)
 
 Nothing here is ever null. Same rows and same pyarrow give the same bytes.
 """
@@ -26,7 +27,7 @@ from softlabels.errors import StoreError
 from softlabels.ragged import owners
 from softlabels.store.spec import LabelSpec
 
-KEPT_BITS = 8  # stored significand bits of values up to 0.5: a relative error of at most 2^-9
+KEPT_BITS = 8  # stored significand bits of probabilities up to 0.5 and of vectors: relative errors of at most 2^-9
 _KEYS = {"clip_id": pa.string(), "window_index": pa.int32()}
 _KEYS |= {"start_s": pa.float64(), "end_s": pa.float64(), "pad_fraction": pa.float32()}
 _FLOAT, _CLASS = (pa.field("element", type_, nullable=False) for type_ in (pa.float32(), pa.uint16()))
@@ -38,7 +39,8 @@ class ShardRows:
 
     clip_id: (rows,) str objects; window_index: (rows,) int32; start_s, end_s: (rows,) float64 seconds;
     pad_fraction: (rows,) float32; probabilities: (rows, classes) float32. dropped_sum: (rows,) float32, what the
-    teacher gave the classes that the store does not keep; None where it keeps all.
+    teacher gave the classes that the store does not keep; None where it keeps all. components: (rows, k) float32, see
+    `softlabels.store.components`; None where the store has none.
     """
 
     clip_id: np.ndarray
@@ -48,14 +50,23 @@ class ShardRows:
     pad_fraction: np.ndarray
     probabilities: np.ndarray
     dropped_sum: np.ndarray | None = None
+    components: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_id)
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """All columns that there are."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: values for name, values in columns.items() if values is not None}
+
     def keys(self) -> dict[str, np.ndarray]:
         """All columns that have one value a row."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "probabilities"}
-        return {name: values for name, values in columns.items() if values is not None}
+        return {name: values for name, values in self.columns().items() if values.ndim == 1}
+
+    def take(self, rows: np.ndarray | slice) -> "ShardRows":
+        """Some of the rows, by position."""
+        return ShardRows(**{name: values[rows] for name, values in self.columns().items()})
 
 
 def round_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -63,19 +74,24 @@ def round_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
     Near 1 the distance to 1 is what counts, and float32 has no bits to spare there.
     """
-    bits = np.ascontiguousarray(probabilities + np.float32(0.0)).view(np.uint32)  # + 0: no negative zero
+    return np.where(probabilities <= 0.5, round_values(probabilities), probabilities)
+
+
+def round_values(values: np.ndarray) -> np.ndarray:
+    """Round float32 values of any sign and size to 8 stored significand bits, ties to even."""
+    bits = np.ascontiguousarray(values + np.float32(0.0)).view(np.uint32)  # + 0: no negative zero
     one, dropped = np.uint32(1), np.uint32(23 - KEPT_BITS)
-    half = (one << (dropped - one)) - one + ((bits >> dropped) & one)
-    rounded = (bits + half) >> dropped << dropped
-    return np.where(probabilities <= 0.5, rounded.view(np.float32), bits.view(np.float32))
+    half = (one << (dropped - one)) - one + ((bits >> dropped) & one)  # a carry goes on into the exponent
+    return ((bits + half) >> dropped << dropped).view(np.float32)
 
 
 def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
-    """The Parquet file of one shard. Probabilities are rounded on the way."""
+    """The Parquet file of one shard. Probabilities and vectors are rounded on the way."""
     probabilities = round_probabilities(rows.probabilities)
     columns = [pa.array(rows.keys()[name], type_) for name, type_ in _KEYS.items()]
-    columns += _dense_columns(probabilities) if spec.layout == "dense" else _sparse_columns(probabilities, spec)
+    columns += [_vectors(probabilities)] if spec.layout == "dense" else _sparse_columns(probabilities, spec)
     columns += [pa.array(rows.dropped_sum, pa.float32())] if spec.keeps_some else []
+    columns += [_vectors(round_values(rows.columns()[name])) for name in spec.vectors]
     metadata = {
         "softlabels.format_version": str(spec.format_version),
         "softlabels.fingerprint": spec.fingerprint(),
@@ -110,9 +126,11 @@ def decode_shard(
             f"expected {len(keys[1])} windows as planned, in order, got {len(table)}; plan or receipt was edited"
         )
     columns = {name: table[name].to_numpy() for name in _KEYS}
-    probabilities = _read_dense(table, classes) if spec.layout == "dense" else _read_sparse(table, classes)
-    dropped_sum = table["dropped_sum"].to_numpy() if spec.keeps_some else None
-    return ShardRows(**columns, probabilities=probabilities, dropped_sum=dropped_sum)
+    columns |= {"dropped_sum": table["dropped_sum"].to_numpy()} if spec.keeps_some else {}
+    columns |= {name: _read_vectors(table, name, length) for name, length in spec.vectors.items()}
+    dense = spec.layout == "dense"
+    probabilities = _read_vectors(table, "probabilities", classes) if dense else _read_sparse(table, classes)
+    return ShardRows(**columns, probabilities=probabilities)
 
 
 def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarray) -> bool:
@@ -126,12 +144,14 @@ def _schema(spec: LabelSpec, classes: int) -> pa.Schema:
     sparse = {"class_index": pa.list_(_CLASS), "probability": pa.list_(_FLOAT), "tail_sum": pa.float32()}
     types = {**_KEYS, **(dense if spec.layout == "dense" else sparse)}
     types |= {"dropped_sum": pa.float32()} if spec.keeps_some else {}
+    types |= {name: pa.list_(_FLOAT, length) for name, length in spec.vectors.items()}
     return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
 
-def _dense_columns(probabilities: np.ndarray) -> list[pa.Array]:
-    values = pa.array(probabilities.reshape(-1), pa.float32())
-    return [pa.FixedSizeListArray.from_arrays(values, type=pa.list_(_FLOAT, probabilities.shape[1]))]
+def _vectors(values: np.ndarray) -> pa.Array:
+    """(rows, length) float32 -> one list a row."""
+    flat = pa.array(values.reshape(-1), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(_FLOAT, values.shape[1]))
 
 
 def _sparse_columns(probabilities: np.ndarray, spec: LabelSpec) -> list[pa.Array]:
@@ -150,8 +170,9 @@ def _sparse_columns(probabilities: np.ndarray, spec: LabelSpec) -> list[pa.Array
 
 def _parquet_bytes(table: pa.Table) -> bytes:
     """One row group; every setting that changes bytes is named."""
-    lists = {"probabilities": "BYTE_STREAM_SPLIT", "probability": "BYTE_STREAM_SPLIT", "class_index": "PLAIN"}
-    encodings = {f"{name}.list.element": how for name, how in lists.items() if name in table.column_names}
+    lists = {field.name: field.type.value_type for field in table.schema if pa.types.is_nested(field.type)}
+    how = {pa.float32(): "BYTE_STREAM_SPLIT", pa.uint16(): "PLAIN"}
+    encodings = {f"{name}.list.element": how[type_] for name, type_ in lists.items()}
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -171,12 +192,12 @@ def _parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _read_dense(table: pa.Table, classes: int) -> np.ndarray:
-    column = table["probabilities"].combine_chunks()
+def _read_vectors(table: pa.Table, name: str, length: int) -> np.ndarray:
+    column = table[name].combine_chunks()
     flat = column.flatten().to_numpy() if len(column) else np.zeros(0, np.float32)
-    if len(flat) != len(table) * classes:
-        raise StoreError(f"expected {len(table)} x {classes} probabilities, got {len(flat)}")
-    return flat.reshape(len(table), classes)
+    if len(flat) != len(table) * length:
+        raise StoreError(f"expected {len(table)} x {length} {name}, got {len(flat)}")
+    return flat.reshape(len(table), length)
 
 
 def _read_sparse(table: pa.Table, classes: int) -> np.ndarray:

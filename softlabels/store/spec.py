@@ -27,6 +27,8 @@ class LabelSpec:
     batch_size: windows per forward pass; partial batches are padded, because it can change bits.
     jitters: how many fixed shifts within 50 ms the teacher's probabilities are the mean of; 1 is none.
     teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
+    components: how many components of all the teacher's log-odds stand beside the kept classes, and component_digest:
+      the sha256 of the file with their mean and basis; 0 and "" where there are none.
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -48,6 +50,8 @@ class LabelSpec:
     significand_bits: int = 8
     jitters: int = 1
     teacher_class_digest: str = ""
+    components: int = 0
+    component_digest: str = ""
     fold: str = ""
     source_digest: str = ""
     format_version: int = FORMAT_VERSION
@@ -61,6 +65,8 @@ class LabelSpec:
             ("batch_size", self.batch_size > 0, "1 or more"),
             ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
             ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
+            ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
+            ("component_digest", bool(self.component_digest) == bool(self.components), "'' if components is 0"),
             (
                 "min_probability",
                 0 < p < 1 if sparse else p == 0,
@@ -75,9 +81,15 @@ class LabelSpec:
         """Whether the store keeps only some of the teacher's classes."""
         return bool(self.teacher_class_digest)
 
+    @property
+    def vectors(self) -> dict[str, int]:
+        """The columns that hold a vector a window beside its probabilities: name -> length."""
+        return {"components": self.components} if self.components else {}
+
     def to_json(self) -> dict[str, Any]:
         """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
+        later |= {"components": 0, "component_digest": ""}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod

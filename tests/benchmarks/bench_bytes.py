@@ -4,9 +4,9 @@
 
 Labels RECORDING with BirdNET in each layout, alone, and in copies rotated by random offsets that fill one shard as
 in real use (320 windows), and reads the stores back through `softlabels.open(...).read()`. CLASSES is a list of
-classes for --keep-classes. The divergence is the Bernoulli KL from the teacher's unrounded float64 probabilities to
-the stored ones, in nats, summed over the classes of a window. The last line is one JSON object; exits 1 if a target
-is missed.
+classes for --keep-classes, without and with components. The divergence is the Bernoulli KL from the teacher's unrounded
+float64 probabilities to the stored ones, in nats, summed over the classes of a window. The last line is one JSON
+object; exits 1 if a target is missed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from softlabels.audio.decode import read_audio
 from softlabels.windows import WindowSpec, cut_windows
 
 COPIES = 8
-MOST_BYTES = {"dense": 10_800, "sparse 1e-3": 320, "sparse 1e-4": 1200, "100 classes": 250}
+MOST_BYTES = {"dense": 10_800, "sparse 1e-3": 320, "sparse 1e-4": 1200, "100 classes": 250, "100 + 64": 450}
 MOST_DENSE_KL = 1e-4
 
 
@@ -43,7 +43,8 @@ def layouts(classes: Path | None) -> dict[str, LabelOptions]:
     }
     if classes is not None:
         kept = len(softlabels.ClassList.from_file(classes))
-        options[f"{kept} classes"] = LabelOptions(shard_windows=1024, keep_classes=classes)
+        options[f"{kept} classes"] = LabelOptions(shard_windows=1024, keep_classes=classes, components=0)
+        options[f"{kept} + 64"] = LabelOptions(shard_windows=1024, keep_classes=classes)
     return options
 
 

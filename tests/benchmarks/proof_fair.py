@@ -184,7 +184,7 @@ def int8(rooms: Sequence[Room], steps: int, share: float, jobs: int) -> list[Fai
 def without_each_class(rooms: Sequence[Room], steps: int, share: float, jobs: int) -> dict[str, tuple[float, float]]:
     """Each class is taken out of the teacher's list in turn, as if it had never known it; the n-th from the n-th room.
 
-    Returns: for each, the average precision that the student has of it, and of the other classes on average, in percent.
+    Returns: for each, the average precision of its student, and that of the other classes on average, in percent.
     """
     names = list(rooms[0].train.join().classes)
     tasks = []
@@ -203,7 +203,7 @@ def without_each_class(rooms: Sequence[Room], steps: int, share: float, jobs: in
 
 
 def adapted_without(corpus: LabelledCorpus, share: float, seed: int, name: str) -> softlabels.JoinedLabels:
-    """Adapted labels of a teacher that lacks a class: neither its probability nor its part of the components is used."""
+    """Adapted labels of a teacher that lacks a class: its log-odds are no part of the components either."""
     mapping = corpus.folder / f"without-{name.split('_')[0].replace(' ', '-')}.csv"
     mapping.write_text(f"student_class,teacher_class\n{name},\n", encoding="utf-8")
     labels = corpus.join(share, seed, mapping=mapping)

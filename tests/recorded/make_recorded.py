@@ -22,7 +22,7 @@ SETTINGS = {
     "dense": {},
     "sparse": {"layout": "sparse"},
     "jittered": {"jitters": 3},
-    "kept classes": {"keep_classes": "tests/corpus/classes.txt"},
+    "kept classes": {"keep_classes": "tests/corpus/classes.txt", "components": 0},
 }
 
 
