@@ -13,7 +13,7 @@ import numpy as np
 from softlabels.adaptation.lesson import ERRORS, Lesson
 from softlabels.adaptation.probe import with_bias
 from softlabels.calibration.calibrate import fitted_map
-from softlabels.calibration.candidates import Candidate, best_of, held_out, map_fits
+from softlabels.calibration.candidates import Candidate, best_of, clearly_above_zero, held_out, map_fits
 from softlabels.calibration.maps import Calibrated, Method, as_logits, as_probabilities
 from softlabels.calibration.measure import log_report, measured, report_on, what_is_lacking
 from softlabels.calibration.report import CalibrationReport
@@ -101,7 +101,7 @@ def adapt(
     )
     offset, logits, penalty = lesson.held_out(fold)
     candidates.append(Candidate.of(ADAPTED, ERRORS, logits[:, ~unseen], candidates[0].evidence))
-    chosen = best_of(candidates, examples.recording)
+    chosen = _chosen(candidates, best, examples.recording)
     used = np.where(unseen, lesson.reached(offset, logits), lesson.able & (chosen == len(candidates) - 1))
     change = None
     if best or used.any():
@@ -114,6 +114,17 @@ def adapt(
     report = _with_reached(report, [classes.names[c] for c in examples.columns[used & unseen].tolist()])
     log_report("adapt", report)
     return change, report
+
+
+def _chosen(candidates: list[Candidate], best: int, recording: np.ndarray) -> int:
+    """Which candidate is used: the probe, the last one, has to beat the best of the others, be that believed or not.
+
+    Otherwise a calibration that few clips do not speak for clearly enough would come in with it.
+    """
+    probe, rival = candidates[-1], min(candidates[:-1], key=lambda candidate: candidate.log_loss)
+    gains = (rival.losses - probe.losses).sum(axis=1, dtype=np.float64)
+    believed = clearly_above_zero(gains, recording, ERRORS) and best_of([candidates[best], probe], recording) == 1
+    return len(candidates) - 1 if believed else best
 
 
 def _with_reached(report: CalibrationReport, names: list[str]) -> CalibrationReport:
