@@ -199,7 +199,7 @@ def test_a_teacher_that_knows_nothing_gets_no_weight_where_the_annotated_clips_s
     assert f"weight {weights[0]:.3g}, speaks" in first
     assert weights[0] > 0.5
     assert weights[1] < 0.2
-    assert "; alone 0." in second
+    assert "; log-loss alone 0." in second
     assert softlabels.load_labels(labels.save(annotated.folder / "saved")).report == labels.report
     for choice in ({"weights": [1, 1]}, {"calibrate": "none"}):
         mean = softlabels.join(stores, annotated.manifest, **{"calibrate": "temperature"} | choice)
@@ -245,6 +245,20 @@ def test_teachers_are_averaged_where_labels_are_random_or_few(annotated) -> None
     assert few.report.notes[-1].endswith("got 10, 4, 26 and 10: averaged")
     joined = [store.join(annotated.manifest) for store in stores]
     np.testing.assert_allclose(few.soft(), mean_in_loops(joined, [1, 1]), rtol=1e-6)
+
+
+def test_a_teacher_with_shorter_windows_is_weighed_as_it_is_where_it_could_not_be_calibrated(annotated) -> None:
+    for i in range(40):  # one window for the first teacher, two for the second, of which nobody knows which
+        audio = np.random.default_rng(i).uniform(-0.4, 0.4, 800) if i % 4 < 2 else np.full(800, 0.1)
+        annotated.write_samples(f"k{i}.wav", audio.astype(np.float32))
+    stores = [label_first(annotated), label(annotated, Other)]
+    joined = [store.join(annotated.manifest, classes=stores[0].classes).calibrate() for store in stores]
+    assert joined[0].calibration.used.startswith("platt")
+    assert joined[1].calibration.used == "none"
+    labels = softlabels.join(stores, annotated.manifest)
+    said = softlabels.join(stores, annotated.manifest, calibrate="none", weights=[0, 1]).soft()[:40, [0, 2]]
+    losses = -np.where(labels.hard()[:40, [0, 2]] == 1, np.log(said), np.log1p(-said))
+    assert f"log-loss alone {losses.mean():.4f}" in labels.report.notes[-2]
 
 
 def test_windows_of_weakly_labelled_clips_have_the_mean_if_no_such_window_was_annotated(annotated) -> None:

@@ -223,7 +223,7 @@ class _Ensemble:
             return (*(teacher.note() for teacher in self.teachers), *([self.note] if self.note else []))
         weights = self.found.weights_of_all()
         lines = [
-            f"{teacher.note(None if weights is None else weights[i])}; alone {loss:.4f}"
+            f"{teacher.note(None if weights is None else weights[i])}; log-loss alone {loss:.4f}"
             for i, (teacher, loss) in enumerate(zip(self.teachers, self.found.alone, strict=True))
         ]
         used = "clearly better, so stacked" if self.found.weights is not None else "not clearly better, so averaged"

@@ -111,23 +111,19 @@ class _Mixture:
         return hard_loss(self.student_loss, hard, student, activation=self.activation, turned=self.turned)
 
     def weights(self, known: Any, told: Any, trust: Any) -> tuple[Any, Any]:
-        """Weights of the hard and the soft term: what is missing of a half hands its weight to the other.
-
-        known: how much of the hard label there is, from 0 to 1. told: bool, whether there is a soft one.
-        """
+        """Weights of the hard and the soft term: a missing half hands its weight to the other."""
         teacher = self.alpha * trust
-        hard_weight = known * ops.where(told, 1.0 - teacher, 1.0)
-        soft_weight = ops.where(told, trust - known * (trust - teacher), 0.0)
+        hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
+        soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
         return hard_weight, soft_weight * self.temperature**2
 
 
 def _sigmoid_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
     """(batch,): the mean over all classes, each weighted by what is known of it."""
-    annotated = ops.equal(hard, hard)  # (batch, classes), False for NaN
-    known = ops.cast(annotated, "float32")
-    hard_term = mix.hard_loss(ops.where(annotated, hard, 0.0), student)
+    known = ops.equal(hard, hard)  # (batch, classes), False for NaN
+    hard_term = mix.hard_loss(ops.where(known, hard, 0.0), student)
     if soft is None:
-        return ops.mean(known * hard_term, axis=-1)  # (batch,)
+        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
     told = ops.equal(soft, soft)  # (batch, classes), False for NaN
     hard_weight, soft_weight = mix.weights(known, told, mix.believed())
     soft = ops.where(told, soft, 0.5)
@@ -142,12 +138,12 @@ def _softmax_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> A
     without a rest class: that part is missing, so the divided row counts by its sum.
     """
     row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
-    annotated = row_sum > 0.0  # False for NaN and for noise
-    divisor = ops.where(ops.logical_and(annotated, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = mix.hard_loss(ops.where(annotated, hard, 0.0) / divisor, student)  # (batch,)
-    known = ops.squeeze(ops.where(annotated, ops.minimum(divisor, 1.0), 0.0), -1)  # (batch,)
+    known = row_sum > 0.0  # False for NaN and for noise
+    divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
+    hard_term = mix.hard_loss(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
+    known, share = ops.squeeze(known, -1), ops.squeeze(ops.minimum(divisor, 1.0), -1)  # (batch,) twice
     if soft is None:
-        return known * hard_term
+        return ops.where(known, share * hard_term, 0.0)
     covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
     soft = ops.where(covered, soft, 0.0)
     mass = ops.sum(soft, axis=-1)  # (batch,)
@@ -156,8 +152,10 @@ def _softmax_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> A
         1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / ops.where(told, mass, 1.0)
     )  # (batch,)
     hard_weight, soft_weight = mix.weights(known, told, belief)
+    _, if_missing = mix.weights(False, told, belief)
+    soft_weight = share * soft_weight + (1.0 - share) * if_missing
     soft_term = softmax_divergence(soft, covered, student, temperature=mix.temperature, from_logits=mix.from_logits)
-    return hard_weight * hard_term + soft_weight * soft_term
+    return share * hard_weight * hard_term + soft_weight * soft_term
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
