@@ -355,3 +355,22 @@ def test_swapped_labels_are_among_the_first_suspects(birdnet_store, swapped) -> 
     page = (folder / "report.html").read_text()
     assert page.count('data-species="') == min(30, len(suspects))
     assert len(page.encode()) < pipeline.report.report.MAX_BYTES
+
+
+def test_the_page_shows_what_annotated_clips_teach(corpus: Corpus) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["clip_id,path,label"]
+    for i in range(60):
+        loud = rng.uniform(0.01, 0.9)
+        corpus.write_samples(f"t{i}.wav", (loud * rng.uniform(-1, 1, 800)).astype(np.float32))
+        lines.append(f"t{i},t{i}.wav,{NAMES[0] if loud > 0.4 else 'noise'}")
+    corpus.write_manifest("\n".join(lines) + "\n")
+    page = page_of(label(corpus), corpus)
+    assert "What the annotated clips teach the teacher" in page
+    assert "as they are" in page
+    assert "(used)" in page
+    assert not list((corpus.folder / "store").glob("joins/*"))  # nothing is left behind
+
+
+def test_too_few_annotated_clips_teach_nothing_and_the_page_says_so(store, corpus: Corpus) -> None:
+    assert "expected 20 annotated clips or more" in page_of(store, corpus)

@@ -17,6 +17,7 @@ from pipeline.report.confidence import Confidence
 from pipeline.report.listening import Listening
 from pipeline.report.survey import Survey
 from pipeline.report.suspects import Suspect
+from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
 from softlabels.storage.location import location
@@ -33,6 +34,7 @@ def render(
     *,
     labels: HumanLabels | None,
     suspects: list[Suspect],
+    taught: CalibrationReport | str | None,
     student: ClassList | None,
     match: ClassMatch | None,
     comparison: Comparison | None,
@@ -41,7 +43,8 @@ def render(
     """The page as text; every byte it needs is in it.
 
     Args:
-      labels: None without a manifest; student, match: None without a student's list.
+      labels, taught: None without a manifest; taught: a text where nothing could be measured.
+      student, match: None without a student's list.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
@@ -56,6 +59,7 @@ def render(
     listening = Listening(store, location(root or store.hints().get("audio_root") or "."))
     matrix = survey.confusions
     return environment.get_template("report.html.j2").render(
+        taught=taught,
         **_contents(store),
         **_confidence(store, survey.confidence, listening),
         **_judgement(store, survey.evidence, suspects, listening),

@@ -6,6 +6,7 @@ survey.py           one pass over the store, which feeds all of these:
   confusions.py     what else it scored high
   duplicates.py     the same audio under two names
   clip_evidence.py  the probabilities for and against the labels of each clip, for accuracy.py and suspects.py
+teaching.py         what the annotated clips teach the teacher
 listening.py        windows as sound and picture
 figures.py          diagrams
 page.py             all of it as one page, templates/report.html.j2
@@ -73,6 +74,7 @@ def report(
     from pipeline.report.page import render
     from pipeline.report.survey import survey
     from pipeline.report.suspects import find_suspects, write_suspects
+    from pipeline.report.teaching import what_is_taught
     from softlabels.classes.class_list import ClassList
     from softlabels.classes.matching import match_classes
 
@@ -83,11 +85,16 @@ def report(
     labels = HumanLabels.of(clips, store.index, store.classes) if clips else None
     found = survey(store, labels if labels and labels.clips else None, on_windows)
     suspects = find_suspects(found.evidence, store.index, store.classes) if found.evidence else []
+    taught = None
+    if options.manifest is not None and labels and labels.clips:
+        known = [store.classes[int(c)] for c in labels.classes]
+        taught = what_is_taught(store, options.manifest, known, options.root)
     page = render(
         store,
         found,
         labels=labels,
         suspects=suspects,
+        taught=taught,
         student=student,
         match=match,
         comparison=compare(store, options.other) if options.other is not None else None,

@@ -41,7 +41,8 @@ def adapted_join(
     pooled = labels.windows != "each"
     if pooled and saved.arrays.several_windows().any():
         raise JoinError(f"adapt: windows={labels.windows!r} left no windows to learn from; join with windows='each'")
-    arrays, folder = saved.arrays, cache_folder(store.storage, None)
+    arrays, kept = saved.arrays, saved.header["soft"].startswith("..")  # beside the join, if that is a cached one
+    folder = saved.path.parent if kept else cache_folder(store.storage, None)
     clip_ids = arrays.clips["clip_id"].to_pylist()
     rows = StoredRows.find(store, clip_ids, arrays.clip_row, arrays.window_index)
     components = row_components(store, rows, folder)
