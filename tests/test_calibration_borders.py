@@ -230,3 +230,54 @@ def test_a_random_sample_is_not_corrected(tmp_path) -> None:
         labels = made_labels(tmp_path / f"made{seed}", hard, soft).calibrate()
         corrected.append(any("no random sample" in warning for warning in labels.calibration.warnings))
     assert sum(corrected) <= 1
+
+
+# --- the mixture, an option for weak labels
+
+
+def sung(rng, clips: int, windows: int, *, leak: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where two classes sound, the labels of the clips, and a teacher that is unsure of itself.
+
+    leak: how much higher its log-odds are in the silent windows of a clip with the class.
+    """
+    there = np.repeat(rng.random((clips, 2)) < 0.3, windows, axis=0)
+    truth = there & (rng.random(there.shape) < 0.25)
+    weak = np.repeat(truth.reshape(clips, windows, 2).any(axis=1), windows, axis=0)
+    evidence = rng.normal(0, 2, truth.shape) + np.where(truth, 4, 0) + leak * (weak & ~truth)
+    return truth.astype(np.float32), weak.astype(np.float32), sigmoid(0.4 * evidence - 1)
+
+
+def test_a_mixture_learns_windows_from_weak_labels_where_nothing_leaks(tmp_path) -> None:
+    truth, weak, soft = sung(np.random.default_rng(0), 300, 10)
+    labels = made_labels(tmp_path / "made", weak, soft, windows=10)
+    after = labels.calibrate("mixture")
+    assert after.calibration.used == "mixture"
+    assert log_loss(truth, after.soft()) < 0.5 * log_loss(truth, labels.soft())
+    assert after.soft().mean() == pytest.approx(truth.mean(), rel=0.2)
+    with pytest.raises(ValueError, match="calibrated already"):
+        after.calibrate()
+
+
+def test_a_mixture_takes_leaking_windows_for_singing_ones(tmp_path) -> None:
+    """Its failure, stated: weak labels cannot show it."""
+    truth, weak, soft = sung(np.random.default_rng(0), 300, 10, leak=2.0)
+    after = made_labels(tmp_path / "made", weak, soft, windows=10).calibrate("mixture")
+    assert after.soft().mean() > 1.5 * truth.mean()
+
+
+def test_a_mixture_needs_weak_labels_and_independent_windows(tmp_path, caplog) -> None:
+    hard, soft = drawn(np.random.default_rng(0), 100, 2)
+    labels = made_labels(tmp_path / "made", hard, soft)
+    assert labels.calibrate("mixture").calibration.used == "none"
+    assert "expected 20 weakly labelled clips of several windows or more" in caplog.text
+    with pytest.raises(ValueError, match="'mixture' is of windows of independent classes"):
+        labels.exclusive().calibrate("mixture")
+
+
+def test_a_mixture_changes_nothing_on_random_labels(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    _, weak, soft = sung(rng, 200, 6)
+    weak = np.repeat(rng.permutation(weak[::6]), 6, axis=0)
+    labels = made_labels(tmp_path / "made", weak, soft, windows=6)
+    after = labels.calibrate("mixture").soft()
+    assert np.abs(after - after.mean(axis=0)).max() < 0.1 or (after == labels.soft()).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.calibration.mixture import WeakWindows
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.evidence.agreement import one_of_each_stretch
@@ -141,6 +142,18 @@ def unannotated_windows(arrays: JoinArrays, soft: Reader, columns: np.ndarray, *
         recording=_recordings(arrays.clips)[0][clip],
         weak=arrays.weak_clips()[clip] & (not pooled),
     )
+
+
+def weak_windows(arrays: JoinArrays, y_true: Reader) -> WeakWindows:
+    """Windows of weakly labelled clips, but for clips of the split "teacher"; of many clips a part."""
+    weak = arrays.annotated() & ~_taught(arrays) & arrays.weak_clips()[arrays.clip_row]
+    clips = np.unique(arrays.clip_row[weak])
+    windows_a_clip = max(1, np.count_nonzero(weak) // max(1, len(clips)))
+    most = max(1, SAMPLE_BYTES // (8 * arrays.soft.shape[1]) // windows_a_clip)
+    rows = np.flatnonzero(weak & np.isin(arrays.clip_row, one_of_each_stretch(clips, most)))
+    hard, soft = np.split(y_true(rows), 2, axis=1)
+    clip = arrays.clip_row[rows].astype(np.int64)
+    return WeakWindows(hard=hard, soft=soft, clip=clip, recording=_recordings(arrays.clips)[0][clip])
 
 
 def _taught(arrays: JoinArrays) -> np.ndarray:

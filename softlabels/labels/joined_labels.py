@@ -8,19 +8,20 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from softlabels.batches.stream import Batches, Features
 from softlabels.calibration.calibrate import calibrate
 from softlabels.calibration.maps import Calibrated, Method
+from softlabels.calibration.mixture import calibrate_mixture
 from softlabels.calibration.report import CalibrationReport
 from softlabels.errors import JoinError, SoftLabelsError
 from softlabels.evidence.examples import Annotated
 from softlabels.evidence.trust import class_trust
 from softlabels.labels.adapted import adapted_join, store_of
-from softlabels.labels.arrays import annotated_clips, unannotated_windows
+from softlabels.labels.arrays import annotated_clips, unannotated_windows, weak_windows
 from softlabels.labels.label_rows import LabelRows
 from softlabels.labels.saved import open_join, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
@@ -77,7 +78,9 @@ class JoinedLabels(LabelRows):
         least = (0.0 if rest else 0.01) if min_mass is None else min_mass
         return self._then(Exclusive(rest=rest, min_mass=least))
 
-    def calibrate(self, method: Method = "platt", per_class: bool = True, folds: int = 5) -> "JoinedLabels":
+    def calibrate(
+        self, method: Method | Literal["mixture"] = "platt", per_class: bool = True, folds: int = 5
+    ) -> "JoinedLabels":
         """The same labels, with probabilities that fit the annotated clips; applied when rows are read.
 
         A map is fitted on annotated clips of one window and on the windows of clips annotated in time, but those of
@@ -96,6 +99,8 @@ class JoinedLabels(LabelRows):
           method: "platt" (slope and shift of the log-odds; under softmax of the log probabilities), "temperature"
             (slope only; one for all classes under softmax), "beta" (independent classes only: a slope for each side,
             and a shift), or "none", which only measures. Slopes are never negative; 0 and 1 count as 2^-24 off.
+            "mixture" learns windows from weak labels of long clips, as if windows without the class were alike in all
+            clips; where faint songs leak into them, every window of labelled clips gets too much, unnoticed.
           per_class: a map for each class, not one for all; more than 300 classes under one softmax share theirs.
           folds: to measure on; fewer where there are fewer recordings.
         Raises: ValueError: an unknown method, one that does not fit, or labels that are calibrated already.
@@ -105,6 +110,11 @@ class JoinedLabels(LabelRows):
         """
         if self._adapted or any(isinstance(step, Calibrated) for step in self._steps):
             raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
+        if method == "mixture":
+            if self.activation == "softmax" or self.windows != "each":
+                raise ValueError("method: 'mixture' is of windows of independent classes; use 'platt' or 'temperature'")
+            step, report = calibrate_mixture(weak_windows(self._saved.arrays, self.y_true), folds)
+            return dataclasses.replace(self if step is None else self._then(step), calibration=report)
         annotated, pooled = self._annotated(), self.windows != "each"
         step, report = calibrate(
             annotated,
