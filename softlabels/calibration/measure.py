@@ -92,7 +92,7 @@ def measured(
     if prior is not None:
         prior = prior[examples.columns]
         was, now = examples.prevalence, moved_prevalence(examples.prevalence, prior)
-        weights = _as_frequent(examples.hard, was, now)
+        weights = as_frequent(examples.hard, now)
         after = Candidate.of(chosen.name, chosen.errors, chosen.logits + prior, chosen.evidence)
         moved = [f"{name} {w:.1%} -> {n:.1%}" for name, w, n, p in zip(names, was, now, prior, strict=True) if p]
         warnings = (
@@ -124,11 +124,27 @@ def moved_prevalence(prevalence: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return odds / (odds + 1 - prevalence)
 
 
-def _as_frequent(hard: np.ndarray, was: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """(n, columns) how many clips each annotation stands for, where classes are as frequent as `now`."""
-    present = np.divide(now, was, out=np.ones_like(was), where=was > 0)
-    absent = np.divide(1 - now, 1 - was, out=np.ones_like(was), where=was < 1)
-    return np.where(hard == 1, present, absent)
+def as_frequent(hard: np.ndarray, prevalence: np.ndarray) -> np.ndarray:
+    """(n, columns) how many clips each example stands for, so that every class is as frequent as its `prevalence`.
+
+    Of all weights that do that the most even ones (entropy balancing, Hainmueller 2012), the same for all classes of an
+    example: where a rare class was sought out, it is the clips with none of the classes that stand for many.
+    """
+    from scipy.optimize import minimize
+
+    gaps = (hard == 1) - np.asarray(prevalence, np.float64)  # (n, columns)
+
+    def dual(tilt: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = gaps @ tilt
+        top = logits.max()
+        shares = np.exp(logits - top)
+        total = shares.sum()
+        return float(np.log(total) + top + 1e-4 * tilt @ tilt), shares @ gaps / total + 2e-4 * tilt
+
+    tilt = minimize(dual, np.zeros(hard.shape[1]), jac=True, method="L-BFGS-B").x
+    logits = gaps @ tilt
+    shares = np.exp(logits - logits.max())
+    return np.broadcast_to((shares * len(hard) / shares.sum())[:, None], hard.shape)
 
 
 def log_report(who: str, report: CalibrationReport) -> None:
