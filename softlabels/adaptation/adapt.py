@@ -117,14 +117,13 @@ def adapt(
 
 
 def _chosen(candidates: list[Candidate], best: int, recording: np.ndarray) -> int:
-    """Which candidate is used: the probe, the last one, has to beat the best of the others, be that believed or not.
+    """Which candidate is used: the probe, the last one, if it clearly beats the best of the others, believed or not.
 
-    Otherwise a calibration that few clips do not speak for clearly enough would come in with it.
+    Against the labels as they are alone, a calibration that few clips do not speak for would come in with it.
     """
     probe, rival = candidates[-1], min(candidates[:-1], key=lambda candidate: candidate.log_loss)
     gains = (rival.losses - probe.losses).sum(axis=1, dtype=np.float64)
-    believed = clearly_above_zero(gains, recording, ERRORS) and best_of([candidates[best], probe], recording) == 1
-    return len(candidates) - 1 if believed else best
+    return len(candidates) - 1 if clearly_above_zero(gains, recording, ERRORS) else best
 
 
 def _with_reached(report: CalibrationReport, names: list[str]) -> CalibrationReport:
