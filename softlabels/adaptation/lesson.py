@@ -12,7 +12,7 @@ from softlabels.calibration.maps import Method
 from softlabels.classes.class_list import Activation
 from softlabels.evidence.examples import Annotated
 
-ERRORS = 1.0  # standard errors that a probe must gain on calibrated labels: of 200 draws of random labels none did
+ERRORS = 2.0  # standard errors that a probe must gain on the best that there is without it; see README
 REACH = 3.0  # that it must gain on how frequent a class is that the teacher lacks: each is asked
 MIN_POSITIVES = 2  # of a class that is to be taught
 

@@ -135,7 +135,7 @@ class JoinedLabels(LabelRows):
         Of every window the store holds what the teacher gave all of its classes. 64 principal components of that are
         the input of a logistic regression a class, on top of the calibrated labels, fitted on annotated clips of one
         window and on windows annotated in time. Out of fold it has to beat the labels as they are and every calibration
-        of them by a standard error over recordings, or is not used. Annotated clips get what probes gave that had
+        of them by two standard errors over recordings, or is not used. Annotated clips get what probes gave that had
         not seen them. The new soft half is an array like the old one, as fast to read. `calibration`, the report,
         compares all three.
 
