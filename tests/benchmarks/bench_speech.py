@@ -142,7 +142,7 @@ def table(scores: Sequence[Score]) -> str:
     lines = ["| steps | annotated | arm | % right | macro average precision |", "|---|---|---|---|---|"]
     for one in scores:
         same = [other for other in scores if other.steps == one.steps]
-        hard = next(other for other in same if other.arm == HARD_ONLY and other.share == one.share)
+        hard = next((other for other in same if other.arm == HARD_ONLY and other.share == one.share), one)
         lines.append(one.line(hard, next(other for other in same if other.arm == ORACLE)))
     return "\n".join(lines)
 
