@@ -310,7 +310,7 @@ def test_labels_are_calibrated_once(corpus_of_two) -> None:
     [
         (
             {"method": "isotonic"},
-            "method: expected 'platt', 'temperature', 'beta', 'mixture' or 'none', got 'isotonic'",
+            "method: expected 'platt', 'temperature', 'beta' or 'none', got 'isotonic'",
         ),
         ({"folds": 1}, "folds: expected 2 or more, got 1"),
     ],

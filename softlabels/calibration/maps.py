@@ -31,7 +31,7 @@ def parameter_names(method: Method, activation: Activation) -> tuple[str, ...]:
     Raises: ValueError: an unknown method, or "beta" for classes that exclude each other.
     """
     if method not in _PARAMETERS:
-        raise ValueError(f"method: expected 'platt', 'temperature', 'beta', 'mixture' or 'none', got {method!r}")
+        raise ValueError(f"method: expected 'platt', 'temperature', 'beta' or 'none', got {method!r}")
     if method == "beta" and activation == "softmax":
         raise ValueError(
             "method: 'beta' is a map of one probability and its complement; these labels are distributions (activation "
