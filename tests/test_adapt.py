@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import optimize
 import pipeline
 import softlabels
 from softlabels.adaptation.adapt import Adaptation, adapt
-from softlabels.adaptation.components import find_components
+from softlabels.adaptation.components import StoredRows, find_components, sample_logits
 from softlabels.adaptation.probe import BIAS_PENALTY, fit_probe, with_bias
 from softlabels.classes.class_list import ClassList
 from softlabels.evidence.examples import Annotated, Unannotated
@@ -285,6 +286,17 @@ def test_components_are_the_principal_ones_half_whitened() -> None:
     expected = left[:, :8] * np.sqrt(500) * np.sqrt(singular[:8] / singular[0])
     signs = np.sign((found * expected).sum(axis=0))
     np.testing.assert_allclose(found * signs, expected, atol=2e-3)
+
+
+def test_of_many_small_shards_enough_are_looked_at() -> None:
+    shards = SimpleNamespace(
+        activation="sigmoid",
+        read_shard=lambda number: SimpleNamespace(probabilities=np.full((2, 3), number / 1000), components=None),
+    )
+    rows = StoredRows(shard=np.repeat(np.arange(900), 2).astype(np.int32), row=np.tile([0, 1], 900).astype(np.int32))
+    assert len(sample_logits(shards, rows)) == 1800
+    large = StoredRows(shard=np.repeat(np.arange(300), 900).astype(np.int32), row=np.zeros(270_000, np.int32))
+    assert len(sample_logits(shards, large)) == 8192
 
 
 # --- from a store

@@ -18,7 +18,7 @@ from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
 from softlabels.odds import log_odds
 from softlabels.ragged import places_by_value
 from softlabels.storage.built_once import open_or_build
-from softlabels.storage.soft_file import SoftFile, made_soft_file, open_soft
+from softlabels.storage.soft_file import made_soft_file, open_soft
 from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
 from softlabels.store.shard import ShardRows
@@ -86,12 +86,8 @@ def _write(path: Path, shape: tuple[int, int], store: StoreReader, rows: StoredR
     with made_soft_file(path, shape) as made:
         silent = np.flatnonzero(rows.shard < 0)
         made.write_rows(silent, np.full((len(silent), shape[1]), np.nan, np.float32))
-        _write_all(made, in_threads(project, rows.by_shard()))
-
-
-def _write_all(made: SoftFile, parts: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
-    for here, values in parts:
-        made.write_rows(here, values)
+        for here, values in in_threads(project, rows.by_shard()):
+            made.write_rows(here, values)
 
 
 def _width(store: StoreReader) -> int:
@@ -106,8 +102,11 @@ def shard_logits(rows: ShardRows, activation: Activation, some: np.ndarray) -> n
 
 
 def sample_logits(store: StoreReader, rows: StoredRows) -> np.ndarray:
-    """(n, width) float32 of up to 8,192 rows of up to 64 shards, drawn over all of them."""
-    shards = one_of_each_stretch(np.unique(rows.shard[rows.shard >= 0]), SAMPLE_SHARDS)
+    """(n, width) float32 of up to 8,192 rows of 64 shards, of more where shards are small, drawn over all of them."""
+    labelled = rows.shard[rows.shard >= 0]
+    shards = np.unique(labelled)
+    enough = -(-SAMPLE_ROWS * len(shards) // max(1, len(labelled)))  # shards, at the rows that they have on average
+    shards = one_of_each_stretch(shards, max(SAMPLE_SHARDS, enough))
     drawn = one_of_each_stretch(np.flatnonzero(np.isin(rows.shard, shards)), SAMPLE_ROWS)
 
     def read(shard: int, here: np.ndarray) -> np.ndarray:
@@ -120,7 +119,7 @@ def find_components(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
     """Principal components of (n, width) float32, which is overwritten.
 
     Half whitened: a component is divided by the root of its standard deviation, and by that of the first, so that later
-    ones say less, but not as much less as they vary. Tried on calls: as they vary, and all alike, were both worse.
+    ones say less, but not as much less as they vary. Tried on other songs: as they vary, and all alike, were worse.
     Returns: the mean (width,) and the basis (width, count), float32; components are (x - mean) @ basis.
     Source: Halko, Martinsson, Tropp 2011, arXiv:0909.4061, algorithm 4.4.
     """

@@ -21,8 +21,8 @@ from song_corpus import LabelledCorpus
 import pipeline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "corpus"))
-from make_corpus import COLUMNS, HARD, Settings
-from sounds import BACKGROUNDS, RATE_HZ, add_at, background, echo
+from make_corpus import COLUMNS, HARD, Settings, backdrop
+from sounds import RATE_HZ, add_at, echo
 
 TRAIN = replace(HARD, pitch=(0.92, 1.08), tempo=(0.8, 1.25), peak=(0.02, 0.2), noise_rms=(0.002, 0.012))
 TEST = replace(TRAIN, peak=(0.02, 0.12), noise_rms=(0.005, 0.03), backgrounds=3)  # 6 dB and a background worse
@@ -82,10 +82,7 @@ def synthesise(caller: Caller | None, seed: tuple[int, ...], settings: Settings)
     Returns: (samples,) int16 at `RATE_HZ`.
     """
     rng = np.random.Generator(np.random.PCG64(list(seed)))
-    mix = np.zeros(round(settings.seconds * RATE_HZ))  # (samples,)
-    for extra in range(settings.backgrounds):
-        kind = BACKGROUNDS[(seed[-1] + extra) % len(BACKGROUNDS)]
-        mix += rng.uniform(*settings.noise_rms) * background(kind, len(mix), rng)
+    mix = backdrop(seed, rng, settings)  # (samples,)
     if caller is None:
         mix *= 3
     else:

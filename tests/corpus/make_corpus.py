@@ -95,6 +95,15 @@ def sing(song: Song, rng: np.random.Generator, settings: Settings) -> np.ndarray
     return wet * (rng.uniform(*settings.peak) / np.max(np.abs(wet)))
 
 
+def backdrop(seed: Sequence[int], rng: np.random.Generator, settings: Settings) -> np.ndarray:
+    """(samples,) float64: the backgrounds of a clip; the last number of the seed takes their kinds in turn."""
+    mix = np.zeros(round(settings.seconds * RATE_HZ))
+    for extra in range(settings.backgrounds):
+        kind = BACKGROUNDS[(seed[-1] + extra) % len(BACKGROUNDS)]
+        mix += rng.uniform(*settings.noise_rms) * background(kind, len(mix), rng)
+    return mix
+
+
 def synthesise(species: Sequence[Species], seed: Sequence[int], settings: Settings) -> np.ndarray:
     """The sound of one clip: any number of species over a background; none at all is a louder background.
 
@@ -103,10 +112,7 @@ def synthesise(species: Sequence[Species], seed: Sequence[int], settings: Settin
     Returns: (samples,) int16 at `RATE_HZ`.
     """
     rng = np.random.Generator(np.random.PCG64(list(seed)))
-    mix = np.zeros(round(settings.seconds * RATE_HZ))  # (samples,)
-    for extra in range(settings.backgrounds):
-        kind = BACKGROUNDS[(seed[-1] + extra) % len(BACKGROUNDS)]
-        mix += rng.uniform(*settings.noise_rms) * background(kind, len(mix), rng)
+    mix = backdrop(seed, rng, settings)  # (samples,)
     if not species:
         mix *= 3
     for one in species:
