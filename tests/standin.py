@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from softlabels import ClassList
-from softlabels.store.spec import LabelSpec
+from softlabels.records.spec import LabelSpec
 from softlabels.windows import WindowSpec
 
 SPEC = LabelSpec(

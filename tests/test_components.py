@@ -23,12 +23,12 @@ from pipeline.planning.components import draw_windows
 from pipeline.planning.principal import fit_components
 from softlabels import ClassList, StoreError
 from softlabels.digests import sha256_of_bytes
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.receipts import commit_generation
+from softlabels.records.shard import decode_shard, encode_shard, round_probabilities, round_values
 from softlabels.store import components as components_module
 from softlabels.store.components import Components, components_key, grid_log_odds, read_components
 from softlabels.store.equivalence import compare_rows
-from softlabels.store.plan_file import PlannedClip
-from softlabels.store.receipts import commit_generation
-from softlabels.store.shard import decode_shard, encode_shard, round_probabilities, round_values
 
 WIDE, NAMES = "standin:wide", Wide.classes
 

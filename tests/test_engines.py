@@ -25,14 +25,14 @@ from joblib._parallel_backends import ThreadingBackend
 import pipeline
 import softlabels
 from pipeline import RunOptions
-from pipeline.running import engines
-from pipeline.running.streaming import Streaming
+from pipeline.engines import engine as engine_module
+from pipeline.engines.streaming import Streaming
 from softlabels.storage.protocol import TEMPORARY
 
 PACKAGES = {"dask": "distributed", "ray": "ray", "spark": "joblibspark"}
 NAMES = ["loky", *PACKAGES]
 HASTY = (  # the command line, by which an engine that went away is missed sooner
-    "import sys, pipeline.cli, pipeline.running.engines as e, pipeline.running.streaming as s; "
+    "import sys, pipeline.cli, pipeline.engines.engine as e, pipeline.engines.streaming as s; "
     "e.CONNECT_S = s.CONNECT_S = e.WORKERS_S = 3; e.REOPEN_S = 1; "
     "sys.exit(pipeline.cli.commands.main(sys.argv[1:]))"
 )
@@ -278,7 +278,7 @@ def run(corpus: Corpus, **options: object) -> pipeline.RunSummary:
     ],
 )
 def test_a_backend_that_cannot_work_is_an_error_before_any_audio_is_read(corpus, monkeypatch, options, match) -> None:
-    monkeypatch.setattr("pipeline.running.engines.importlib.util.find_spec", lambda package: None)
+    monkeypatch.setattr("pipeline.engines.engine.importlib.util.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=match):
         run(corpus, **options)
     assert not (corpus.folder / "store").exists()
@@ -326,8 +326,8 @@ class Silent(Threads):
     ],
 )
 def test_an_engine_that_is_no_good_stops_the_run_resumably(corpus: Corpus, monkeypatch, kind: type, why: str) -> None:
-    monkeypatch.setitem(engines.ENGINES, "dask", ("joblib", kind))
-    monkeypatch.setattr(engines, "REOPEN_S", 0.1)
+    monkeypatch.setitem(engine_module.ENGINES, "dask", ("joblib", kind))
+    monkeypatch.setattr(engine_module, "REOPEN_S", 0.1)
     summary = run(corpus, backend="dask", address="here")
     assert (summary.labelled, summary.missing, summary.resumable) == (0, 14, True)
     assert why in summary.stopped

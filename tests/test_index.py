@@ -11,10 +11,10 @@ import pytest
 
 import softlabels
 from pipeline.planning.plan import pack_shards
+from softlabels.records.plan_file import PlannedClip, plan_table, planned_clips
+from softlabels.records.quarantine import Quarantined
+from softlabels.records.receipts import ReceiptHead
 from softlabels.store.index import LABELLED, MISSING, QUARANTINED, StoreIndex, build_index, take_census
-from softlabels.store.plan_file import PlannedClip, plan_table, planned_clips
-from softlabels.store.quarantine import Quarantined
-from softlabels.store.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
 
 WINDOW = WindowSpec(rate_hz=16_000, window_samples=1600, hop_samples=1200)

@@ -12,7 +12,7 @@ from pipeline.planning.plan import lay_out_clip
 from pipeline.planning.probe import probe_file
 from softlabels import Clip
 from softlabels.audio.decode import read_audio
-from softlabels.store.plan_file import PlannedClip
+from softlabels.records.plan_file import PlannedClip
 from softlabels.windows import WindowSpec
 
 WINDOW = WindowSpec(rate_hz=8000, window_samples=800, hop_samples=800)

@@ -18,7 +18,7 @@ RACERS = """
 import dataclasses, hashlib, os, sys
 sys.path.insert(0, "tests")
 from test_storage import receipt
-from softlabels.store.receipts import commit_shard
+from softlabels.records.receipts import commit_shard
 from softlabels.storage.opening import open_storage
 
 gate, start = os.pipe()

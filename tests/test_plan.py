@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import FileProbe
 from softlabels import Clip
-from softlabels.store.plan_file import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips
+from softlabels.records.plan_file import PlannedClip, decode_plan, encode_plan, plan_table, planned_clips
 from softlabels.windows import WindowSpec, stretch
 
 WINDOW = WindowSpec(rate_hz=16_000, window_samples=1600, hop_samples=1600)  # 0.1 s
@@ -97,7 +97,7 @@ def test_a_plan_file_reads_back_equal() -> None:
 
 def test_reading_a_plan_starts_no_thread_which_a_quick_exit_could_abort(tmp_path: Path) -> None:
     (tmp_path / "plan").write_bytes(encode_plan(plan_table(laid_out(1, 2))))
-    code = "import os, softlabels.store.plan_file as p; threads = lambda: len(os.listdir('/proc/self/task')); "
+    code = "import os, softlabels.records.plan_file as p; threads = lambda: len(os.listdir('/proc/self/task')); "
     code += f"data = open({str(tmp_path / 'plan')!r}, 'rb').read(); "
     code += "before = threads(); p.decode_plan(data); print(threads() - before)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)

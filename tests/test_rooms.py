@@ -26,8 +26,8 @@ def test_rooms_import_lower_floors_only_and_never_in_a_circle() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "broken"),
     [
-        ("softlabels/store/spec.py", "from softlabels.labels import saved", "softlabels: a room"),
-        ("softlabels/store/spec.py", "from softlabels.corpus import manifest", "softlabels: a room"),
+        ("softlabels/records/spec.py", "from softlabels.labels import saved", "softlabels: a room"),
+        ("softlabels/records/spec.py", "from softlabels.corpus import manifest", "softlabels: a room"),
         ("softlabels/windows.py", "def f():\n    from softlabels import errors", "softlabels: a room"),
         (
             "softlabels/audio/tape.py",
@@ -36,7 +36,7 @@ def test_rooms_import_lower_floors_only_and_never_in_a_circle() -> None:
         ),
         ("pipeline/checking/verify.py", "from pipeline.running import rounds", "pipeline: a room"),
         ("softlabels/errors.py", "import pipeline.planning.plan", "softlabels never imports pipeline"),
-        ("softlabels/store/spec.py", "from softlabels.store import shard", "no circle"),
+        ("softlabels/records/spec.py", "from softlabels.records import shard", "no circle"),
     ],
 )
 def test_an_import_against_the_plan_is_noticed(tmp_path: Path, file: str, line: str, broken: str) -> None:

@@ -18,7 +18,7 @@ from pipeline.checking.verify import verify
 from pipeline.teachers.scoring import wide_probabilities
 from softlabels import ClassListError, ManifestError, StoreError, TeacherError
 from softlabels.audio.decode import read_audio
-from softlabels.store.shard import round_probabilities
+from softlabels.records.shard import round_probabilities
 
 WINDOWS = {"c0": 3, "c1": 1, "c2": 3, "c3": 4, "c4": 1, "c5": 2}
 SMALL_SHARDS = LabelOptions(shard_windows=4)

@@ -7,8 +7,8 @@ import pytest
 from standin import SPEC
 
 from softlabels import StoreError
-from softlabels.store.shard import ShardRows, decode_shard, encode_shard, round_probabilities
-from softlabels.store.spec import LabelSpec
+from softlabels.records.shard import ShardRows, decode_shard, encode_shard, round_probabilities
+from softlabels.records.spec import LabelSpec
 
 SPARSE = dataclasses.replace(SPEC, layout="sparse", min_probability=0.01)
 

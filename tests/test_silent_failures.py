@@ -20,8 +20,8 @@ import pipeline
 import softlabels
 from softlabels import AudioError, JoinError, ManifestError, StoreError
 from softlabels.batches.mixup import mixup
-from softlabels.store.receipts import commit_generation
-from softlabels.store.shard import ShardRows, encode_shard
+from softlabels.records.receipts import commit_generation
+from softlabels.records.shard import ShardRows, encode_shard
 
 
 def forge(store: softlabels.SoftLabelStore, shard: int, change: Callable[[ShardRows], ShardRows]) -> Path:

@@ -4,7 +4,7 @@ import pytest
 from standin import SPEC
 
 from softlabels import StoreError
-from softlabels.store.spec import LabelSpec
+from softlabels.records.spec import LabelSpec
 from softlabels.windows import WindowSpec
 
 

@@ -12,11 +12,11 @@ from bucket import Server, serve, use_buckets
 
 from softlabels import StoreError
 from softlabels.errors import StorageFullError
+from softlabels.records.receipts import Receipt, commit_shard, current_receipt, latest_receipt_keys, read_receipt
 from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.opening import open_storage
 from softlabels.storage.protocol import Storage
-from softlabels.store.receipts import Receipt, commit_shard, current_receipt, latest_receipt_keys, read_receipt
 
 
 def receipt(digest: str, size: int) -> Receipt:

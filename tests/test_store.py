@@ -9,8 +9,8 @@ from conftest import REPOSITORY
 import softlabels
 from pipeline.checking.verify import verify
 from softlabels import StoreError
+from softlabels.records.receipts import ReceiptHead
 from softlabels.storage.local import LocalStorage
-from softlabels.store.receipts import ReceiptHead
 
 
 def test_a_store_says_what_it_is(store) -> None:

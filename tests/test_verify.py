@@ -12,9 +12,9 @@ import softlabels
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
+from softlabels.records.receipts import commit_generation
+from softlabels.records.shard import decode_shard, encode_shard
 from softlabels.store.equivalence import compare_probabilities
-from softlabels.store.receipts import commit_generation
-from softlabels.store.shard import decode_shard, encode_shard
 
 
 def reopened(store: softlabels.SoftLabelStore) -> softlabels.SoftLabelStore:

@@ -25,8 +25,8 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import HOW, ClassFinder
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value
+from softlabels.records.plan_file import ClipIdentity, clip_differences
 from softlabels.store.index import LABELLED, positions_of
-from softlabels.store.plan_file import ClipIdentity, clip_differences
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 from softlabels.windows import meet, places

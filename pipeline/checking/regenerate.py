@@ -14,12 +14,12 @@ from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
 from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.receipts import Receipt, commit_generation
+from softlabels.records.shard import decode_shard
 from softlabels.storage.location import location
 from softlabels.store.equivalence import Likeness, compare_rows
-from softlabels.store.plan_file import PlannedClip
 from softlabels.store.reader import StoreReader
-from softlabels.store.receipts import Receipt, commit_generation
-from softlabels.store.shard import decode_shard
 from softlabels.tables import SHOWN
 
 _Result = TypeVar("_Result")

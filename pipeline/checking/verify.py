@@ -12,12 +12,12 @@ import numpy as np
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.labelling.worker import ShardTask, make_shard
 from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.shard import ShardRows, decode_shard
 from softlabels.store.components import read_components
 from softlabels.store.equivalence import Likeness, compare_rows
 from softlabels.store.index import LABELLED
-from softlabels.store.plan_file import PlannedClip
 from softlabels.store.reader import StoreReader
-from softlabels.store.shard import ShardRows, decode_shard
 
 SAMPLE_SEED = 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from softlabels.errors import StoreError
+from softlabels.records.shard import ShardRows
 from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.reader import StoreReader
-from softlabels.store.shard import ShardRows
 from softlabels.threads import in_threads
 
 

@@ -17,11 +17,11 @@ from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_a
 from softlabels.audio.root import is_there, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.quarantine import Quarantined
+from softlabels.records.shard import ShardRows
 from softlabels.storage.location import Location
 from softlabels.store.components import Components
-from softlabels.store.plan_file import PlannedClip
-from softlabels.store.quarantine import Quarantined
-from softlabels.store.shard import ShardRows
 from softlabels.threads import read_ahead
 from softlabels.windows import WindowSpec, cut_windows
 

@@ -25,14 +25,14 @@ from softlabels.audio.decode import ENVIRONMENT
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
+from softlabels.records.shard import decode_shard, encode_shard
+from softlabels.records.spec import LabelSpec
 from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
 from softlabels.store.components import Components, read_components
 from softlabels.store.equivalence import compare_rows
-from softlabels.store.plan_file import PlannedClip
-from softlabels.store.receipts import Outcome, Receipt, commit_shard, current_receipt
-from softlabels.store.shard import decode_shard, encode_shard
-from softlabels.store.spec import LabelSpec
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1

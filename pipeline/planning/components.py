@@ -12,8 +12,8 @@ from pipeline.teachers.teacher import Teacher
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import StoreError
+from softlabels.records.plan_file import PlannedClip
 from softlabels.store.components import Components, read_components
-from softlabels.store.plan_file import PlannedClip
 from softlabels.store.reader import StoreReader
 
 DEFAULT_COMPONENTS = 64

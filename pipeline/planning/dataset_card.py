@@ -5,8 +5,8 @@ import re
 
 from pipeline.teachers.teacher import Teacher
 from softlabels.classes.class_list import ClassList
+from softlabels.records.spec import LabelSpec
 from softlabels.store.components import components_key
-from softlabels.store.spec import LabelSpec
 
 _CARD = """\
 # Soft labels by {teacher}

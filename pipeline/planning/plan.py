@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pipeline.planning.probe import FileProbe
 from softlabels.corpus.manifest import Clip
-from softlabels.store.plan_file import PlannedClip
+from softlabels.records.plan_file import PlannedClip
 from softlabels.windows import WindowSpec, rescale_samples, seconds_to_samples
 
 END_TOLERANCE_S = 0.1  # an end_s beyond the end of the file by no more than this is rounding, and means the end

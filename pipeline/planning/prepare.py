@@ -23,15 +23,15 @@ from softlabels.corpus.clip_paths import below_root
 from softlabels.corpus.manifest import Clip, read_manifest
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, ManifestError, StoreError
+from softlabels.records.plan_file import PlannedClip, encode_plan, plan_table, same_clip
+from softlabels.records.spec import LabelSpec, Layout
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.location import Location, absolute, location
 from softlabels.storage.opening import open_storage
 from softlabels.storage.protocol import Storage
 from softlabels.store.components import components_key
-from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table, same_clip
 from softlabels.store.reader import StoreReader
-from softlabels.store.spec import LabelSpec, Layout
 from softlabels.tables import some
 from softlabels.windows import WindowSpec
 

@@ -20,8 +20,8 @@ from pipeline.report.suspects import Suspect
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
+from softlabels.records.quarantine import REASONS
 from softlabels.storage.location import location
-from softlabels.store.quarantine import REASONS
 from softlabels.store.reader import StoreReader
 
 SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 30, 12, 50, 200, 30, 100

@@ -1,5 +1,5 @@
 """Running: the whole job, whatever happens to its workers.
 
-Here: rounds, engines, job arrays, the end of a run, the forecast. May import `planning`, `labelling`, and the floors
+Here: rounds, job arrays, the end of a run, the forecast. May import `planning`, `labelling`, `engines`, and the floors
 below.
 """

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import softlabels
 from pipeline.labelling.claims import clear_claims
 from softlabels.errors import StoreError
+from softlabels.records.quarantine import Quarantined
 from softlabels.storage.location import Location, location
 from softlabels.store.components import components_key
-from softlabels.store.quarantine import Quarantined
 from softlabels.store.reader import StoreReader
 from softlabels.tables import write_rows
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import joblib
 
+from pipeline.engines.engine import Engine, EngineLost, count_workers
+from pipeline.engines.streaming import Lost, first_line
 from pipeline.labelling.worker import ShardStatus, ShardTask, label_if_missing
-from pipeline.running.engines import Engine, EngineLost, count_workers
-from pipeline.running.streaming import Lost, first_line
 from softlabels.errors import EnvironmentTrouble
 
 _Text = TypeVar("_Text", str, str | None)

@@ -16,10 +16,10 @@ from pipeline.planning.prepare import Preparation
 from pipeline.planning.principal import fit_components
 from pipeline.running.rounds import Rounds
 from softlabels.errors import EnvironmentTrouble
+from softlabels.records.receipts import current_receipt
+from softlabels.records.shard import decode_shard
+from softlabels.records.spec import LabelSpec
 from softlabels.storage.local import LocalStorage
-from softlabels.store.receipts import current_receipt
-from softlabels.store.shard import decode_shard
-from softlabels.store.spec import LabelSpec
 
 SHARD = 16  # windows
 

@@ -12,9 +12,9 @@ from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.planning.components import DEFAULT_COMPONENTS, FITTED_WINDOWS
 from pipeline.planning.prepare import Preparation
 from softlabels.digests import forget_known
-from softlabels.store.plan_file import PlannedClip
-from softlabels.store.shard import ShardRows, encode_shard
-from softlabels.store.spec import LabelSpec
+from softlabels.records.plan_file import PlannedClip
+from softlabels.records.shard import ShardRows, encode_shard
+from softlabels.records.spec import LabelSpec
 
 TIMED_CLIPS, TIMED_WINDOWS = 8, 8
 SPARSE_AT = 1e-4

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pipeline.labelling.claims import Claim, Claims
 from pipeline.labelling.worker import ShardStatus, ShardTask
+from softlabels.records.receipts import latest_receipt_keys
 from softlabels.store.reader import StoreReader
-from softlabels.store.receipts import latest_receipt_keys
 
 POLL_S, MAX_POLL_S = 2.0, 60.0  # seconds between two looks at what others do
 BLOCK = 32  # shards of others that are looked for at a time; a listing of a large store is a thousand requests

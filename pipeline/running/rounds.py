@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from pipeline.engines.engine import Engine, EngineLost, count_workers, reopen_engine
+from pipeline.engines.streaming import Lost
 from pipeline.labelling.worker import (
     ShardStatus,
     ShardTask,
@@ -31,11 +33,9 @@ from pipeline.labelling.worker import (
     status_of,
 )
 from pipeline.running.engine_round import Answers, PoolBroke
-from pipeline.running.engines import Engine, EngineLost, count_workers, reopen_engine
 from pipeline.running.single_worker import InlineLane, ProcessLane, WorkerLost
-from pipeline.running.streaming import Lost
 from softlabels.errors import EnvironmentTrouble
-from softlabels.store.plan_file import PlannedClip
+from softlabels.records.plan_file import PlannedClip
 
 logger = logging.getLogger(__name__)
 TRIES = 2

@@ -10,12 +10,12 @@ from typing import Literal
 import joblib
 
 import softlabels
+from pipeline.engines.engine import BackendName, Engine, connected
 from pipeline.labelling.claims import Claims
 from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher, status_of
 from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.running.closing import RunSummary, sum_up, write_endings
-from pipeline.running.engines import BackendName, Engine, connected
 from pipeline.running.fitting import fit_if_new
 from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
 from pipeline.running.rounds import Rounds
@@ -23,8 +23,8 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import EnvironmentTrouble, StorageFullError
+from softlabels.records.plan_file import same_clip
 from softlabels.storage.opening import open_storage
-from softlabels.store.plan_file import same_clip
 from softlabels.store.reader import StoreReader
 from softlabels.windows import WindowSpec
 
@@ -34,7 +34,7 @@ class RunOptions:
     """What the user may choose that never changes a byte.
 
     backend: a crash of "sequential", which works in this process, cannot be survived.
-    address: see `pipeline.running.engines.connected`.
+    address: see `pipeline.engines.engine.connected`.
     on_error: "fail" stops before a shard with a quarantined window is committed.
     budget: how much an audio file may ask for; one that asks for more is quarantined.
     """

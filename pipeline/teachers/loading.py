@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import SoftLabelsError, StoreError, TeacherError
-from softlabels.store.spec import LabelSpec
+from softlabels.records.spec import LabelSpec
 
 
 def load_teacher(choice: TeacherChoice) -> Teacher:

@@ -17,11 +17,11 @@ from softlabels.digests import canonical_json
 from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
 from softlabels.odds import log_odds
 from softlabels.ragged import places_by_value
+from softlabels.records.shard import ShardRows
 from softlabels.storage.built_once import open_or_build
 from softlabels.storage.soft_file import made_soft_file, open_soft
 from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
-from softlabels.store.shard import ShardRows
 from softlabels.threads import in_threads
 
 VERSION = 1

@@ -10,8 +10,8 @@ from softlabels.corpus.label_cell import BETWEEN
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
 from softlabels.joins.options import JoinInputs
+from softlabels.records.plan_file import ClipIdentity, clip_differences
 from softlabels.store.index import StoreIndex
-from softlabels.store.plan_file import ClipIdentity, clip_differences
 from softlabels.tables import some
 from softlabels.windows import stretch
 

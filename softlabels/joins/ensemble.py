@@ -39,9 +39,9 @@ from softlabels.labels.arrays import JoinArrays, annotated_clips
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import open_join, write_join
+from softlabels.records.plan_file import ClipIdentity, same_clip
 from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.storage.soft_file import open_soft, write_soft
-from softlabels.store.plan_file import ClipIdentity, same_clip
 from softlabels.store.reader import StoreReader
 from softlabels.tables import some
 from softlabels.threads import in_threads

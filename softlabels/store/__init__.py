@@ -1,5 +1,5 @@
-"""Store: the format: spec, plan, shards, receipts, and reading them with every byte verified.
+"""Store: reading what stands on the disk as one thing, every byte verified; its index, its components.
 
-Here: what stands on the disk. Not here: who writes it (`pipeline`), who joins it (`joins`). May import `storage`,
-`classes`, and the floors below.
+Here: the reader. Not here: the files themselves (`records`), who writes them (`pipeline`), who joins them (`joins`).
+May import `records`, `storage`, `classes`, and the floors below.
 """

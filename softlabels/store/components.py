@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, StoreError
+from softlabels.records.shard import round_probabilities
+from softlabels.records.spec import LabelSpec
 from softlabels.storage.protocol import Storage
-from softlabels.store.shard import round_probabilities
-from softlabels.store.spec import LabelSpec
 
 LEAST, MOST = 2.0**-57, 1 - 2.0**-24  # log-odds of -39.5, below all of BirdNET's, and of float32's last below 1, 16.6
 ODDS_STEP, BASIS_STEP = 2.0**-8, 2.0**-20

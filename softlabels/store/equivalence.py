@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from softlabels.store.shard import ShardRows
+from softlabels.records.shard import ShardRows
 
 Likeness = Literal["identical", "equivalent", "different"]
 ROUNDING_STEP = 2.0**-8  # of values with 8 stored significand bits, relative

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.ragged import places_by_value, ranges
-from softlabels.store.plan_file import SCHEMA
-from softlabels.store.quarantine import Quarantined
-from softlabels.store.receipts import ReceiptHead
+from softlabels.records.plan_file import SCHEMA
+from softlabels.records.quarantine import Quarantined
+from softlabels.records.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
 
 LABELLED, QUARANTINED, MISSING = 0, 1, 2

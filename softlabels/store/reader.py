@@ -15,11 +15,8 @@ from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import sha256_of, sha256_of_bytes
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value
-from softlabels.storage.location import Location, location
-from softlabels.storage.protocol import Storage
-from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
-from softlabels.store.plan_file import PlannedClip, decode_plan, planned_clips
-from softlabels.store.receipts import (
+from softlabels.records.plan_file import PlannedClip, decode_plan, planned_clips
+from softlabels.records.receipts import (
     Receipt,
     ReceiptHead,
     latest_receipt_keys,
@@ -27,8 +24,11 @@ from softlabels.store.receipts import (
     read_receipt_heads,
     success_bytes,
 )
-from softlabels.store.shard import ShardRows, decode_shard
-from softlabels.store.spec import FORMAT_VERSION, LabelSpec, newer_format
+from softlabels.records.shard import ShardRows, decode_shard
+from softlabels.records.spec import FORMAT_VERSION, LabelSpec, newer_format
+from softlabels.storage.location import Location, location
+from softlabels.storage.protocol import Storage
+from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
 from softlabels import ClassList, SoftLabelStore, StoreError
-from softlabels.store.shard import ShardRows, decode_shard
+from softlabels.records.shard import ShardRows, decode_shard
 
 CLASSES, CLIPS, WINDOWS_OF_CLIP, SHARD_WINDOWS = 6522, 8, 16, 32
 RATE_HZ, WINDOW_SAMPLES = 8000, 800

@@ -30,7 +30,7 @@ import numpy as np
 import soundfile
 
 import softlabels
-from softlabels.store.receipts import Receipt
+from softlabels.records.receipts import Receipt
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))

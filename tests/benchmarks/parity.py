@@ -26,7 +26,7 @@ from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import wide_probabilities
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.decode import read_audio
-from softlabels.store.shard import round_probabilities
+from softlabels.records.shard import round_probabilities
 from softlabels.windows import WindowSpec, cut_windows
 
 CONTENDERS = str(Path(__file__).with_name("contenders.py"))

@@ -29,11 +29,11 @@ from pipeline.planning.probe import FileProbe
 from pipeline.running.closing import write_success
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.manifest import Clip
+from softlabels.records.plan_file import encode_plan, plan_table
+from softlabels.records.receipts import Receipt
+from softlabels.records.spec import LabelSpec
 from softlabels.soft_label_store import SoftLabelStore
 from softlabels.storage.local import LocalStorage
-from softlabels.store.plan_file import encode_plan, plan_table
-from softlabels.store.receipts import Receipt
-from softlabels.store.spec import LabelSpec
 
 SHARD_WINDOWS = 64
 CLASSES = ClassList(("A a_x", "B b_y"))

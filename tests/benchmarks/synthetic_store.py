@@ -27,12 +27,12 @@ import pyarrow as pa
 from pipeline.planning.plan import pack_shards
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.manifest import Clip, write_manifest
+from softlabels.records.plan_file import PlannedClip, encode_plan, plan_table
+from softlabels.records.receipts import Receipt, commit_shard
+from softlabels.records.shard import ShardRows, encode_shard
+from softlabels.records.spec import LabelSpec
 from softlabels.soft_label_store import SoftLabelStore
 from softlabels.storage.local import LocalStorage
-from softlabels.store.plan_file import PlannedClip, encode_plan, plan_table
-from softlabels.store.receipts import Receipt, commit_shard
-from softlabels.store.shard import ShardRows, encode_shard
-from softlabels.store.spec import LabelSpec
 from softlabels.windows import WindowSpec
 
 RATE_HZ = 24_000

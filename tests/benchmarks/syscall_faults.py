@@ -22,9 +22,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from softlabels.records.quarantine import Quarantined
+from softlabels.records.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt
 from softlabels.storage.local import LocalStorage
-from softlabels.store.quarantine import Quarantined
-from softlabels.store.receipts import Receipt, commit_shard, latest_receipt_keys, read_receipt
 
 WRITES = ("write", "pwrite64", "fsync", "fdatasync", "link", "linkat", "rename", "renameat", "renameat2")
 WRITES += ("unlink", "unlinkat", "mkdir", "mkdirat")

@@ -14,8 +14,8 @@ from typing import Literal, Self, TypeVar, get_origin, get_type_hints
 
 from softlabels.digests import canonical_json, sha256_of_bytes
 from softlabels.errors import StoreError
+from softlabels.records.quarantine import Quarantined
 from softlabels.storage.protocol import Storage
-from softlabels.store.quarantine import Quarantined
 
 Outcome = Literal["committed", "equal", "equivalent", "different"]
 _Kind = TypeVar("_Kind", bound="ReceiptHead")

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeVar
 
 from joblib.parallel import ParallelBackendBase
 
-from pipeline.running.streaming import CONNECT_S, first_line
+from pipeline.engines.streaming import CONNECT_S, first_line
 from softlabels.errors import EnvironmentTrouble
 
 logger = logging.getLogger(__name__)
@@ -86,19 +86,19 @@ def _choose(name: BackendName, address: str | None, jobs: int) -> Engine | None:
 
 
 def _dask(address: str | None, jobs: int) -> Engine:
-    from pipeline.running.dask_engine import DaskEngine
+    from pipeline.engines.dask import DaskEngine
 
     return DaskEngine(address, jobs)
 
 
 def _ray(address: str | None, jobs: int) -> Engine:
-    from pipeline.running.ray_engine import RayEngine
+    from pipeline.engines.ray import RayEngine
 
     return RayEngine(address, jobs)
 
 
 def _spark(address: str | None, jobs: int) -> Engine:
-    from pipeline.running.spark_engine import SparkEngine
+    from pipeline.engines.spark import SparkEngine
 
     return SparkEngine(address, jobs)
 

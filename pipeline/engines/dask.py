@@ -6,7 +6,7 @@ from typing import Any
 import distributed
 from joblib._dask import DaskDistributedBackend
 
-from pipeline.running.streaming import CONNECT_S, Streaming
+from pipeline.engines.streaming import CONNECT_S, Streaming
 from softlabels.errors import EnvironmentTrouble
 
 

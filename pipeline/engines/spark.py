@@ -7,7 +7,7 @@ from typing import Any
 from joblibspark.backend import SparkDistributedBackend
 from pyspark.sql import SparkSession
 
-from pipeline.running.streaming import TRIES, Streaming
+from pipeline.engines.streaming import TRIES, Streaming
 
 
 class SparkEngine:

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.joblib.ray_backend import RayBackend
 
-from pipeline.running.streaming import TRIES, Streaming
+from pipeline.engines.streaming import TRIES, Streaming
 from softlabels.errors import EnvironmentTrouble
 
 

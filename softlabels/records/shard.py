@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from softlabels.errors import StoreError
 from softlabels.ragged import owners
-from softlabels.store.spec import LabelSpec
+from softlabels.records.spec import LabelSpec
 
 KEPT_BITS = 8  # stored significand bits of probabilities up to 0.5 and of vectors: relative errors of at most 2^-9
 _KEYS = {"clip_id": pa.string(), "window_index": pa.int32()}
