@@ -81,6 +81,7 @@ def parse() -> argparse.Namespace:
     add("--shares", type=float, nargs="+", default=list(proof_fair.SHARES), help="annotated, of --fair")
     add("--steps", type=int, nargs="+", default=[400, 1600], help="of --fair")
     add("--without", action="store_true", help="with --fair: each class in turn is one that the teacher lacks")
+    add("--calls", action="store_true", help="with --fair: calls of the second generator instead of songs")
     add("--weak-rooms", type=int, default=0, help="with --fair: so many corpora of long, weakly labelled clips too")
     add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
     add("--augmented", type=int, nargs="*", metavar="STEPS", help="songs, hard only and the recipe, both augmented")
@@ -107,7 +108,8 @@ def parse() -> argparse.Namespace:
 
 def fair(arguments: argparse.Namespace) -> dict:
     """The main table: `--seeds` corpora, each with a seed of its own; then the same students as int8."""
-    rooms = [proof_fair.song_room(arguments.work, seed) for seed in range(arguments.seeds)]
+    make = proof_fair.call_room if arguments.calls else proof_fair.song_room
+    rooms = [make(arguments.work, seed) for seed in range(arguments.seeds)]
     arms = {name: proof_fair.ARMS[name] for name in (proof_fair.HARD_ONLY, proof_fair.ADAPTED)}
     found = proof_fair.compare_fair(rooms, arms, arguments.steps, arguments.shares, jobs=arguments.jobs)
     print("\n" + "\n".join(proof_fair.verdicts(found)), flush=True)
@@ -118,7 +120,11 @@ def fair(arguments: argparse.Namespace) -> dict:
         results["without"] = proof_fair.without_each_class(rooms, arguments.steps[-1], 0.1, arguments.jobs)
     if arguments.weak_rooms:
         rooms = [proof_fair.weak_room(arguments.work, seed) for seed in range(arguments.weak_rooms)]
-        found += proof_fair.compare_weak_fair(rooms, arguments.steps[-1], arguments.jobs)
+        weak = proof_fair.compare_weak_fair(rooms, arguments.steps[-1], arguments.jobs)
+        for drawn in ("evenly", "by weights"):
+            ours, theirs = (f"{arm}, {drawn}" for arm in (proof_fair.ADAPTED, proof_fair.HARD_ONLY))
+            print(f"{drawn}: {proof_fair.verdicts(weak, ours, theirs)[0]}", flush=True)
+        found += weak
     return {**results, "outcomes": proof_fair.as_json(found)}
 
 

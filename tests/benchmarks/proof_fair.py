@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from arms import hard_only, recommended, taught
+from call_corpus import TEST as CALLS_TEST
+from call_corpus import CallCorpus
 from quantised import int8_answers
 from scipy import stats
 from song_corpus import TEST, TRAIN, LabelledCorpus, SongCorpus
@@ -120,6 +122,13 @@ def song_room(work: Path, seed: int) -> Room:
     return Room.open(train, test, LogMel())
 
 
+def call_room(work: Path, seed: int) -> Room:
+    """Calls of the second generator, other animals for each seed."""
+    train = CallCorpus(name=f"calls{seed}_train", clips=1650, seed=400 + seed).make(work)
+    test = CallCorpus(name=f"calls{seed}_test", clips=1100, seed=500 + seed, settings=CALLS_TEST).make(work)
+    return Room.open(train, test, LogMel())
+
+
 def compare_fair(
     rooms: Sequence[Room],
     arms: dict[str, Recipe],
@@ -150,14 +159,14 @@ def compare_fair(
     return outcomes
 
 
-def verdicts(outcomes: Sequence[FairOutcome], ours: str = ADAPTED) -> list[str]:
-    """A line for each share and number of steps: gains over hard only with their intervals, and the gap closed."""
+def verdicts(outcomes: Sequence[FairOutcome], ours: str = ADAPTED, opponent: str = HARD_ONLY) -> list[str]:
+    """A line for each share and number of steps: gains over an opponent with their intervals, and the gap closed."""
     lines = []
     for one in outcomes:
         if one.arm != ours:
             continue
         here = {each.arm: each for each in outcomes if (each.share, each.steps) == (one.share, one.steps)}
-        base, parts = here[HARD_ONLY], []
+        base, parts = here[opponent], []
         for what in ("right", "macro", "alarms", "silent"):
             mean, low, high = interval(*([getattr(s, what) for s in arm.scores] for arm in (one, base)))
             parts.append(f"{what} {mean:+.1f} ({low:+.1f} to {high:+.1f})")
