@@ -1,5 +1,6 @@
 """A store from a stranger: what it says of a machine is never run, never followed, and confirms nothing."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,10 +18,11 @@ from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
 from pipeline.labelling import worker
 from pipeline.report import listening, page
-from softlabels import StoreError
+from softlabels import JoinError, StoreError
 from softlabels.digests import sha256_of
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.unfinished import remove
+from softlabels.store.own_runs import OwnRun, remember_run
 
 TOUCH = "import pathlib; pathlib.Path('ran').touch()"
 ATTACKS: dict[str, object] = {
@@ -165,6 +167,20 @@ def test_whoever_made_a_store_scores_it_again_without_a_word_and_where_it_was_mo
     assert "expected sha256:" in capsys.readouterr().out
 
 
+def test_saved_labels_do_not_say_which_bucket_is_read(
+    own: softlabels.SoftLabelStore, made: Corpus, tmp_path: Path
+) -> None:
+    labels = own.join(made.manifest)
+    dataclasses.replace(labels, root="s3://stranger/audio").save(tmp_path / "saved")
+    with pytest.raises(JoinError, match="'s3://stranger/audio', which no run of yours has read: .* name it with root="):
+        softlabels.load_labels(tmp_path / "saved")
+    assert softlabels.load_labels(tmp_path / "saved", root="s3://stranger/audio").root == "s3://stranger/audio"
+    remember_run(own.storage, "another fingerprint", OwnRun(audio_root="s3://stranger/audio", teacher={}))
+    assert softlabels.load_labels(tmp_path / "saved").root == "s3://stranger/audio"
+    labels.save(tmp_path / "local")
+    assert softlabels.load_labels(tmp_path / "local").root == made.folder
+
+
 DAMAGE = {
     "another's": lambda path: os.chmod(path, 0o666),
     "a bit flipped": lambda path: path.write_bytes(path.read_bytes().replace(b"standin", b"stanein")),
@@ -188,6 +204,14 @@ def test_a_memory_that_is_damaged_or_another_users_is_ignored(
     assert own.audio_root() is None
     with pytest.raises(StoreError, match="no run of yours"):
         regenerate(own, [0], root=made.folder, jobs=1)
+
+
+def test_a_memory_of_a_newer_softlabels_is_asked_for_again(own: softlabels.SoftLabelStore, made: Corpus) -> None:
+    run = own.own_run()
+    remember_run(own.storage, own.spec.fingerprint(), dataclasses.replace(run, teacher={"kind": "x", "new": 1}))
+    assert own.audio_root() == made.folder
+    with pytest.raises(StoreError, match="no run of yours"):
+        regenerate(own, [0], jobs=1)
 
 
 def test_the_memory_of_one_store_does_not_speak_for_another(

@@ -3,6 +3,7 @@
 Never from the store: it may come from anybody, and a teacher is code.
 """
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ def find_sources(
         )
     choice = TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher
     if choice is None and run is not None:
-        choice = TeacherChoice(**run.teacher)
+        with contextlib.suppress(TypeError):  # a newer softlabels knows more fields
+            choice = TeacherChoice(**run.teacher)
     if choice is None and store.spec.teacher == NAME:
         choice = TeacherChoice()
     if choice is None:

@@ -57,12 +57,23 @@ def own_run(storage: Storage, fingerprint: str) -> OwnRun | None:
       fingerprint: of the store's spec.
     """
     place = _place(storage, fingerprint)
+    found = _read(_path(place))
+    return found[1] if found is not None and found[0] == place else None
+
+
+def has_read(audio_root: str) -> bool:
+    """Whether any run of this user's read audio from there; who names a bucket may want it read by others."""
+    found = map(_read, (user_folder() / "runs").glob("*.json"))
+    return any(each is not None and each[1].audio_root == audio_root for each in found)
+
+
+def _read(path: Path) -> tuple[list[str], OwnRun] | None:
+    """The store's place and the run; None where the file is not there, or not as it was written."""
     try:
-        found = json.loads(_read_own(_path(place)))
-        digest = found.pop("digest")
-        if digest != sha256_of(found) or found.pop("store") != place:
+        found = json.loads(_read_own(path))
+        if found.pop("digest") != sha256_of(found):
             return None
-        return OwnRun(**found)
+        return found.pop("store"), OwnRun(**found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
