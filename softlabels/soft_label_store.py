@@ -67,8 +67,8 @@ class SoftLabelStore(StoreReader):
           weak_labels: where in a clip of several windows its label holds: "spread" in all of them, "best" where the
             teacher hears it, NaN in the others.
           canary: refuse a join that the annotations speak against; note one that they do not speak for.
-          root: the folder that the manifest's paths are relative to; None is where the labelling run found them if
-            that is there, else the manifest's folder.
+          root: the folder that the manifest's paths are relative to; None is where your own run on this store found
+            them if that is there, else the manifest's folder.
           cache_dir: where the join is kept; None is inside the store, or the user's cache if that cannot be written.
         Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
         Example:

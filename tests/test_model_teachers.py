@@ -18,10 +18,12 @@ import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
 from pipeline.checking.regenerate import regenerate
-from pipeline.teachers import keras_model
-from pipeline.teachers.batch_teacher import folder_digest, largest_batch
+from pipeline.teachers import first_opening, keras_model, onnx_model
+from pipeline.teachers.batch_teacher import confirm, largest_batch
+from pipeline.teachers.first_opening import Opening
 from pipeline.teachers.keras_model import tensorflow_device
 from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.model_files import copy_folder, private_folder
 from pipeline.teachers.scoring import wide_probabilities
 from softlabels import TeacherError
 from softlabels.errors import EnvironmentTrouble
@@ -87,6 +89,12 @@ def write_onnx(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path, **save)
 
 
+@pytest.fixture(autouse=True)
+def opened_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of our own need no process that can be lost; see test_first_opening.py."""
+    monkeypatch.setattr(first_opening, "opened_before", lambda opening: True)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
@@ -138,6 +146,11 @@ def hungry_keras(monkeypatch: pytest.MonkeyPatch) -> None:
         return checked
 
     monkeypatch.setattr(keras_model, "_compiled", hungry)
+
+
+def folder_digest(folder: Path) -> str:
+    with private_folder() as private:
+        return copy_folder(folder, private / "copy")
 
 
 def choice(models: Path, model: str, *, labels: str = "labels.txt", **changes) -> TeacherChoice:
@@ -213,6 +226,45 @@ def test_a_keras_model_is_confirmed_by_its_digest_before_a_byte_is_loaded(
         load_teacher(dataclasses.replace(good, model_sha256=f"sha256:{good.model_sha256.upper()}"))
 
 
+@pytest.mark.parametrize("model", [*MODELS, "split.onnx"])
+def test_what_was_confirmed_is_what_is_loaded_whatever_becomes_of_the_file(
+    models: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shutil.copytree if (models / model).is_dir() else shutil.copy)(models / model, tmp_path / model)
+    shutil.copy(models / "w.bin", tmp_path)
+    windows = np.random.default_rng(1).normal(size=(4, 800)).astype(np.float32)
+
+    def swapped(teacher: TeacherChoice, digest: str) -> None:
+        confirm(teacher, digest)
+        for path in tmp_path.rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"another model")
+
+    for kind in (keras_model, onnx_model):
+        monkeypatch.setattr(kind, "confirm", swapped)
+    confirmed = choice(tmp_path, model, labels=str(models / "labels.txt"))
+    if model == "split.onnx":
+        confirmed = dataclasses.replace(confirmed, model_sha256=load_teacher(choice(models, model)).digest)
+    teacher = load_teacher(confirmed)
+    assert (tmp_path / "w.bin").read_bytes() == b"another model"
+    np.testing.assert_allclose(teacher.score(windows), windows @ WEIGHTS, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [*MODELS, "split.onnx"])
+def test_a_copy_of_the_model_is_tried_in_a_child_before_it_is_opened(
+    models: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(opening: Opening) -> None:
+        assert models not in Path(opening.model).parents
+        raise TeacherError(f"{opening.kind} {opening.digest} {opening.shown}")
+
+    for kind in (keras_model, onnx_model):
+        monkeypatch.setattr(kind, "try_in_child", tried)
+    teacher = choice(models, model)
+    with pytest.raises(TeacherError, match=f"^{teacher.kind} {teacher.model_sha256 or ''}.*{teacher.model}$"):
+        load_teacher(teacher)
+
+
 def test_an_onnx_model_needs_no_digest_but_keeps_to_one_that_is_given(models: Path) -> None:
     unconfirmed = choice(models, "model.onnx", model_sha256=None)
     assert load_teacher(unconfirmed).digest == choice(models, "model.onnx").model_sha256
@@ -270,7 +322,7 @@ WAVEFORM = r"expected one float32 waveform input \(batch, samples\) or \(batch, 
         ("disguised.keras", {}, "expected a `.keras` file"),
         ("lambda.keras", {}, "Python code that nobody can check .* safe mode refuses, and it stays on"),
         ("empty", {}, "expected a SavedModel folder"),
-        ("text.onnx", {}, "onnxruntime cannot load it: InvalidProtobuf"),
+        ("text.onnx", {}, "expected an ONNX file: "),
         ("image.keras", {}, WAVEFORM + r"float32 \(any, 8, 8, 3\); .* `--teacher module:factory`"),
         ("spectrum", {}, WAVEFORM + r"float32 \(any, 8, 9\)"),
         ("image.onnx", {}, WAVEFORM + r"float32 \(any, 8, 8, 3\)"),

@@ -11,6 +11,7 @@ from standin import SPEC
 import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
+from pipeline.teachers import first_opening
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.folding.derived import FOLDING
 from pipeline.teachers.loading import as_labelled, load_teacher
@@ -24,6 +25,12 @@ def convert(path: Path, function, *shape: int) -> Path:
     concrete = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float32))
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
     return path
+
+
+@pytest.fixture(autouse=True)
+def opened_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of our own need no process that can be lost; see test_first_opening.py."""
+    monkeypatch.setattr(first_opening, "opened_before", lambda opening: True)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -142,10 +143,7 @@ def test_a_window_that_cannot_be_recomputed_is_a_problem(corpus: Corpus, store) 
 
 
 def test_another_teacher_cannot_regenerate(store) -> None:
-    hints = store.hints()
-    hints["teacher"]["kind"] = "standin:not_finite"
-    store.storage.put("run.json", json.dumps(hints).encode())
-    (result,) = regenerate(reopened(store), [0], jobs=1)
+    (result,) = regenerate(store, [0], teacher="standin:not_finite", jobs=1)
     assert "cannot be made again: teacher 'stand-in': expected sha256:" in result.problem
 
 
@@ -223,12 +221,15 @@ def test_wrong_usage_exits_2(store, capsys, arguments: list[str], complaint: str
     assert complaint in capsys.readouterr().err
 
 
-def test_without_hints_the_command_says_what_is_missing(store, capsys, corpus: Corpus) -> None:
-    (store.storage.root / "run.json").unlink()
-    assert main(["regenerate", str(store.storage), "--shard", "0"]) == 2
+def test_of_a_store_from_elsewhere_the_command_says_what_is_missing(store, capsys, corpus: Corpus, tmp_path) -> None:
+    """Not even where run.json would say it: a store may be a stranger's."""
+    there, root = str(shutil.copytree(store.storage.root, tmp_path / "there")), str(corpus.folder)
+    assert main(["regenerate", there, "--shard", "0"]) == 2
     assert "name it with --root" in capsys.readouterr().err
-    assert main(["regenerate", str(store.storage), "--shard", "0", "--root", str(corpus.folder)]) == 2
-    assert "run.json does not say which teacher" in capsys.readouterr().err
+    assert main(["regenerate", there, "--shard", "0", "--root", root]) == 2
+    assert "what a store says of its teacher ('stand-in') is not run: name the teacher with" in capsys.readouterr().err
+    assert main(["verify", there, "--recompute", "1", "--root", root, "--labels", "l.txt"]) == 2
+    assert "--labels goes with --teacher" in capsys.readouterr().err
 
 
 def test_verify_prints_json(store, capsys) -> None:

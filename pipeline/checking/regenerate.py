@@ -1,6 +1,5 @@
 """regenerate(): make a shard again from the store's own plan and spec, and hold it against its receipt."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,15 +8,13 @@ from typing import TypeVar
 
 import joblib
 
+from pipeline.checking.sources import Sources, find_sources
 from pipeline.labelling.worker import ShardTask, make_shard
-from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
-from softlabels.audio.root import is_there
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Receipt, commit_generation
 from softlabels.records.shard import decode_shard
-from softlabels.storage.location import location
 from softlabels.store.equivalence import Likeness, compare_rows
 from softlabels.store.reader import StoreReader
 from softlabels.tables import SHOWN
@@ -46,6 +43,7 @@ def regenerate(
     shards: Sequence[int],
     *,
     root: str | Path | None = None,
+    teacher: str | TeacherChoice | None = None,
     model: str | Path | None = None,
     jobs: int = -1,
     accept_equivalent: bool = False,
@@ -55,17 +53,20 @@ def regenerate(
     Args:
       store: opened.
       shards: which.
-      root, model: where audio and model are now; None is where the labelling run found them.
+      root, teacher, model: where the audio is, who scores it and with which model; None is as this user's own run on
+        this store had it. See `find_sources`.
       jobs: worker processes.
       accept_equivalent: let equivalent bytes of another machine become the shard, as the receipt's next generation.
     Returns: one result a shard, in the order asked for.
-    Raises: ValueError: a shard that was never planned. StoreError: a shard that was never committed.
+    Raises: ValueError: a shard that was never planned. StoreError: a shard that was never committed; no
+      audio, or no teacher that is not only the store's word.
     """
     planned = planned_clips(store, shards)
     for shard in shards:
         if shard not in store.receipts:
             raise StoreError(f"shard {shard} of '{store.storage}' was never committed; `softlabels run` labels it")
-    tasks = [shard_task(store, shard, planned[shard], root=root, model=model) for shard in shards]
+    sources = find_sources(store, root=root, teacher=teacher, model=model)
+    tasks = [shard_task(store, shard, planned[shard], sources=sources) for shard in shards]
     return in_processes(partial(_regenerate_shard, store, accept_equivalent), tasks, jobs)
 
 
@@ -84,36 +85,15 @@ def in_processes(function: Callable[[ShardTask], _Result], tasks: list[ShardTask
     return list(parallel(joblib.delayed(function)(task) for task in tasks))
 
 
-def shard_task(
-    store: StoreReader,
-    shard: int,
-    clips: Sequence[PlannedClip],
-    *,
-    root: str | Path | None,
-    model: str | Path | None,
-) -> ShardTask:
-    """What a worker needs to make a shard of this store again.
-
-    Raises: StoreError: the store's run.json does not say where the audio and the teacher are, and neither do you.
-    """
-    hints = store.hints()
-    root = root or hints.get("audio_root")
-    if not root or not is_there(location(root)):
-        raise StoreError(
-            f"store '{store.storage}': no audio at '{root}', where it was labelled from; name it with --root"
-        )
-    try:
-        choice = TeacherChoice(**hints["teacher"])
-    except (KeyError, TypeError) as e:
-        raise StoreError(
-            f"store '{store.storage}': run.json does not say which teacher it was ({e}); `softlabels run` with the "
-            "settings of the store writes it again"
-        ) from e
-    if model is not None:
-        choice = dataclasses.replace(choice, model=str(model))
-    choice = as_labelled(choice, store.spec)
+def shard_task(store: StoreReader, shard: int, clips: Sequence[PlannedClip], *, sources: Sources) -> ShardTask:
+    """What a worker needs to make a shard of this store again."""
     return ShardTask(
-        shard=shard, clips=tuple(clips), spec=store.spec, teacher=choice, root=str(root), store=str(store.storage)
+        shard=shard,
+        clips=tuple(clips),
+        spec=store.spec,
+        teacher=sources.teacher,
+        root=str(sources.root),
+        store=str(store.storage),
     )
 
 

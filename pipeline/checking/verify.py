@@ -10,7 +10,9 @@ import joblib
 import numpy as np
 
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
+from pipeline.checking.sources import find_sources
 from pipeline.labelling.worker import ShardTask, make_shard
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels.errors import SoftLabelsError, StoreError
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.shard import ShardRows, decode_shard
@@ -54,6 +56,7 @@ def verify(
     shards: Sequence[int] | None = None,
     recompute: float = 0.0,
     root: str | Path | None = None,
+    teacher: str | TeacherChoice | None = None,
     model: str | Path | None = None,
     jobs: int = -1,
 ) -> VerifyReport:
@@ -63,9 +66,11 @@ def verify(
       store: opened.
       shards: only these; None is all, and then what concerns no single shard too.
       recompute: the share of windows, drawn with a fixed seed, that the teacher scores again for comparison.
-      root, model: where audio and model are now; None is where the labelling run found them.
+      root, teacher, model: where the audio is, who scores it and with which model; None is as this user's own run on
+        this store had it. See `find_sources`.
       jobs: threads for reading, processes for recomputing.
-    Raises: ValueError: recompute outside [0, 1], a shard that was never planned.
+    Raises: ValueError: recompute outside [0, 1], a shard that was never planned. StoreError: to recompute, no audio, or
+      no teacher that is not only the store's word.
     """
     if not 0 <= recompute <= 1:
         raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
@@ -74,7 +79,8 @@ def verify(
     checks = read(joblib.delayed(_check_shard)(store, shard, clips) for shard, clips in planned.items())
     if recompute:  # shards that are damaged already are left as they are
         wanted = _sample(store, [check.shard for check in checks if not check.problem], recompute)
-        tasks = [shard_task(store, s, _only(planned[s], keys), root=root, model=model) for s, keys in wanted.items()]
+        sources = find_sources(store, root=root, teacher=teacher, model=model)
+        tasks = [shard_task(store, s, _only(planned[s], keys), sources=sources) for s, keys in wanted.items()]
         again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
         checks = [again.get(check.shard, check) for check in checks]
     problems, orphans = ([], []) if shards is not None else _check_store(store)

@@ -1,7 +1,7 @@
 """Looking at stores: `softlabels inspect`, `verify`, `regenerate` and `compare`."""
 
 import dataclasses
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from typing import Any
 
@@ -10,14 +10,22 @@ from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.flags import Described, add_command, add_flags, filled
 from pipeline.cli.printing import named, print_fields, print_json, progress
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
 from softlabels.windows import WindowSpec
 
 WHERE: Described = {  # what verify and regenerate have in common
-    "root": {"metavar": "DIR|URL", "help": "where the audio is now, default where it was"},
-    "model": {"metavar": "PATH", "help": "where the model is now, default where it was"},
+    "root": {"metavar": "DIR|URL", "help": "where the audio is, default where your own run on this store found it"},
     "jobs": {"metavar": "N", "help": "default one a core"},
+}
+TEACHER: Described = {  # the fields of a choice that a store does not know, or is not to be believed
+    "kind": {"flags": "--teacher", "metavar": "NAME", "help": "as in run; default as in your own run on this store"},
+    "model": {"metavar": "PATH", "help": "where the model is, default where your own run on this store found it"},
+    "labels": {"metavar": "PATH", "help": "with --teacher: the model's class names"},
+    "outputs": {"help": "with --teacher: before or after the activation"},
+    "model_sha256": {"metavar": "HEX", "help": "with --teacher keras: confirms the model"},
+    "device": {"choices": ["cpu", "gpu"], "help": "with --teacher keras or onnx: default cpu"},
 }
 WORST_CLASSES = 10
 
@@ -94,16 +102,34 @@ def add_verify(commands: Any) -> None:
         **WHERE,
     }
     add_flags(command, verify, described)
+    _add_teacher(command)
     command.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _add_teacher(command: ArgumentParser) -> None:
+    add_flags(command.add_argument_group("teacher (never taken from the store)"), TeacherChoice, TEACHER)
+    command.set_defaults(kind=None)
+
+
+def _teacher(args: Namespace) -> TeacherChoice | None:
+    """The teacher that the flags name; None where it is the one of this user's own run. Raises: ValueError."""
+    if args.kind is not None:
+        return filled(TeacherChoice, args)
+    for name in TEACHER:
+        if name != "model" and getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} goes with --teacher, which names all of a teacher")
+    return None
 
 
 def _verify(args: Namespace) -> int:
     """Read every byte of a store and hold it against receipts and plan; change nothing.
 
     --recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;
-    --shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.
+    --shard 17 --recompute 1 a whole shard. Audio and teacher are those of your own run on this store; of a store that
+    came from elsewhere you name them: what it says itself is never run.
+    Exits 1 on any difference, with the command that repairs it.
     """
-    report = filled(verify, args, store=open_store(args.store))
+    report = filled(verify, args, store=open_store(args.store), teacher=_teacher(args))
     code = 0 if report.good else 1
     if args.json:
         print_json({"good": report.good, **dataclasses.asdict(report)})
@@ -130,6 +156,7 @@ def add_regenerate(commands: Any) -> None:
         **WHERE,
     }
     add_flags(command, regenerate, described)
+    _add_teacher(command)
 
 
 def _regenerate(args: Namespace) -> int:
@@ -139,7 +166,7 @@ def _regenerate(args: Namespace) -> int:
     equivalent  within rounding, as from another CPU class: the stored shard stays
     different   exit 1, and what differs: audio, packages, numerics class
     """
-    results = filled(regenerate, args, store=open_store(args.store))
+    results = filled(regenerate, args, store=open_store(args.store), teacher=_teacher(args))
     for result in results:
         done = "restored" if result.restored else "accepted" if result.accepted else ""
         print(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())

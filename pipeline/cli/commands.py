@@ -5,6 +5,7 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
+import os
 import signal
 import sys
 
@@ -18,6 +19,7 @@ from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullEr
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = make_parser().parse_args(argv)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers start as `python -m`, which else imports from this folder
     for warning in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(warning, _terminate)
     try:

@@ -287,6 +287,7 @@ def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
         key = f"plan/{number:04d}.parquet"
         if not storage.put_if_absent(key, data) and storage.get(key) != data:
             raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
+    # For people to read: a store may be a stranger's, so commands believe this user's own runs only.
     hints = {"audio_root": absolute(prepared.root), "teacher": dataclasses.asdict(prepared.choice)}
     storage.put_if_changed("run.json", json.dumps(hints, indent=2).encode() + b"\n")
     if prepared.store is not None and not prepared.new:

@@ -56,7 +56,7 @@ def render(
     environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
     environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
     environment.filters["percent"] = _percent
-    listening = Listening(store, location(root or store.hints().get("audio_root") or "."))
+    listening = Listening(store, location(root or store.audio_root() or "."))
     matrix = survey.confusions
     return environment.get_template("report.html.j2").render(
         taught=taught,

@@ -24,7 +24,9 @@ from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import EnvironmentTrouble, StorageFullError
 from softlabels.records.plan_file import same_clip
+from softlabels.storage.location import absolute
 from softlabels.storage.opening import open_storage
+from softlabels.store.own_runs import OwnRun, remember_run
 from softlabels.store.reader import StoreReader
 from softlabels.windows import WindowSpec
 
@@ -110,6 +112,8 @@ def run(
         prepared = fit_if_new(prepared, _workers(options, jobs), options.timeout_s, events.on_fit)
         opened = write_plan(store, prepared)
         check_teacher(prepared.teacher, opened.spec)
+        own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
+        remember_run(opened.storage, opened.spec.fingerprint(), own)
         shift = _Shift(opened, prepared, options, events)
         shift.work(jobs, engine, claims)
     opened = softlabels.open(store) if shift.tasks else opened

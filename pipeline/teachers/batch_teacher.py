@@ -3,16 +3,13 @@ the largest batch that fits in memory. How Keras and ONNX models are opened is i
 """
 
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.teachers.litert import Description
 from pipeline.teachers.teacher import TeacherChoice
-from softlabels.digests import sha256_of_bytes, sha256_of_file
 from softlabels.errors import EnvironmentTrouble, TeacherError
 
 logger = logging.getLogger(__name__)
@@ -119,38 +116,6 @@ def confirm(choice: TeacherChoice, digest: str) -> None:
             f"model '{choice.model}': expected sha256:{given}, got sha256:{digest}; use the file that was meant, or "
             "if you trust this one, give its own digest with --model-sha256"
         )
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes. Raises: TeacherError."""
-    try:
-        return sha256_of_file(path)
-    except OSError as e:
-        raise TeacherError(f"model '{path}': cannot be read: {e.strerror or e}") from e
-
-
-def folder_digest(folder: Path) -> str:
-    """The digest of all files below a folder, their names included.
-
-    Raises: TeacherError: a file cannot be read, or a folder in it is a link, which could lead anywhere.
-    """
-    files = []
-    for parent, folders, names in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        if links:
-            raise TeacherError(f"model '{folder}': expected files and folders, got a link to a folder, '{links[0]}'")
-        files += [Path(parent, name) for name in names]
-    return files_digest(folder, files)
-
-
-def files_digest(folder: Path, files: Iterable[Path]) -> str:
-    """sha256 of a list `<sha256>  <path below folder>`, a line each, in byte order of the paths.
-
-    `cd FOLDER && find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum` gives the same.
-    """
-    named = sorted((file.relative_to(folder).as_posix().encode(), file) for file in files)
-    lines = [file_digest(file).encode() + b"  " + name + b"\n" for name, file in named]
-    return sha256_of_bytes(b"".join(lines))
 
 
 def waveform_shape(path: str, model: OpenModel) -> tuple[int | None, int, list[int]]:

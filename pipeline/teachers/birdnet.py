@@ -10,7 +10,7 @@ from pipeline.teachers.litert import Description, LiteRTTeacher, read_labels
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
-RATE_HZ = 48_000
+NAME, RATE_HZ = "birdnet-v2.4", 48_000
 NOTICE = (
     "BirdNET v2.4 (K. Lisa Yang Center for Conservation Bioacoustics, Cornell Lab of Ornithology, and Chemnitz "
     "University of Technology): the model is licensed CC BY-NC-SA 4.0, for non-commercial use."
@@ -25,7 +25,7 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
     classes = read_labels(labels)
     description = Description(model=model, classes=classes, rate_hz=RATE_HZ, activation="sigmoid", outputs="logits")
     folded = choice.fold is not False
-    return LiteRTTeacher(description, name="birdnet-v2.4", portable=choice.portable, folded=folded, notice=NOTICE)
+    return LiteRTTeacher(description, name=NAME, portable=choice.portable, folded=folded, notice=NOTICE)
 
 
 def find_birdnet() -> tuple[Path, Path]:

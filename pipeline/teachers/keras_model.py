@@ -10,16 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.teachers.batch_teacher import (
-    BatchTeacher,
-    OpenModel,
-    Shape,
-    check_settings,
-    confirm,
-    file_digest,
-    folder_digest,
-)
+from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel, Shape, check_settings, confirm
+from pipeline.teachers.first_opening import Opening, try_in_child
 from pipeline.teachers.litert import described
+from pipeline.teachers.model_files import copy_file, copy_folder, private_folder
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -36,13 +30,16 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
       EnvironmentTrouble: no memory for it.
     """
     description = described(choice)
-    path = description.model
+    path, shown = description.model, str(description.model)
     check_settings(choice)
-    digest = folder_digest(path) if path.is_dir() else file_digest(path)
-    confirm(choice, digest)
-    with tensorflow_device(choice.device) as device:
-        model = _open_saved_model(path, device) if path.is_dir() else _open_keras_file(path, device)
-        return BatchTeacher(choice, description, model, digest=digest)
+    with private_folder() as folder:
+        copy = folder / path.name
+        digest = (copy_folder if path.is_dir() else copy_file)(path, copy)
+        confirm(choice, digest)
+        opening = Opening(kind="keras", model=copy, digest=digest, shown=shown, device=choice.device or "cpu")
+        try_in_child(opening)
+        with tensorflow_device(choice.device) as device:
+            return BatchTeacher(choice, description, open_keras(copy, device, shown=shown), digest=digest)
 
 
 @contextlib.contextmanager
@@ -74,11 +71,16 @@ def tensorflow_device(device: str | None) -> Iterator[str]:
         yield name
 
 
-def _open_keras_file(path: Path, device: str) -> OpenModel:
+def open_keras(path: Path, device: str, *, shown: str = "") -> OpenModel:
+    """A `.keras` file or a SavedModel folder as TensorFlow opens it. Raises: TeacherError: it cannot."""
+    return (_open_saved_model if path.is_dir() else _open_keras_file)(path, device, shown or str(path))
+
+
+def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):  # Keras reads HDF5 too, and there safe_mode is void
         raise TeacherError(
-            f"model '{path}': expected a `.keras` file as model.save() writes it, or a SavedModel folder; an HDF5 file "
-            "is loaded and saved again first"
+            f"model '{shown}': expected a `.keras` file as model.save() writes it, or a SavedModel folder; an HDF5 "
+            "file is loaded and saved again first"
         )
     import keras
 
@@ -87,7 +89,7 @@ def _open_keras_file(path: Path, device: str) -> OpenModel:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as e:  # a model's own layers may raise anything
-        raise _cannot_load(path, e) from e
+        raise _cannot_load(shown, e) from e
     return OpenModel(
         inputs=[(tensor.dtype, tuple(tensor.shape)) for tensor in getattr(model, "inputs", None) or []],
         outputs=[(tensor.dtype, tuple(tensor.shape)) for tensor in getattr(model, "outputs", None) or []],
@@ -96,7 +98,7 @@ def _open_keras_file(path: Path, device: str) -> OpenModel:
     )
 
 
-def _cannot_load(path: Path, error: Exception) -> TeacherError:
+def _cannot_load(path: str, error: Exception) -> TeacherError:
     if "safe_mode" in str(error) or "safe_mode" in str(error.__cause__ or error.__context__):
         return TeacherError(
             f"model '{path}': holds Python code that nobody can check (a Lambda layer), which Keras's safe mode "
@@ -110,14 +112,14 @@ def _cannot_load(path: Path, error: Exception) -> TeacherError:
     )
 
 
-def _open_saved_model(path: Path, device: str) -> OpenModel:
+def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
     import tensorflow as tf
 
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as e:  # TensorFlow raises OSError, ValueError and its own
-        raise TeacherError(f"model '{path}': expected a SavedModel folder: {type(e).__name__}: {e}") from e
-    signature = _signature(path, loaded.signatures)
+        raise TeacherError(f"model '{shown}': expected a SavedModel folder: {type(e).__name__}: {e}") from e
+    signature = _signature(shown, loaded.signatures)
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
 
     def call(batch: Any) -> Any:
@@ -132,7 +134,7 @@ def _open_saved_model(path: Path, device: str) -> OpenModel:
     )
 
 
-def _signature(path: Path, signatures: Any) -> Any:
+def _signature(path: str, signatures: Any) -> Any:
     if "serving_default" in signatures:
         return signatures["serving_default"]
     if len(signatures) == 1:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.teachers.first_opening import Opening, try_in_child
 from pipeline.teachers.folding.derived import FOLDING, folded_model
 from pipeline.teachers.interpreter import answer, open_interpreter
+from pipeline.teachers.model_files import read_model
 from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.errors import ClassListError, TeacherError
@@ -48,6 +50,8 @@ class LiteRTTeacher:
         if content[4:8] != b"TFL3":
             raise TeacherError(f"model '{model}': expected a TFLite file (TFL3 at byte 4), got {content[:8]!r}")
         self.digest = hashlib.sha256(content).hexdigest()
+        opening = Opening(kind="litert", model=content, digest=self.digest, shown=str(model), portable=portable)
+        try_in_child(opening)
         self.folding = self.source_digest = ""
         if folded:
             self.folding, self.source_digest = FOLDING, self.digest
@@ -87,14 +91,6 @@ def read_labels(path: str | Path) -> ClassList:
         return ClassList.from_file(path)
     except ClassListError as e:
         raise TeacherError(f"labels: {e}") from e
-
-
-def read_model(model: Path) -> bytes:
-    """The bytes of a model file. Raises: TeacherError."""
-    try:
-        return model.read_bytes()
-    except OSError as e:
-        raise TeacherError(f"model '{model}': cannot be read: {e.strerror or e}") from e
 
 
 def _check_signature(model: Path, interpreter: Any, classes: int) -> int:

@@ -1,29 +1,20 @@
 """ONNX teachers, run by onnxruntime: any model that takes a waveform and gives one score a class."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.teachers.batch_teacher import (
-    BatchTeacher,
-    OpenModel,
-    Shape,
-    check_settings,
-    confirm,
-    file_digest,
-    files_digest,
-)
-from pipeline.teachers.litert import described, read_model
+from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel, Shape, check_settings, confirm
+from pipeline.teachers.first_opening import Opening, try_in_child
+from pipeline.teachers.litert import described
+from pipeline.teachers.model_files import private_folder
+from pipeline.teachers.onnx_files import copy_onnx
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # cuDNN's quickest algorithm would be chosen by the clock, and TF32's 10 bits would be further off than D0 allows.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"}
-# A tensor kept outside the file says so in StringStringEntryProto(key="location", value=PATH): onnx.proto, field 13
-# of TensorProto. The length of PATH is one byte below 128, else two.
-LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -36,36 +27,19 @@ def onnx_teacher(choice: TeacherChoice) -> Teacher:
     Raises: TeacherError: settings or onnxruntime missing, another sha256, a model that does not fit, no such device.
       EnvironmentTrouble: no memory for it.
     """
-    description = described(choice)
-    path = description.model
+    description, device = described(choice), choice.device or "cpu"
     check_settings(choice)
-    digest = onnx_digest(path)
-    if choice.model_sha256:
-        confirm(choice, digest)
-    return BatchTeacher(choice, description, _open(path, choice.device or "cpu"), digest=digest)
+    with private_folder() as folder:
+        copy, digest = copy_onnx(description.model, folder)
+        if choice.model_sha256:
+            confirm(choice, digest)
+        shown = str(description.model)
+        try_in_child(Opening(kind="onnx", model=copy, digest=digest, shown=shown, device=device))
+        return BatchTeacher(choice, description, open_onnx(copy, device, shown=shown), digest=digest)
 
 
-def onnx_digest(path: Path) -> str:
-    """sha256 of the file; of a list of files, as `files_digest` makes it, where it keeps tensors in others."""
-    others = external_files(path)
-    return files_digest(path.parent, [path, *others]) if others else file_digest(path)
-
-
-def external_files(path: Path) -> list[Path]:
-    """The files, in the model's folder or below it, in which it keeps tensors. Raises: TeacherError."""
-    content = read_model(path)
-    found = {_location(content, match) for match in LOCATION.finditer(content)}
-    files = {path.parent / name for name in found if name}
-    return sorted(file for file in files if file.is_file() and ".." not in file.relative_to(path.parent).parts)
-
-
-def _location(content: bytes, match: re.Match[bytes]) -> str:
-    size = match[1][0] if len(match[1]) == 1 else (match[1][0] & 0x7F) | match[1][1] << 7
-    value = content[match.end() : match.end() + size].decode(errors="replace")
-    return "" if "\x00" in value or value.startswith("/") else value  # no path that onnxruntime would take
-
-
-def _open(path: Path, device: str) -> OpenModel:
+def open_onnx(path: Path, device: str, *, shown: str = "") -> OpenModel:
+    """A model as onnxruntime opens it. Raises: TeacherError: it cannot, or there is no such device."""
     try:
         import onnxruntime as runtime
     except ImportError as e:
@@ -84,7 +58,7 @@ def _open(path: Path, device: str) -> OpenModel:
     try:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as e:  # onnxruntime's exceptions have no common base
-        raise TeacherError(f"model '{path}': onnxruntime cannot load it: {type(e).__name__}: {e}") from e
+        raise TeacherError(f"model '{shown or path}': onnxruntime cannot load it: {type(e).__name__}: {e}") from e
     if session.get_providers()[0] != name:  # it falls back without a word
         raise TeacherError(
             f"--device {device}: expected {name}, but onnxruntime could only start "

@@ -27,6 +27,7 @@ from softlabels.labels.saved import open_join, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
 from softlabels.storage.soft_file import open_soft
+from softlabels.store.own_runs import has_read
 from softlabels.store.reader import StoreReader
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
 
     Args:
       path: the folder.
-      root: where the audio is now; None is where it was.
+      root: where the audio is now; None is where it was. A bucket that no run of yours has read has to be named.
       verify: hold every byte against its digest (about a second a gigabyte), not only the sizes.
     Raises: JoinError: not a saved join, of a newer version, or damaged.
     Example:
@@ -284,7 +285,13 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
       >>> len(softlabels.load_labels("kept"))
       14
     """
-    return JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
+    labels = JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
+    if root is None and isinstance(labels.root, str) and not has_read(labels.root):  # they may be a stranger's
+        raise JoinError(
+            f"saved join '{path}' says that its audio is in {labels.root!r}, which no run of yours has read: if you "
+            "trust it, name it with root="
+        )
+    return labels
 
 
 def _reopen(path: Path, fingerprint: str, changed: dict[str, Any]) -> JoinedLabels:

@@ -29,6 +29,7 @@ from softlabels.records.spec import FORMAT_VERSION, LabelSpec, newer_format
 from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
 from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
+from softlabels.store.own_runs import OwnRun, own_run
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
@@ -144,19 +145,26 @@ class StoreReader:
         return set(self.index.clips["clip_id"].take(positions).to_pylist())
 
     def hints(self) -> dict[str, Any]:
-        """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
+        """What run.json says of the machine that labelled, for people: anybody may have written it.
+
+        {} where it is missing or damaged.
+        """
         try:
             hints = json.loads(self.storage.get("run.json"))
-        except (OSError, ValueError, StoreError):
+        except (OSError, ValueError, RecursionError, StoreError):
             return {}
         return hints if isinstance(hints, dict) else {}
 
+    def own_run(self) -> OwnRun | None:
+        """What this user's own run on this store, at this place, said of audio and teacher; None if there was none."""
+        return own_run(self.storage, self.spec.fingerprint())
+
     def audio_root(self) -> Location | None:
-        """Where the labelling run found the recordings, if that is there; a bucket is not asked."""
-        hinted = self.hints().get("audio_root")
-        if not isinstance(hinted, str) or not hinted:
+        """Where this user's own run found the recordings, if that is there; a bucket is not asked."""
+        run = self.own_run()
+        if run is None:
             return None
-        root = location(hinted)
+        root = location(run.audio_root)
         return root if isinstance(root, str) or root.is_dir() else None
 
     def read_shard(self, shard: int, *, cached: bool = True) -> ShardRows:

