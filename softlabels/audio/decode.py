@@ -104,18 +104,17 @@ def _stated(path: str | Path, container: Container) -> tuple[int | None, int, in
     if container == "m4a":
         with _open_m4a(path) as file:
             stream = file.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError(f"unsupported-container: a codec that FFmpeg does not know; {FFMPEG_HINT}")
             return None, stream.rate, stream.channels
     with _open_soundfile(path) as file:
-        frames, rate_hz, channels, counted = (
-            file.frames,
-            file.samplerate,
-            file.channels,
-            is_counted(container, file.subtype),
-        )
+        frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
+    if codec.startswith("DWVW"):
+        raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
     if frames == UNKNOWN_FRAMES:
         _read_through(path)  # a read that failed looks the same
         raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
-    return frames if counted else None, rate_hz, channels
+    return frames if is_counted(container, codec) else None, rate_hz, channels
 
 
 def _structure(path: str | Path, container: Container, rate_hz: int = 0) -> Structure:
@@ -259,19 +258,26 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
     if container == "m4a":
         yield from _decode_m4a(path)
         return
-    with _open_soundfile(path) as file:
+    with _open_soundfile(path, straight=container != "mp3") as file:
         if first_frame:
             file.seek(first_frame)
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
             yield block
 
 
+class _Straight(soundfile.SoundFile):
+    """Reads on where it is. soundfile seeks there after each block, which some codecs cannot, and which changes MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
-def _open_soundfile(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[soundfile.SoundFile]:
     """A file for libsndfile, which takes a failed read for the end of the file: so it is read to see what failed."""
     doing = ""
     try:
-        with soundfile.SoundFile(path) as file:
+        with (_Straight if straight else soundfile.SoundFile)(path) as file:
             doing = "decoding stopped: "
             yield file
     except soundfile.LibsndfileError as e:
@@ -318,10 +324,11 @@ def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
 
 def _mono(block: np.ndarray) -> np.ndarray:
     """(frames, channels) -> (frames,): the mean, summed channel by channel so that no CPU sums differently."""
-    total = block[:, 0].astype(np.float64)
-    for channel in range(1, block.shape[1]):
-        total += block[:, channel]
-    return (total / block.shape[1]).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # samples that are no numbers are told of later
+        total = block[:, 0].astype(np.float64)
+        for channel in range(1, block.shape[1]):
+            total += block[:, channel]
+        return (total / block.shape[1]).astype(np.float32)
 
 
 def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ from softlabels.errors import AudioError
 
 MOST_INDEX = 1 << 28  # bytes of an index that are read
 PARENTS = (b"trak", b"mdia", b"minf", b"stbl", b"edts")
+KNOWN = frozenset(b"ftyp moov mdat free skip wide uuid udta meta moof mfra sidx styp".split())
 Box = tuple[bytes, int, int]  # type, first and last byte of its content
 
 
@@ -26,6 +27,9 @@ def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
     if names[:1] != [b"ftyp"] or (b"mdat" not in names and b"moov" not in names):
         return Structure()
     if b"moov" not in names:
+        file.seek(boxes[-1][1] - 8)
+        if boxes[-1][0] == b"mdat" and file.read(4) == bytes(4):
+            raise damaged("its media are of no stated size, and it has no index (moov box)")
         raise AudioError("truncated: the index of the file (its moov box), written last, is missing")
     _, first, last = boxes[names.index(b"moov")]
     if last - first > MOST_INDEX:
@@ -118,7 +122,9 @@ def _check_places(track: _Track, media: list[tuple[int, int]], end: int) -> None
 
 def _frames(track: _Track, rate_hz: int) -> Structure:
     """How many frames a decoder should read; it may read the last packet to its end, and skips what an edit skips."""
-    if not rate_hz or not track.ticks or len(track.edits) > 1:
+    if not track.ticks:
+        raise damaged("its time scale is 0")
+    if not rate_hz or len(track.edits) > 1:
         return Structure()
     counts, ticks = track.durations[:, 0], track.durations[:, 1]
     total = int((counts * ticks).sum())
@@ -127,7 +133,7 @@ def _frames(track: _Track, rate_hz: int) -> Structure:
     most = total - int(ticks[-1]) + longest - skipped
     slack = 0 if track.ticks == rate_hz else 1 + rate_hz // 1000
     low, high = (frames * rate_hz // track.ticks for frames in (total - skipped, most))
-    return Structure(fewest=low - slack, most=high + slack)
+    return Structure(fewest=max(1, low - slack), most=high + slack)
 
 
 def _top_boxes(file: BinaryIO, end: int) -> Iterator[Box]:
@@ -139,7 +145,7 @@ def _top_boxes(file: BinaryIO, end: int) -> Iterator[Box]:
         if at and not any(head):
             return  # padding
         if len(head) < 8:
-            raise truncated(8, len(head), "bytes of a box")
+            return
         size, name = struct.unpack(">I4s", head[:8])
         start = at + (16 if size == 1 else 8)
         size = int.from_bytes(head[8:16], "big") if size == 1 else size or end - at
@@ -147,6 +153,8 @@ def _top_boxes(file: BinaryIO, end: int) -> Iterator[Box]:
             if at == 0:
                 return
             raise damaged(f"a box should begin at byte {at}, and does not")
+        if at + size > end and name not in KNOWN:
+            raise damaged(f"what follows its last box, at byte {at}, is none")
         if at + size > end:
             raise truncated(size, end - at, f"bytes of its box '{name.decode()}'")
         yield name, start, at + size

@@ -198,12 +198,15 @@ class _Tag:
         at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
         self.is_there = at >= 0 and len(frame) >= at + 16
         if not self.is_there:
+            if re.search(rb"LAME\d\.|Lav[cf]\d", frame[100:200]):
+                raise damaged("its LAME tag is part of no other")
             return
         flags, frames, size = (int.from_bytes(frame[at + i : at + i + 4], "big") for i in (4, 8, 12))
         if flags & XING_FRAMES:
             self.frames, self.bytes = frames, size if flags & XING_BYTES else 0
         lame = frame[at + 120 : at + 156]
-        if flags & XING_ALL != XING_ALL or not re.match(rb"LAME|Lav[cf]", lame) or len(lame) < 36:
+        known = re.match(rb"LAME|Lav[cf]", lame) or (flags & XING_ALL == XING_ALL and lame[:4].isascii())
+        if len(lame) < 36 or not known:
             return
         self.trimmed = (lame[21] << 4 | lame[22] >> 4) + ((lame[22] & 15) << 8 | lame[23])  # at both ends
         self.music_bytes = int.from_bytes(lame[28:32], "big")

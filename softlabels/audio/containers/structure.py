@@ -12,6 +12,9 @@ HUGE = 1 << 62  # no file is as long: a placeholder of 64 bits
 HINT = "write it again with `ffmpeg -i IN -c:a flac OUT.flac` (for a WAV: `ffmpeg -ignore_length 1 -i IN ...`)"
 
 
+Block = tuple[int, int]  # bytes and frames of the smallest piece that can be decoded; (0, 0): of no fixed size
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What a file holds, as its structure says.
@@ -28,7 +31,7 @@ class Structure:
         """Hold it against the frames that the decoder reads. Raises: AudioError: contradictory, truncated."""
         if self.fewest is None or self.most is None or self.fewest <= frames <= self.most:
             return
-        expected = f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        expected = f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} or more"
         raise AudioError(f"contradictory: the file holds {expected} frames, its decoder reads {frames}; {HINT}")
 
 
@@ -47,19 +50,18 @@ def damaged(what: str) -> AudioError:
     return AudioError(f"damaged: {what}")
 
 
-def samples_of_chunk(*, promised: int, start: int, end: int, frame_bytes: int, fits: bool) -> Structure:
+def samples_of_chunk(*, promised: int, start: int, end: int, block: Block, fits: bool) -> Structure:
     """What a chunk of samples holds, whatever its size field says.
 
     Args:
       promised: bytes, as its size field says.
       start: where its samples begin; end: where the file ends.
-      frame_bytes: of one sample of all channels; 0 for a codec whose frames are of no fixed size.
+      block: the smallest piece that can be decoded.
       fits: whether what follows it is what may follow it.
     Raises: AudioError: truncated; contradictory: the file holds more.
     """
-    rest, unit = end - start, frame_bytes or 1
-    name = "frames" if frame_bytes else "bytes"
-    note = ""
+    rest, note = end - start, ""
+    unit, frames, name = (*block, "frames") if block[0] else (1, 1, "bytes")
     if promised > rest:
         headers = (0, 8, 36, 44, start, start - 8)
         if promised >= HUGE or any(placeholder - promised in headers for placeholder in PLACEHOLDERS):
@@ -69,11 +71,14 @@ def samples_of_chunk(*, promised: int, start: int, end: int, frame_bytes: int, f
         elif promised - rest in headers:
             note = f"its header promises {promised} bytes, which counts the header, {rest} are there"
         else:
-            raise truncated(promised // unit, rest // unit, name)
+            raise truncated(promised // unit * frames, rest // unit * frames, name)
         promised = rest
     elif promised == 0 and not fits:
         note, promised = f"its header promises 0 bytes, {rest} are there", rest
     elif not fits or (unit > 1 and rest > promised and (promised + 1) % unit == 0):
-        more = f"the header promises {promised // unit} {name}, the file has {rest // unit}"
+        more = f"the header promises {promised // unit * frames} {name}, the file has {rest // unit * frames}"
         raise AudioError(f"contradictory: {more}; {HINT}")
-    return exactly(promised // unit, note) if frame_bytes else Structure(note=note)
+    if not block[0]:
+        return Structure(fewest=min(promised, 1), most=HUGE, note=note)
+    blocks = promised // unit
+    return Structure(fewest=blocks * frames, most=(blocks + (frames > 1 and promised % unit > 0)) * frames, note=note)
