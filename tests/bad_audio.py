@@ -178,7 +178,7 @@ KINDS = {
     "garbled FLAC": Bad(make=changed(written(noise(12_000), format="FLAC"), garbled), ends="unreadable"),
     "garbled MP3": Bad(make=changed(written(noise(100_000), format="MP3"), garbled), ends="damaged"),
     "FLAC asking for 256 GiB": Bad(
-        make=changed(written(noise(), format="FLAC"), flac_total(2**36 - 1)), ends="too-long"
+        make=changed(written(noise(), format="FLAC"), flac_total(2**36 - 1)), ends="truncated"
     ),
     "FLAC promising 10 s of 0.4": Bad(
         make=changed(written(noise(), format="FLAC"), flac_total(80_000)), ends="truncated|unreadable"

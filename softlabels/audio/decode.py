@@ -86,11 +86,12 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
     try:
         frames, rate_hz, channels = _stated(path, container)
     except AudioError as e:
-        if e.reason == "unreadable":
+        if not isinstance(e.__cause__, ImportError):
             _structure(path, container)  # may know better why
         raise
-    budget.check(rate_hz, channels, frames or 0)
+    budget.check(rate_hz, channels, 0)
     structure = _structure(path, container, rate_hz)
+    budget.check(rate_hz, channels, frames or 0)
     if frames is None:  # only decoding tells
         frames = _count_frames(path, container, rate_hz, budget)
     structure.check(frames)

@@ -37,7 +37,11 @@ def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
     file.seek(first)
     moov = file.read(last - first)
     for name, start, stop in _boxes(moov, 0, len(moov)):
-        if name == b"trak" and (track := _track(moov, start, stop)) is not None:
+        if name != b"trak" or (track := _track(moov, start, stop)) is None:
+            continue
+        if not len(track.sizes) and b"moof" not in names:
+            raise damaged("its index names no packets")
+        if len(track.sizes):
             _check_places(track, [(a, b) for name, a, b in boxes if name == b"mdat"], end)
             return _frames(track, rate_hz)
     return Structure()
@@ -56,7 +60,7 @@ class _Track:
 
 
 def _track(moov: bytes, start: int, stop: int) -> _Track | None:
-    """The tables of a track, None if it is no sound or has none (its packets lie in fragments)."""
+    """The tables of a track, None if it is no sound."""
     found: dict[bytes, bytes] = {}
     todo = [(start, stop)]
     while todo:
@@ -77,8 +81,6 @@ def _track(moov: bytes, start: int, stop: int) -> _Track | None:
         edits = [(int(edit[0]), int(edit[1])) for edit in _table(found[b"elst"], ">i4", 3)] if b"elst" in found else []
     except (KeyError, struct.error, IndexError) as e:
         raise damaged(f"a table of its index is missing or cut short: {e}") from e
-    if not packets:
-        return None
     chunks = np.searchsorted(runs[:, 0], np.arange(1, len(places) + 1), side="right") - 1
     per_chunk = runs[chunks, 1] if len(runs) and (chunks >= 0).all() else np.zeros(len(places), np.int64)
     counts = {len(sizes), int(per_chunk.sum()), int(durations[:, 0].sum())}

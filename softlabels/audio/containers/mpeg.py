@@ -211,7 +211,9 @@ class _Tag:
         self.trimmed = (lame[21] << 4 | lame[22] >> 4) + ((lame[22] & 15) << 8 | lame[23])  # at both ends
         self.music_bytes = int.from_bytes(lame[28:32], "big")
         self.music_crc, crc = (int.from_bytes(lame[i : i + 2], "big") for i in (32, 34))
-        if crc and crc != crc16(np.frombuffer(frame[: at + 154], np.uint8)):
+        by_lame = np.frombuffer(frame[: at + 154], np.uint8)
+        by_ffmpeg = np.frombuffer((frame[: at + 154] + bytes(2) + frame[at + 156 :]).ljust(190, b"\0")[:190], np.uint8)
+        if crc not in (0, crc16(by_lame), crc16(by_ffmpeg)):
             raise damaged("the checksum of its LAME tag does not fit")
 
 

@@ -80,5 +80,7 @@ def samples_of_chunk(*, promised: int, start: int, end: int, block: Block, fits:
         raise AudioError(f"contradictory: {more}; {HINT}")
     if not block[0]:
         return Structure(fewest=min(promised, 1), most=HUGE, note=note)
-    blocks = promised // unit
-    return Structure(fewest=blocks * frames, most=(blocks + (frames > 1 and promised % unit > 0)) * frames, note=note)
+    most = promised // unit
+    if frames > 1:  # a codec's last block may be cut short, or be nothing but the byte that makes a chunk even
+        most = -(-min(promised + promised % 2, rest) // unit)
+    return Structure(fewest=promised // unit * frames, most=most * frames, note=note)
