@@ -176,9 +176,9 @@ KINDS = {
     ),
     "truncated MP3": Bad(make=changed(written(noise(40_000), format="MP3"), half), ends="truncated"),
     "garbled FLAC": Bad(make=changed(written(noise(12_000), format="FLAC"), garbled), ends="unreadable"),
-    "garbled MP3": Bad(make=changed(written(noise(100_000), format="MP3"), garbled), ends="unreadable"),
+    "garbled MP3": Bad(make=changed(written(noise(100_000), format="MP3"), garbled), ends="damaged"),
     "FLAC asking for 256 GiB": Bad(
-        make=changed(written(noise(), format="FLAC"), flac_total(2**36 - 1)), ends="too-long"
+        make=changed(written(noise(), format="FLAC"), flac_total(2**36 - 1)), ends="truncated"
     ),
     "FLAC promising 10 s of 0.4": Bad(
         make=changed(written(noise(), format="FLAC"), flac_total(80_000)), ends="truncated|unreadable"
@@ -235,7 +235,6 @@ KINDS = {
     "FLAC behind an ID3 tag": Bad(make=tagged(written(noise(), format="FLAC")), ends="labelled"),
     "text named .wav": Bad(make=raw(b"this is no audio at all, " * 99), ends="unsupported-container"),
     "error page named .mp3": Bad(make=raw(b"<!DOCTYPE html><p>404"), ends="unsupported-container", name="page.mp3"),
-    "AIFF": Bad(make=written(noise(), format="AIFF"), ends="unsupported-container"),
     "junk named .m4a": Bad(make=raw(bytes(4) + b"ftypM4A " + bytes(500)), ends="unreadable", name="junk.m4a"),
     # where it lies
     "link out of the root": Bad(make=link_out, ends="outside-root"),

@@ -28,6 +28,7 @@ class FileProbe:
     """One audio file; `reason` is empty, or says why it cannot be used.
 
     etag: of an object in a bucket, in place of mtime_ns.
+    note: what is odd about it, but harmless.
     trouble: the environment kept it from being probed; its clips wait for a later run.
     """
 
@@ -40,6 +41,7 @@ class FileProbe:
     frames: int = 0
     rate_hz: int = 0
     channels: int = 0
+    note: str = ""
     reason: str = ""
     detail: str = ""
     trouble: str = ""

@@ -3,24 +3,24 @@
 Labelling and training read audio through here, so the student gets what the teacher got. The file is
 streamed in blocks of a fixed size: decode -> mean of the channels -> soxr HQ -> the samples asked for. Where
 a stretch begins never changes its samples: a file is entered in the middle only where no resampling is
-needed and the container seeks to the exact sample; otherwise it is streamed from its start.
+needed and container and codec seek to the exact sample; otherwise it is streamed from its start.
 """
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
 
-from softlabels.audio.containers import check_intact
+from softlabels.audio.containers.container import Container, container_of, is_counted, read_structure, seeks_exactly
+from softlabels.audio.containers.structure import Structure
 from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.digests import known_sha256, sha256_of_file
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
@@ -39,24 +39,16 @@ FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
 SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 
-Container = Literal["wav", "flac", "ogg", "mp3", "m4a"]
-_MAGIC: tuple[tuple[bytes, Container], ...] = (
-    (rb"(RIFF|RF64)....WAVE", "wav"),
-    (rb"fLaC", "flac"),
-    (rb"OggS", "ogg"),
-    (rb"ID3|\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", "mp3"),
-    (rb"....ftyp|\xff[\xf0\xf1\xf8\xf9]", "m4a"),  # the second is bare AAC
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioInfo:
-    """What a file is before anybody needs its samples."""
+    """What a file is before anybody needs its samples. note: what is odd about it, but harmless; empty if nothing."""
 
     container: Container
     frames: int
     rate_hz: int
     channels: int
+    note: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +77,50 @@ DEFAULT_BUDGET = AudioBudget()
 def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> AudioInfo:
     """Read what a file is, before anything large is allocated.
 
-    Raises: AudioError: missing, unreadable, empty, unsupported-container, bad-rate, too-many-channels,
-      too-long.
+    Raises: AudioError: missing, unreadable, empty, unsupported-container, bad-rate, too-many-channels, too-long;
+      truncated, damaged, contradictory: what the file says of its own samples does not fit what is there.
     """
     container, size = _container(path)
     if size > budget.max_bytes:
         raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
-    if container == "m4a":
-        with _open_m4a(path) as file:
-            stream, frames = file.streams.audio[0], None
-            rate_hz, channels = stream.rate, stream.channels
-    else:
-        with _open_soundfile(path) as file:
-            rate_hz, channels, frames = file.samplerate, file.channels, file.frames
-        if frames == UNKNOWN_FRAMES:
-            _read_through(path)  # a read that failed looks the same
-            raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
+    try:
+        frames, rate_hz, channels = _stated(path, container)
+    except AudioError as e:
+        if not isinstance(e.__cause__, ImportError):
+            _structure(path, container)  # may know better why
+        raise
+    budget.check(rate_hz, channels, 0)
+    structure = _structure(path, container, rate_hz)
     budget.check(rate_hz, channels, frames or 0)
-    if frames is None or container == "mp3":  # their headers do not know; only decoding tells
+    if frames is None:  # only decoding tells
         frames = _count_frames(path, container, rate_hz, budget)
+    structure.check(frames)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
-    check_intact(path, container)
-    return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
+    return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels, note=structure.note)
+
+
+def _stated(path: str | Path, container: Container) -> tuple[int | None, int, int]:
+    """Frames, if its decoder knows them before it decodes; rate; channels."""
+    if container == "m4a":
+        with _open_m4a(path) as file:
+            stream = file.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError(f"unsupported-container: a codec that FFmpeg does not know; {FFMPEG_HINT}")
+            return None, stream.rate, stream.channels
+    with _open_soundfile(path) as file:
+        frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
+    if codec.startswith("DWVW"):
+        raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
+    if frames == UNKNOWN_FRAMES:
+        _read_through(path)  # a read that failed looks the same
+        raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
+    return frames if is_counted(container, codec) else None, rate_hz, channels
+
+
+def _structure(path: str | Path, container: Container, rate_hz: int = 0) -> Structure:
+    with os_errors_explained(path):
+        return read_structure(path, container, rate_hz=rate_hz)
 
 
 def stream_audio(
@@ -175,11 +188,11 @@ def _container(path: str | Path) -> tuple[Container, int]:
             size = file.seek(0, 2)
     if not head:
         raise AudioError("empty: the file has 0 bytes")
-    for pattern, container in _MAGIC:
-        if re.match(pattern, head, re.DOTALL):
-            return container, size
+    if container := container_of(head):
+        return container, size
     raise AudioError(
-        f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
+        "unsupported-container: expected WAV, FLAC, OGG, MP3, M4A, AIFF, CAF, AU or W64, "
+        f"the file begins with {head!r}; {FFMPEG_HINT}"
     )
 
 
@@ -221,10 +234,10 @@ def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: 
 def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
     if info.rate_hz != rate_hz:
         return False
-    if info.container == "ogg":
-        with _open_soundfile(path) as file:
-            return file.subtype == "VORBIS"  # Opus needs a run-up
-    return info.container in ("wav", "flac")
+    if info.container in ("flac", "ogg", "mp3", "m4a"):
+        return seeks_exactly(info.container, "")
+    with _open_soundfile(path) as file:
+        return seeks_exactly(info.container, file.subtype)
 
 
 def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:
@@ -246,19 +259,26 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
     if container == "m4a":
         yield from _decode_m4a(path)
         return
-    with _open_soundfile(path) as file:
+    with _open_soundfile(path, straight=container != "mp3") as file:
         if first_frame:
             file.seek(first_frame)
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
             yield block
 
 
+class _Straight(soundfile.SoundFile):
+    """Reads on where it is. soundfile seeks there after each block, which some codecs cannot, and which changes MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
-def _open_soundfile(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[soundfile.SoundFile]:
     """A file for libsndfile, which takes a failed read for the end of the file: so it is read to see what failed."""
     doing = ""
     try:
-        with soundfile.SoundFile(path) as file:
+        with (_Straight if straight else soundfile.SoundFile)(path) as file:
             doing = "decoding stopped: "
             yield file
     except soundfile.LibsndfileError as e:
@@ -305,10 +325,11 @@ def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
 
 def _mono(block: np.ndarray) -> np.ndarray:
     """(frames, channels) -> (frames,): the mean, summed channel by channel so that no CPU sums differently."""
-    total = block[:, 0].astype(np.float64)
-    for channel in range(1, block.shape[1]):
-        total += block[:, channel]
-    return (total / block.shape[1]).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # samples that are no numbers are told of later
+        total = block[:, 0].astype(np.float64)
+        for channel in range(1, block.shape[1]):
+            total += block[:, channel]
+        return (total / block.shape[1]).astype(np.float32)
 
 
 def _resample(blocks: Iterable[np.ndarray], *, from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
