@@ -113,7 +113,13 @@ def shard_task(
         choice = dataclasses.replace(choice, model=str(model))
     choice = as_labelled(choice, store.spec)
     return ShardTask(
-        shard=shard, clips=tuple(clips), spec=store.spec, teacher=choice, root=str(root), store=str(store.storage)
+        shard=shard,
+        clips=tuple(clips),
+        spec=store.spec,
+        teacher=choice,
+        root=str(root),
+        store=str(store.storage),
+        plan=store.plan_digest(shard),
     )
 
 

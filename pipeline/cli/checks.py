@@ -52,6 +52,7 @@ def _described(store: StoreReader) -> dict[str, Any]:
     return {
         "store": str(store.storage),
         "fingerprint": store.spec.fingerprint(),
+        "digest": store.digest,
         "spec": store.spec.to_json(),
         "classes": len(store.classes),
         "clips": len(census.clips),
@@ -91,6 +92,8 @@ def add_verify(commands: Any) -> None:
     described: Described = {
         "shards": {"flags": "--shard", "metavar": "N", "help": "only this one; may be given again"},
         "recompute": {"metavar": "FRACTION", "help": "windows to score again, 0 to 1"},
+        "digest": {"metavar": "SHA256", "help": "the digest that the store was published under"},
+        "untrusted": {"help": "a store by somebody else: look at every file, run nothing"},
         **WHERE,
     }
     add_flags(command, verify, described)
@@ -102,6 +105,8 @@ def _verify(args: Namespace) -> int:
 
     --recompute 0.01 lets the teacher score 1 % of the windows again, drawn with a fixed seed;
     --shard 17 --recompute 1 a whole shard. Exits 1 on any difference, with the command that repairs it.
+    Prints one digest of the entire store, to publish beside it and to hold a copy against with --digest;
+    --untrusted looks for links, foreign files and paths that lead out of the audio root, too.
     """
     report = filled(verify, args, store=open_store(args.store))
     code = 0 if report.good else 1
@@ -111,6 +116,8 @@ def _verify(args: Namespace) -> int:
     likenesses = Counter(check.likeness for check in report.shards if check.likeness)
     problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
     print_fields(
+        digest=report.digest,
+        **(report.checked if args.untrusted else {}),
         shards=len(report.shards),
         recomputed=f"{sum(check.recomputed for check in report.shards):,} windows",
         **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},

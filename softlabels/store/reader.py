@@ -1,21 +1,21 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-import json
-import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.classes.class_list import Activation, ClassList
-from softlabels.digests import sha256_of, sha256_of_bytes
-from softlabels.errors import StoreError
+from softlabels.digests import is_sha256, parse_json, sha256_of, sha256_of_bytes
+from softlabels.errors import ClassListError, StoreError
 from softlabels.ragged import places_by_value
-from softlabels.records.plan_file import PlannedClip, decode_plan, planned_clips
+from softlabels.records.plan_file import PlannedClip, check_plan, decode_plan, plan_keys, planned_clips
 from softlabels.records.receipts import (
     Receipt,
     ReceiptHead,
@@ -34,15 +34,23 @@ from softlabels.threads import in_threads
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_HEADER, MOST_CLASSES = 1 << 20, 32 << 20  # bytes of store.json and classes.txt
+
 
 class StoreReader:
     """What a teacher answered about a corpus. `len(store)` is the number of labelled windows.
 
     A store is read as it was when opened; for shards committed later, open it again.
+
+    Args:
+      digest: what `digest` of the store has to be, now and whenever it is opened `again`; None is any.
+    Raises: StoreError: no store, damaged, or another digest. ValueError: digest is none.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, *, digest: str | None = None) -> None:
+        self.storage, self._published = storage, digest
+        if digest is not None and not is_sha256(digest):
+            raise ValueError(f"digest: expected 64 hexadecimal digits, as `softlabels verify` prints, got {digest!r}")
         header = self._read_header()
         self.spec = LabelSpec.from_json(header["spec"])
         if self.spec.fingerprint() != header.get("fingerprint"):
@@ -51,6 +59,24 @@ class StoreReader:
                 f"recorded is {header.get('fingerprint')}; restore the file, or label into a new store"
             )
         self.classes = self._read_classes()
+        if digest is not None and digest != self.digest:
+            raise StoreError(
+                f"store '{storage}': expected digest {digest}, got {self.digest}: this is not the store that was "
+                "published under it, or not all of it; get it again from where it is published"
+            )
+
+    def again(self) -> Self:
+        """The store as it is now: it grows. Raises: StoreError: not the one whose digest was asked for."""
+        return type(self)(self.storage, digest=self._published)
+
+    @cached_property
+    def digest(self) -> str:
+        """One sha256 of all that was labelled: spec, classes, plans and receipts, which have those of shards.
+
+        The same wherever the store is copied to; hints of a machine, joins and cards have no part in it.
+        """
+        parts = {"spec": self.spec.fingerprint(), "classes": self.classes.digest, "plans": self.plan_digests}
+        return sha256_of({**parts, "receipts": self._read_receipts[1]})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.storage}', {len(self)} windows, {len(self.classes)} classes)"
@@ -65,14 +91,28 @@ class StoreReader:
     @cached_property
     def plans(self) -> list[pa.Table]:
         """The plan files, oldest first."""
-        keys = [key for key in self.storage.list("plan") if re.fullmatch(r"plan/\d{4,}\.parquet", key)]
-        return [self._read_plan(key) for key in keys]
+        return [plan for plan, _ in self._read_plans]
 
-    @cached_property
+    @property
+    def plan_digests(self) -> list[str]:
+        """sha256 of each plan file, oldest first."""
+        return [digest for _, digest in self._read_plans]
+
+    def plan_digest(self, shard: int) -> str:
+        """sha256 of the plan file that has a shard."""
+        return self.plan_digests[bisect_right(self._first_shards, shard) - 1]
+
+    @property
     def receipts(self) -> dict[int, ReceiptHead]:
         """shard -> the head of its current receipt, for every committed shard."""
+        return self._read_receipts[0]
+
+    @cached_property
+    def _read_receipts(self) -> tuple[dict[int, ReceiptHead], str]:
+        """The receipts, and one sha256 of all of them."""
         keys = self.receipt_keys
-        return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
+        heads, digest = read_receipt_heads(self.storage, list(keys.values()))
+        return dict(zip(keys, heads, strict=True)), digest
 
     def receipt(self, shard: int) -> Receipt:
         """The full receipt of a committed shard, read again. Raises: StoreError: damaged or gone."""
@@ -89,11 +129,13 @@ class StoreReader:
     @cached_property
     def census(self) -> Census:
         """How many windows are planned, labelled, quarantined and missing."""
+        self._check_plans()
         return take_census(self.plans, self.receipts)
 
     @cached_property
     def index(self) -> StoreIndex:
         """Every planned window, and where its label is."""
+        self._check_plans()
         return build_index(self.plans, self.receipts, self.spec.window)
 
     def state(self) -> str:
@@ -102,17 +144,27 @@ class StoreReader:
 
     @property
     def planned_shards(self) -> int:
-        return sum(len(plan["shard"].unique()) for plan in self.plans)
+        return self._first_shards[-1]
+
+    @cached_property
+    def _first_shards(self) -> list[int]:
+        """The first shard of each plan, and the one after the last of all."""
+        return [0, *accumulate(len(plan["shard"].unique()) for plan in self.plans)]
 
     def is_closed(self) -> bool:
         """Whether every plan has its `_SUCCESS`."""
         return all(self.storage.exists(f"_SUCCESS-{number:04d}.json") for number in range(1, len(self.plans) + 1))
 
-    def success_bytes(self, number: int) -> bytes:
-        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing."""
+    def success_bytes(self, number: int, *, with_plan: bool = True) -> bytes:
+        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing.
+
+        Args:
+          with_plan: name the digest of the plan, as all stores do but those of before.
+        """
         shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
-        keys = [self.receipt_keys[shard] for shard in shards]
-        return success_bytes(number, [self.receipts[shard] for shard in shards], self.storage.get_many(keys))
+        contents = self.storage.get_many([self.receipt_keys[shard] for shard in shards])
+        digest = self.plan_digests[number - 1] if with_plan else ""
+        return success_bytes(number, [self.receipts[shard] for shard in shards], contents, digest)
 
     def missing_shards(self) -> list[int]:
         """Planned shards without a receipt, or whose file is not there in the size the receipt says."""
@@ -146,10 +198,9 @@ class StoreReader:
     def hints(self) -> dict[str, Any]:
         """What run.json says of this machine (audio_root, teacher); {} where it is missing or damaged."""
         try:
-            hints = json.loads(self.storage.get("run.json"))
+            return parse_json(self.storage.get_small("run.json", MOST_HEADER))
         except (OSError, ValueError, StoreError):
             return {}
-        return hints if isinstance(hints, dict) else {}
 
     def audio_root(self) -> Location | None:
         """Where the labelling run found the recordings, if that is there; a bucket is not asked."""
@@ -177,7 +228,7 @@ class StoreReader:
         receipt = self.receipts.get(shard)
         if receipt is None:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
-        get = self.storage.get_content if cached else lambda file, digest: self.storage.get(file)
+        get = self.storage.get_content if cached else lambda file, digest: self.storage.get_small(file, receipt.size)
         try:
             data = get(receipt.file, receipt.digest)
         except FileNotFoundError as e:
@@ -267,11 +318,33 @@ class StoreReader:
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
         return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
 
-    def _read_plan(self, key: str) -> pa.Table:
-        try:
-            return decode_plan(self.storage.get(key))
-        except (pa.ArrowException, ValueError, OSError) as e:
-            raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
+    @cached_property
+    def _read_plans(self) -> list[tuple[pa.Table, str]]:
+        """Each plan, and the sha256 of its file."""
+        keys = plan_keys(self.storage.list("plan"))
+        plans: list[tuple[pa.Table, str]] = []
+        for number, key in enumerate(keys, start=1):
+            try:
+                if key != f"plan/{number:04d}.parquet":
+                    raise StoreError(f"plan/{number:04d}.parquet is gone")
+                data = self.storage.get(key)
+                plan = decode_plan(data, self.spec.fingerprint())
+                check_plan(plan, self.spec, first_shard=sum(len(plan["shard"].unique()) for plan, _ in plans))
+            except (StoreError, OSError) as e:
+                raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
+            plans.append((plan, sha256_of_bytes(data)))
+        return plans
+
+    def _check_plans(self) -> None:
+        """Raises: StoreError: a plan is not the one that shards were made from, by their receipts."""
+        for number, digest in enumerate(self.plan_digests, start=1):
+            shards = range(*self._first_shards[number - 1 : number + 1])
+            strange = {self.receipts[shard].plan for shard in shards if shard in self.receipts} - {"", digest}
+            if strange:
+                raise StoreError(
+                    f"store '{self.storage}': plan/{number:04d}.parquet was edited: its sha256 is {digest}, receipts "
+                    f"of its shards say {min(strange)}; restore it from a copy, for the audio of any label may be wrong"
+                )
 
     def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
         """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
@@ -294,7 +367,7 @@ class StoreReader:
 
     def _read_header(self) -> dict[str, Any]:
         try:
-            header = json.loads(self.storage.get("store.json"))
+            header = parse_json(self.storage.get_small("store.json", MOST_HEADER))
             if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
                 raise newer_format(header.get("format_version"))
             if not isinstance(header["spec"], dict):
@@ -304,13 +377,13 @@ class StoreReader:
             raise StoreError(
                 f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
             ) from e
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError) as e:
             raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
 
     def _read_classes(self) -> ClassList:
         try:
-            classes = ClassList.from_text(self.storage.get("classes.txt").decode())
-        except (OSError, UnicodeDecodeError) as e:
+            classes = ClassList.from_text(self.storage.get_small("classes.txt", MOST_CLASSES).decode())
+        except (OSError, UnicodeDecodeError, ClassListError) as e:
             raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
         if classes.digest != self.spec.class_digest:
             raise StoreError(
