@@ -218,8 +218,9 @@ def test_a_job_that_dies_before_its_store_is_made_leaves_nothing_in_the_way(corp
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for moment in ("running.fitting.fit_components", "planning.prepare.requirements"):  # before and after they are put
-        monkeypatch.setattr(f"pipeline.{moment}", killed)
+    putting = "softlabels.storage.local.LocalStorage.put_if_absent"  # of what decides whose store it is
+    for moment in ("pipeline.running.fitting.fit_components", putting):  # before and after they are put
+        monkeypatch.setattr(moment, killed)
         with pytest.raises(KeyboardInterrupt):
             run(corpus, keep=few)
         monkeypatch.undo()

@@ -133,6 +133,8 @@ class LabelSpec:
 
 def _check_kinds(fields: dict[str, Any], owner: type) -> None:
     """Raises: TypeError: a value of another type than the field has; KeyError: no such field."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected the fields of {owner.__name__}, got {type(fields).__name__}")
     hints = get_type_hints(owner)
     for name, value in fields.items():
         kind = str if get_args(hints[name]) else hints[name]

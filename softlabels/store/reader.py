@@ -1,10 +1,8 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,7 +13,7 @@ from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import is_sha256, parse_json, sha256_of, sha256_of_bytes
 from softlabels.errors import ClassListError, StoreError
 from softlabels.ragged import places_by_value
-from softlabels.records.plan_file import PlannedClip, check_plan, decode_plan, plan_keys, planned_clips
+from softlabels.records.plan_file import PlannedClip, planned_clips
 from softlabels.records.receipts import (
     Receipt,
     ReceiptHead,
@@ -29,6 +27,7 @@ from softlabels.records.spec import FORMAT_VERSION, LabelSpec, newer_format
 from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
 from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
+from softlabels.store.plans import PlanFile, hold_plans, read_plans
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
@@ -91,16 +90,20 @@ class StoreReader:
     @cached_property
     def plans(self) -> list[pa.Table]:
         """The plan files, oldest first."""
-        return [plan for plan, _ in self._read_plans]
+        return [file.table for file in self._plan_files]
 
     @property
     def plan_digests(self) -> list[str]:
         """sha256 of each plan file, oldest first."""
-        return [digest for _, digest in self._read_plans]
+        return [file.digest for file in self._plan_files]
 
     def plan_digest(self, shard: int) -> str:
         """sha256 of the plan file that has a shard."""
-        return self.plan_digests[bisect_right(self._first_shards, shard) - 1]
+        return next(file.digest for file in self._plan_files if shard in file.shards)
+
+    @cached_property
+    def _plan_files(self) -> list[PlanFile]:
+        return read_plans(self.storage, self.spec)
 
     @property
     def receipts(self) -> dict[int, ReceiptHead]:
@@ -129,13 +132,13 @@ class StoreReader:
     @cached_property
     def census(self) -> Census:
         """How many windows are planned, labelled, quarantined and missing."""
-        self._check_plans()
+        hold_plans(self.storage, self._plan_files, self.receipts)
         return take_census(self.plans, self.receipts)
 
     @cached_property
     def index(self) -> StoreIndex:
         """Every planned window, and where its label is."""
-        self._check_plans()
+        hold_plans(self.storage, self._plan_files, self.receipts)
         return build_index(self.plans, self.receipts, self.spec.window)
 
     def state(self) -> str:
@@ -144,12 +147,7 @@ class StoreReader:
 
     @property
     def planned_shards(self) -> int:
-        return self._first_shards[-1]
-
-    @cached_property
-    def _first_shards(self) -> list[int]:
-        """The first shard of each plan, and the one after the last of all."""
-        return [0, *accumulate(len(plan["shard"].unique()) for plan in self.plans)]
+        return sum(len(file.shards) for file in self._plan_files)
 
     def is_closed(self) -> bool:
         """Whether every plan has its `_SUCCESS`."""
@@ -317,34 +315,6 @@ class StoreReader:
             pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
         return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
-
-    @cached_property
-    def _read_plans(self) -> list[tuple[pa.Table, str]]:
-        """Each plan, and the sha256 of its file."""
-        keys = plan_keys(self.storage.list("plan"))
-        plans: list[tuple[pa.Table, str]] = []
-        for number, key in enumerate(keys, start=1):
-            try:
-                if key != f"plan/{number:04d}.parquet":
-                    raise StoreError(f"plan/{number:04d}.parquet is gone")
-                data = self.storage.get(key)
-                plan = decode_plan(data, self.spec.fingerprint())
-                check_plan(plan, self.spec, first_shard=sum(len(plan["shard"].unique()) for plan, _ in plans))
-            except (StoreError, OSError) as e:
-                raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
-            plans.append((plan, sha256_of_bytes(data)))
-        return plans
-
-    def _check_plans(self) -> None:
-        """Raises: StoreError: a plan is not the one that shards were made from, by their receipts."""
-        for number, digest in enumerate(self.plan_digests, start=1):
-            shards = range(*self._first_shards[number - 1 : number + 1])
-            strange = {self.receipts[shard].plan for shard in shards if shard in self.receipts} - {"", digest}
-            if strange:
-                raise StoreError(
-                    f"store '{self.storage}': plan/{number:04d}.parquet was edited: its sha256 is {digest}, receipts "
-                    f"of its shards say {min(strange)}; restore it from a copy, for the audio of any label may be wrong"
-                )
 
     def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
         """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
