@@ -41,9 +41,9 @@ def forget_known() -> None:
     _sha256_of_state.cache_clear()
 
 
-def is_sha256(text: str) -> bool:
-    """Whether a text is 64 hexadecimal digits in lower case."""
-    return _SHA256.fullmatch(text) is not None
+def is_sha256(text: object) -> bool:
+    """Whether this is a text of 64 hexadecimal digits in lower case."""
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
 
 
 def sha256_of_bytes(data: bytes) -> str:
@@ -54,6 +54,17 @@ def sha256_of_bytes(data: bytes) -> str:
 def canonical_json(value: Any) -> bytes:
     """The one way a value is written: keys sorted, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """The object in a JSON file. Raises: ValueError: no UTF-8, no JSON, no object, or nested beyond all measure."""
+    try:
+        value = json.loads(data.decode())
+    except RecursionError as e:
+        raise ValueError("expected JSON, got brackets in brackets without end") from e
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def sha256_of(value: Any) -> str:

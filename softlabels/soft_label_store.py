@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from softlabels.labels.joined_labels import JoinedLabels
 
 
-def open(path: str | Path) -> "SoftLabelStore":
+def open(path: str | Path, *, digest: str | None = None) -> "SoftLabelStore":
     """Open a store for reading: a folder, or s3://, gs:// or az://bucket/prefix.
 
-    Raises: StoreError: there is none, it is damaged, or a newer softlabels wrote it.
+    Args:
+      digest: the digest under which the store was published, as `softlabels verify` prints it; None is any.
+    Raises: StoreError: there is none, it is damaged, it is not the one of the digest, or a newer softlabels wrote it.
     Example:
       >>> softlabels.open("store")
       SoftLabelStore('store', 14 windows, 3 classes)
     """
-    return SoftLabelStore(open_storage(path))
+    return SoftLabelStore(open_storage(path), digest=digest)
 
 
 class SoftLabelStore(StoreReader):

@@ -26,6 +26,7 @@ from softlabels.digests import sha256_of_bytes
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import commit_generation
 from softlabels.records.shard import decode_shard, encode_shard, round_probabilities, round_values
+from softlabels.storage.local import LocalStorage
 from softlabels.store import components as components_module
 from softlabels.store.components import Components, components_key, grid_log_odds, read_components
 from softlabels.store.equivalence import compare_rows
@@ -218,8 +219,16 @@ def test_a_job_that_dies_before_its_store_is_made_leaves_nothing_in_the_way(corp
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for moment in ("running.fitting.fit_components", "planning.prepare.requirements"):  # before and after they are put
-        monkeypatch.setattr(f"pipeline.{moment}", killed)
+    put = LocalStorage.put_if_absent
+
+    def killed_over_the_classes(storage: LocalStorage, key: str, data: bytes) -> bool:
+        return killed() if key == "classes.txt" else put(storage, key, data)
+
+    for where, name, how in (  # before they are put, and after, when it is to be decided whose store it is
+        (pipeline.running.fitting, "fit_components", killed),
+        (LocalStorage, "put_if_absent", killed_over_the_classes),
+    ):
+        monkeypatch.setattr(where, name, how)
         with pytest.raises(KeyboardInterrupt):
             run(corpus, keep=few)
         monkeypatch.undo()

@@ -44,18 +44,21 @@ def test_the_fingerprint_is_the_same_on_every_machine_and_day() -> None:
     assert SPEC.fingerprint() == "0e7870a66c9aa45f27a118fc82c261f048b07837800a7dc2e33c2dc853f5487c"
 
 
+STORED = dataclasses.replace(SPEC, class_digest="c" * 64)  # where a spec is read, digests have to have their form
+
+
 def test_json_round_trip() -> None:
-    assert LabelSpec.from_json(SPEC.to_json()) == SPEC
+    assert LabelSpec.from_json(STORED.to_json()) == STORED
 
 
 def test_a_newer_format_names_the_upgrade() -> None:
     with pytest.raises(StoreError, match="store format version 99.*pip install --upgrade softlabels"):
-        LabelSpec.from_json({**SPEC.to_json(), "format_version": 99})
+        LabelSpec.from_json({**STORED.to_json(), "format_version": 99})
 
 
 def test_a_spec_with_unknown_fields_is_refused() -> None:
     with pytest.raises(StoreError, match="expected the fields of a spec"):
-        LabelSpec.from_json({**SPEC.to_json(), "more": 1})
+        LabelSpec.from_json({**STORED.to_json(), "more": 1})
 
 
 @pytest.mark.parametrize(

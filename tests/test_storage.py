@@ -22,14 +22,14 @@ from softlabels.storage.protocol import Storage
 def receipt(digest: str, size: int) -> Receipt:
     return Receipt(
         shard=3,
-        fingerprint="f",
+        fingerprint="f" * 64,
         digest=digest,
         size=size,
         rows=1,
         quarantined=(),
         audio={},
         environment={},
-        numerics_class="n",
+        numerics_class="9" * 64,
     )
 
 
@@ -122,12 +122,12 @@ class TestEveryStorage:
             assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest()) == b"22"
 
     def test_only_what_is_old_and_unknown_is_swept(self, storage: Storage) -> None:
-        for name in ("named", "orphan"):
-            storage.put(f"shards/{name}", b"1")
-        storage.put("elsewhere", b"1")
-        assert storage.sweep("shards", {"shards/named"}, older_than_s=3600) == 0
-        assert storage.sweep("shards", {"shards/named"}, older_than_s=-5) == 1
-        assert list(storage.list("shards")) == ["shards/named"]
+        named, orphan = (f"shards/00000-{digit * 12}.parquet" for digit in "ab")
+        for key in (named, orphan, "shards/notes.txt", "elsewhere"):
+            storage.put(key, b"1")
+        assert storage.sweep("shards", {named}, older_than_s=3600) == 0
+        assert storage.sweep("shards", {named}, older_than_s=-5) == 1
+        assert list(storage.list("shards")) == [named, "shards/notes.txt"]  # the second has no name of ours
         assert storage.exists("elsewhere")
 
     def test_it_travels_in_a_pickle_and_by_its_name(self, storage: Storage) -> None:
@@ -159,13 +159,15 @@ def test_a_receipt_may_be_replaced_by_who_read_it(tmp_path) -> None:
 
 def test_what_killed_writers_left_behind_is_swept_when_it_is_old(tmp_path) -> None:
     storage = LocalStorage(tmp_path)
-    for name in ("named", "orphan", "young"):
+    named, orphan, young = (f"00000-{digit * 12}.parquet" for digit in "abc")
+    unfinished = f".tmp-{'9' * 16}.parquet"
+    for name in (named, orphan, young):
         storage.put(f"shards/{name}", b"1")
-    (tmp_path / "shards" / ".tmp-9").write_bytes(b"half")
-    for name in ("named", "orphan", ".tmp-9"):
+    (tmp_path / "shards" / unfinished).write_bytes(b"half")
+    for name in (named, orphan, unfinished):
         os.utime(tmp_path / "shards" / name, (0, 0))
-    assert storage.sweep("shards", {"shards/named"}, older_than_s=3600) == 2
-    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["named", "young"]
+    assert storage.sweep("shards", {f"shards/{named}"}, older_than_s=3600) == 2
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == [named, young]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -207,17 +209,18 @@ def test_a_damaged_receipt_is_named(tmp_path) -> None:
 def test_a_write_that_is_going_on_is_never_swept(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     (tmp_path / "claims").mkdir()
-    for name in (".tmp-young", "done"):
+    young = f".tmp-{'0' * 16}"
+    for name in (young, "shard-00001.c0"):
         (tmp_path / "claims" / name).touch()
     assert storage.sweep("claims", set(), older_than_s=-5) == 1
-    assert [path.name for path in (tmp_path / "claims").iterdir()] == [".tmp-young"]
+    assert [path.name for path in (tmp_path / "claims").iterdir()] == [young]
 
 
 def test_two_may_sweep_and_list_at_once(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     for _ in range(20):
         for number in range(50):
-            storage.put_if_absent(f"claims/{number}", b"")
+            storage.put_if_absent(f"claims/shard-{number:05d}.c0", b"")
         with ThreadPoolExecutor(4) as pool:
             sweeps = [pool.submit(storage.sweep, "claims", set(), older_than_s=-5) for _ in range(3)]
             pool.submit(storage.list, "claims").result()

@@ -94,7 +94,7 @@ def edit_receipt(store, shard: int, **changes: object) -> None:
     ("changes", "complaint"),
     [
         ({"rows": 3}, "its receipt says 3 rows, the file has 4"),
-        ({"fingerprint": "f"}, "its receipt is of shard 0 with fingerprint f"),
+        ({"fingerprint": "f" * 64}, "its receipt is of shard 0 with fingerprint ffff"),
         ({"digest": "0" * 64}, "is gone"),
         (
             {"quarantined": [{"clip_id": "c0", "first_window": 0, "windows": 1, "reason": "empty", "detail": ""}]},
@@ -123,9 +123,8 @@ def test_a_missing_shard_and_a_missing_success_are_problems(store) -> None:
 
 def test_a_receipt_nobody_planned_is_a_problem(store) -> None:
     edit_receipt(store, 3)
-    (store.storage.root / "receipts" / "00007.g0.json").write_bytes(
-        (store.storage.root / "receipts" / "00003.g0.json").read_bytes()
-    )
+    third = json.loads((store.storage.root / "receipts" / "00003.g0.json").read_text())
+    (store.storage.root / "receipts" / "00007.g0.json").write_text(json.dumps({**third, "shard": 7}))
     assert "receipt of shard 7, which no plan has" in verify(reopened(store), jobs=1).problems[0]
 
 

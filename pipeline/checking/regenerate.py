@@ -94,6 +94,7 @@ def shard_task(store: StoreReader, shard: int, clips: Sequence[PlannedClip], *, 
         teacher=sources.teacher,
         root=str(sources.root),
         store=str(store.storage),
+        plan=store.plan_digest(shard),
     )
 
 

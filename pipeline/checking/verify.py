@@ -1,25 +1,33 @@
-"""verify(): is every shard what its receipt says, and is every planned window there? Reads all bytes, writes none."""
+"""verify(): is every shard what its receipt says, and is every planned window there? Reads all bytes, writes none.
+
+What plan, spec and receipts determine is computed again and compared: keys, times, padding, how values are rounded.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import joblib
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.checking.sources import find_sources
+from pipeline.checking.untrusted import strange_files
 from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
+from softlabels.digests import is_sha256
 from softlabels.errors import SoftLabelsError, StoreError
-from softlabels.records.plan_file import PlannedClip
-from softlabels.records.shard import ShardRows, decode_shard
+from softlabels.records.plan_file import PlannedClip, window_times
+from softlabels.records.shard import ShardRows, decode_shard, round_probabilities, round_values
 from softlabels.store.components import read_components
 from softlabels.store.equivalence import Likeness, compare_rows
 from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
+from softlabels.windows import rescale_samples
 
 SAMPLE_SEED = 0
 
@@ -39,11 +47,16 @@ class ShardCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """All checks of a store. problems: those of no single shard; orphans: shard files no receipt names."""
+    """All checks of a store. problems: those of no single shard; orphans: shard files no receipt names.
+
+    digest: of the entire store, see `StoreReader.digest`; checked: what was looked at, and how much of it.
+    """
 
     shards: tuple[ShardCheck, ...]
     problems: tuple[str, ...]
     orphans: tuple[str, ...]
+    digest: str = ""
+    checked: dict[str, str] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
@@ -59,6 +72,8 @@ def verify(
     teacher: str | TeacherChoice | None = None,
     model: str | Path | None = None,
     jobs: int = -1,
+    digest: str | None = None,
+    untrusted: bool = False,
 ) -> VerifyReport:
     """Check a store against its own receipts and plan.
 
@@ -69,11 +84,23 @@ def verify(
       root, teacher, model: where the audio is, who scores it and with which model; None is as this user's own run on
         this store had it. See `find_sources`.
       jobs: threads for reading, processes for recomputing.
-    Raises: ValueError: recompute outside [0, 1], a shard that was never planned. StoreError: to recompute, no audio, or
-      no teacher that is not only the store's word.
+      digest: under which the store was published; another one is a problem.
+      untrusted: of a store by somebody else look at every file there is, too; no model is run.
+    Raises: ValueError: recompute outside [0, 1], a shard that was never planned, what cannot be asked for together.
+      StoreError: to recompute, no audio, or no teacher that is not only the store's word.
     """
     if not 0 <= recompute <= 1:
         raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
+    if untrusted and (recompute or shards is not None):
+        raise ValueError("--untrusted: looks at all of a store and runs no model: leave out --recompute and --shard")
+    if digest is not None and not is_sha256(digest):
+        raise ValueError(f"--digest: expected 64 hexadecimal digits, got {digest!r}")
+    strange = [] if digest in (None, store.digest) else [f"expected the store of digest {digest}, got {store.digest}"]
+    strange += list(strange_files(store)) if untrusted else []
+    try:
+        census = store.census
+    except StoreError as e:  # nothing that a shard is held against can be believed
+        return VerifyReport(shards=(), problems=(*strange, str(e)), orphans=(), digest=store.digest)
     planned = planned_clips(store, range(store.planned_shards) if shards is None else shards)
     read = joblib.Parallel(n_jobs=jobs, backend="threading")
     checks = read(joblib.delayed(_check_shard)(store, shard, clips) for shard, clips in planned.items())
@@ -84,7 +111,21 @@ def verify(
         again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
         checks = [again.get(check.shard, check) for check in checks]
     problems, orphans = ([], []) if shards is not None else _check_store(store)
-    return VerifyReport(shards=tuple(checks), problems=tuple(problems), orphans=tuple(orphans))
+    sizes = sum(store.receipts[check.shard].size for check in checks if check.shard in store.receipts)
+    return VerifyReport(
+        shards=tuple(checks),
+        problems=(*strange, *problems),
+        orphans=tuple(orphans),
+        digest=store.digest,
+        checked={
+            "spec": f"{store.spec.fingerprint()}",
+            "classes": f"{len(store.classes):,}",
+            "plans": f"{len(store.plans):,} of {len(census.clips):,} clips, {census.windows:,} windows",
+            "receipts": f"{len(store.receipts):,}",
+            "bytes": f"{sizes:,} of {len(checks):,} shards",
+            **({"files": "names and kinds of all"} if untrusted else {}),
+        },
+    )
 
 
 def _check_shard(store: StoreReader, shard: int, clips: list[PlannedClip]) -> ShardCheck:
@@ -117,10 +158,49 @@ def _row_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows
         yield f"expected {len(expected)} windows as planned, in order, got {len(found)}"
     if len(rows) != receipt.rows:
         yield f"its receipt says {receipt.rows} rows, the file has {len(rows)}"
-    if not ((rows.probabilities >= 0) & (rows.probabilities <= 1)).all():
+    yield from _value_problems(store, rows)
+    if found == expected:
+        yield from _time_problems(store, clips, rows)
+        yield from _receipt_problems(store, shard, clips, rows)
+
+
+def _value_problems(store: StoreReader, rows: ShardRows) -> Iterator[str]:
+    """Numbers that no encoding of a shard writes."""
+    probabilities, dropped, components = rows.probabilities, rows.dropped_sum, rows.components
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
         yield "expected probabilities from 0 to 1"
-    if rows.components is not None and not np.isfinite(rows.components).all():
+    elif store.spec.layout == "dense" and not np.array_equal(round_probabilities(probabilities), probabilities):
+        yield f"expected probabilities up to 0.5 with {store.spec.significand_bits} significand bits"
+    if dropped is not None and not ((dropped >= 0) & np.isfinite(dropped)).all():
+        yield "expected dropped_sum of 0 or more"
+    if components is not None and not np.isfinite(components).all():
         yield "expected finite components"
+    elif components is not None and not np.array_equal(round_values(components), components):
+        yield f"expected components with {store.spec.significand_bits} significand bits"
+
+
+def _time_problems(store: StoreReader, clips: list[PlannedClip], rows: ShardRows) -> Iterator[str]:
+    """Columns that are not what plan and spec give."""
+    clip_of = {clip.clip_id: clip for clip in clips}
+    index = rows.window_index.astype(np.int64)
+    times = window_times((clip_of[clip_id] for clip_id in rows.clip_id), index, store.spec.window)
+    for name, derived in zip(("start_s", "end_s", "pad_fraction"), times, strict=True):
+        stored = rows.columns()[name]
+        if not np.array_equal(stored, derived):
+            row = int(np.argmax(stored != derived))
+            key = (rows.clip_id[row], int(rows.window_index[row]))
+            yield f"{name} of {key}: expected {derived[row]!r} by plan and spec, got {stored[row]!r}"
+
+
+def _receipt_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows: ShardRows) -> Iterator[str]:
+    """What a receipt says of audio that the plan says otherwise."""
+    audio, labelled = store.receipt(shard).audio, set(rows.clip_id.tolist())
+    for clip in clips:
+        if clip.clip_id in labelled and audio.get(clip.clip_id, {}).get("file") != clip.sha256:
+            yield f"its receipt has other audio of clip {clip.clip_id!r} than the plan"
+    unknown = sorted(audio.keys() - {clip.clip_id for clip in clips})
+    if unknown:
+        yield f"its receipt has audio of clip {unknown[0]!r}, which is not planned here"
 
 
 def _keys(rows: ShardRows) -> list[tuple[str, int]]:
@@ -134,6 +214,7 @@ def _check_store(store: StoreReader) -> tuple[list[str], list[str]]:
         for shard in store.receipts
         if shard >= store.planned_shards
     ]
+    problems += [problem for number, plan in enumerate(store.plans, 1) for problem in _check_plan(store, number, plan)]
     if not store.missing_shards():
         problems += [problem for number in range(1, len(store.plans) + 1) for problem in _check_success(store, number)]
     if store.spec.components:
@@ -145,13 +226,36 @@ def _check_store(store: StoreReader) -> tuple[list[str], list[str]]:
     return problems, [key for key in store.storage.list("shards") if key not in named]
 
 
+def _check_plan(store: StoreReader, number: int, plan: pa.Table) -> Iterator[str]:
+    """Clips that are planned twice in one plan, or not to their end."""
+    last = np.append(pc.not_equal(plan["clip_id"][1:], plan["clip_id"][:-1]).to_numpy(), True)[: len(plan)]
+    ends = plan.filter(pa.array(last))
+    if len(ends["clip_id"].unique()) < len(ends):
+        yield f"plan/{number:04d}.parquet has a clip in two places; restore it from a copy"
+    usable = ends.filter(pc.equal(ends["reason"], ""))
+    window, rate_hz = store.spec.window, usable["rate_hz"].to_numpy()
+    start, end = (
+        rescale_samples(usable[name].to_numpy(), from_hz=rate_hz, to_hz=window.rate_hz) for name in ("start", "end")
+    )
+    beyond = np.maximum(0, end - start - window.window_samples)
+    counted = 1 + -(-beyond // window.hop_samples)
+    planned = usable["first_window"].to_numpy() + usable["windows"].to_numpy()
+    if not np.array_equal(planned, counted):
+        row = int(np.argmax(planned != counted))
+        yield (
+            f"plan/{number:04d}.parquet: clip {usable['clip_id'][row].as_py()!r} has {planned[row]} windows, by its "
+            f"samples and the spec {counted[row]}; restore it from a copy"
+        )
+
+
 def _check_success(store: StoreReader, number: int) -> Iterator[str]:
     key = f"_SUCCESS-{number:04d}.json"
     if not store.storage.exists(key):
         yield f"{key} is missing; `softlabels run` writes it"
         return
     try:
-        fits = store.storage.get(key) == store.success_bytes(number)
+        found = store.storage.get(key)
+        fits = any(found == store.success_bytes(number, with_plan=named) for named in (True, False))  # of before
     except StoreError:  # a bucket noticed that it is damaged
         fits = False
     if not fits:

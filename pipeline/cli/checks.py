@@ -60,6 +60,7 @@ def _described(store: StoreReader) -> dict[str, Any]:
     return {
         "store": str(store.storage),
         "fingerprint": store.spec.fingerprint(),
+        "digest": store.digest,
         "spec": store.spec.to_json(),
         "classes": len(store.classes),
         "clips": len(census.clips),
@@ -99,6 +100,8 @@ def add_verify(commands: Any) -> None:
     described: Described = {
         "shards": {"flags": "--shard", "metavar": "N", "help": "only this one; may be given again"},
         "recompute": {"metavar": "FRACTION", "help": "windows to score again, 0 to 1"},
+        "digest": {"metavar": "SHA256", "help": "the digest that the store was published under"},
+        "untrusted": {"help": "a store by somebody else: look at every file, run nothing"},
         **WHERE,
     }
     add_flags(command, verify, described)
@@ -128,6 +131,8 @@ def _verify(args: Namespace) -> int:
     --shard 17 --recompute 1 a whole shard. Audio and teacher are those of your own run on this store; of a store that
     came from elsewhere you name them: what it says itself is never run.
     Exits 1 on any difference, with the command that repairs it.
+    Prints one digest of the entire store, to publish beside it and to hold a copy against with --digest;
+    --untrusted looks for links, foreign files and paths that lead out of the audio root, too.
     """
     report = filled(verify, args, store=open_store(args.store), teacher=_teacher(args))
     code = 0 if report.good else 1
@@ -137,6 +142,8 @@ def _verify(args: Namespace) -> int:
     likenesses = Counter(check.likeness for check in report.shards if check.likeness)
     problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
     print_fields(
+        digest=report.digest,
+        **(report.checked if args.untrusted else {}),
         shards=len(report.shards),
         recomputed=f"{sum(check.recomputed for check in report.shards):,} windows",
         **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},

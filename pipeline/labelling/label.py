@@ -17,7 +17,7 @@ from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_a
 from softlabels.audio.root import is_there, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
-from softlabels.records.plan_file import PlannedClip
+from softlabels.records.plan_file import PlannedClip, window_times
 from softlabels.records.quarantine import Quarantined
 from softlabels.records.shard import ShardRows
 from softlabels.storage.location import Location
@@ -208,14 +208,12 @@ def _batches(windows: Iterable[Window], teacher: Teacher) -> Iterator[tuple[list
 
 def _rows(keys: list[Key], probabilities: np.ndarray, window: WindowSpec) -> ShardRows:
     index = np.array([index for _, index in keys], np.int64)
-    spans = np.array([clip.span(window.rate_hz) for clip, _ in keys], np.int64).reshape(-1, 2)
-    start = spans[:, 0] + index * window.hop_samples
-    beyond = np.maximum(0, start + window.window_samples - spans[:, 1])
+    start_s, end_s, pad_fraction = window_times((clip for clip, _ in keys), index, window)
     return ShardRows(
         clip_id=np.array([clip.clip_id for clip, _ in keys], object),
         window_index=index.astype(np.int32),
-        start_s=start / window.rate_hz,
-        end_s=(start + window.window_samples) / window.rate_hz,
-        pad_fraction=(beyond / window.window_samples).astype(np.float32),
+        start_s=start_s,
+        end_s=end_s,
+        pad_fraction=pad_fraction,
         probabilities=probabilities,
     )

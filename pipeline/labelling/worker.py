@@ -53,6 +53,7 @@ class ShardTask:
     strict_class: the only numerics class that may add to the store; "" is any.
     restoring: its receipt is there, and proves nothing, because its file is not.
     claim: to be taken first, where runs share the work.
+    plan: sha256 of the plan file that has the shard, for its receipt.
     """
 
     shard: int
@@ -66,6 +67,7 @@ class ShardTask:
     strict_class: str = ""
     restoring: bool = False
     claim: Claim | None = None
+    plan: str = ""
 
     @property
     def windows(self) -> int:
@@ -245,6 +247,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
         audio=findings.audio,
         environment=environment(),
         numerics_class=numerics,
+        plan=task.plan,
     )
     return data, receipt
 

@@ -36,7 +36,7 @@ from softlabels.tables import some
 from softlabels.windows import WindowSpec
 
 PROBE_CACHE = "probe_cache.jsonl"
-BEFORE_STORE_JSON = {PROBE_CACHE, "classes.txt", "requirements.txt", "README.md", "plan", "claims", "components"}
+BEFORE_STORE_JSON = {PROBE_CACHE, "classes.txt", "requirements.txt", "README.md", "claims", "components"}
 DEFAULT_MIN_PROBABILITY = 1e-4
 
 
@@ -156,8 +156,8 @@ def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
 
 
 def _probe_cache(storage: Storage) -> Path:
-    """Beside the store; that of a bucket is in this user's cache."""
-    if isinstance(storage, LocalStorage):
+    """Beside the store; that of a bucket, or one that would be written through a link, is in this user's cache."""
+    if isinstance(storage, LocalStorage) and not storage.path(PROBE_CACHE).is_symlink():
         return storage.path(PROBE_CACHE)
     return user_folder() / "probes" / f"{sha256_of_bytes(str(storage).encode())[:16]}.jsonl"
 
@@ -167,6 +167,8 @@ def _existing_store(storage: Storage) -> StoreReader | None:
     if storage.exists("store.json"):
         return StoreReader(storage)
     foreign = sorted(name for name in storage.names() - BEFORE_STORE_JSON if not name.startswith(".tmp-"))
+    if foreign and storage.exists("store.json"):  # another run has just made it
+        return StoreReader(storage)
     if foreign:
         raise StoreError(
             f"store '{storage}': the folder holds other things ({foreign[0]!r}) and no store.json; name another folder "
@@ -270,34 +272,50 @@ def _new_clips(laid_out: list[PlannedClip], existing: StoreReader | None) -> lis
 
 
 def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:
-    """Make the store, or extend it, so that it holds the plan; returns it opened."""
+    """Make the store, or extend it, so that it holds the plan; returns it opened.
+
+    Of runs that make one store at the same time, whoever's `classes.txt` and then `store.json` is there first has made
+    it; nothing of another run is written after them.
+
+    Raises: StoreError: another run made, or extended, the store at the same time.
+    """
     storage = open_storage(path)
-    if prepared.store is None:
-        spec = prepared.spec
-        header = {"format_version": spec.format_version, "fingerprint": spec.fingerprint(), "spec": spec.to_json()}
-        if prepared.components.file:
-            storage.put(components_key(spec.component_digest), prepared.components.file)
-        storage.put("classes.txt", prepared.classes.to_text().encode())
-        storage.put("requirements.txt", requirements().encode())
-        storage.put("README.md", dataset_card(spec, prepared.teacher, prepared.classes).encode())
-        storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
+    store = _decide_store(storage, prepared) if prepared.store is None else prepared.store
     if prepared.new:
+        if not store.plans:
+            storage.put_if_absent("requirements.txt", requirements().encode())
+            card = dataset_card(store.spec, prepared.teacher, prepared.classes)
+            storage.put_if_absent("README.md", card.encode())
         number = 1 + (len(prepared.store.plans) if prepared.store is not None else 0)
-        data = encode_plan(plan_table(prepared.new))
+        data = encode_plan(plan_table(prepared.new), store.spec.fingerprint())
         key = f"plan/{number:04d}.parquet"
         if not storage.put_if_absent(key, data) and storage.get(key) != data:
             raise StoreError(f"store '{path}': another run with another manifest planned at the same time; run again")
     # For people to read: a store may be a stranger's, so commands believe this user's own runs only.
     hints = {"audio_root": absolute(prepared.root), "teacher": dataclasses.asdict(prepared.choice)}
     storage.put_if_changed("run.json", json.dumps(hints, indent=2).encode() + b"\n")
-    if prepared.store is not None and not prepared.new:
-        return prepared.store
-    store = softlabels.open(path)
-    expected = prepared.spec
-    if (
-        prepared.components.to_fit and store.spec.components == expected.components
-    ):  # whoever came first has fitted them
-        expected = dataclasses.replace(expected, component_digest=store.spec.component_digest)
-    if store.spec != expected:
-        raise StoreError(f"store '{path}': another run made it at the same time with other settings; run again")
+    return store if prepared.store is not None and not prepared.new else softlabels.open(path)
+
+
+def _decide_store(storage: Storage, prepared: Preparation) -> StoreReader:
+    """Make a store with the settings of this run, unless another run has. Raises: StoreError: with other settings."""
+    spec = prepared.spec
+    header = {"format_version": spec.format_version, "fingerprint": spec.fingerprint(), "spec": spec.to_json()}
+    if prepared.components.file:
+        storage.put(components_key(spec.component_digest), prepared.components.file)  # named by content
+    classes = prepared.classes.to_text().encode()
+    if not storage.put_if_absent("classes.txt", classes) and storage.get("classes.txt") != classes:
+        raise StoreError(
+            f"store '{storage}': another run is making it with another class list; label into another store with -o, "
+            "or, if none is at work there, delete its classes.txt"
+        )
+    storage.put_if_absent("store.json", json.dumps(header, indent=2).encode() + b"\n")
+    store = StoreReader(storage)
+    if prepared.components.to_fit and store.spec.components == spec.components:  # whoever came first has fitted them
+        spec = dataclasses.replace(spec, component_digest=store.spec.component_digest)
+    if store.spec != spec:
+        raise StoreError(
+            f"store '{storage}': another run made it at the same time with other settings: "
+            f"{'; '.join(store.spec.differences(spec))}; use those, or label into another store with -o"
+        )
     return store

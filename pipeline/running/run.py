@@ -206,6 +206,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
             replacing=retried.get(shard, ""),
             strict_class=first_class if options.strict else "",
             restoring=shard in store.receipts and shard not in retried,
+            plan=store.plan_digest(shard),
         )
         for shard, clips in store.planned([*missing, *retried]).items()
     ]

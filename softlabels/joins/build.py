@@ -64,7 +64,7 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
 
     Raises: ManifestError, StoreError: faulty inputs; ClassListError, JoinError: they do not fit together.
     """
-    store, options = StoreReader(inputs.store.storage), inputs.options  # the store as it is now: it grows
+    store, options = inputs.store.again(), inputs.options  # the store as it is now: it grows
     inputs = dataclasses.replace(inputs, store=store)
     clips = read_clips(inputs)
     match = match_classes(inputs.classes, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)

@@ -1,6 +1,7 @@
 """The reasons for which a window has no soft label, and the record that says so."""
 
 from dataclasses import dataclass
+from typing import Any
 
 # reason -> what it means, for people
 REASONS = {
@@ -23,6 +24,7 @@ REASONS = {
     "crashed": "the clip alone killed its worker every time, or made the teacher raise, and a control window passed",
     "hung": "the clip alone kept its worker beyond the time limit every time, and a control window passed",
 }
+MOST_WINDOWS = 1 << 31  # of a store: they are counted in 32 bits
 TRANSIENT = frozenset({"missing", "changed-since-probe", "crashed", "hung"})  # tried again by every later run
 
 
@@ -35,6 +37,19 @@ class Quarantined:
     windows: int
     reason: str
     detail: str = ""
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Quarantined":
+        """Raises: ValueError, TypeError: not what a receipt says of a stretch."""
+        entry = cls(**fields)
+        if not all(type(text) is str for text in (entry.clip_id, entry.reason, entry.detail)):
+            raise ValueError("expected clip_id, reason and detail of a quarantined stretch as text")
+        if entry.reason not in REASONS:
+            raise ValueError(f"expected one of the reasons {', '.join(REASONS)}, got {entry.reason[:40]!r}")
+        first, windows = entry.first_window, entry.windows
+        if type(first) is not int or type(windows) is not int or first < 0 or not 1 <= windows < MOST_WINDOWS - first:
+            raise ValueError(f"quarantined windows: expected 1 or more from 0 on, got {windows!r} from {first!r} on")
+        return entry
 
     @property
     def is_transient(self) -> bool:

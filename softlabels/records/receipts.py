@@ -6,18 +6,18 @@ receipt is there first has committed. A shard file without a receipt is garbage 
 
 import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_origin, get_type_hints
 
-from softlabels.digests import canonical_json, sha256_of_bytes
+from softlabels.digests import canonical_json, is_sha256, parse_json, sha256_of_bytes
 from softlabels.errors import StoreError
-from softlabels.records.quarantine import Quarantined
+from softlabels.records.quarantine import MOST_WINDOWS, Quarantined
 from softlabels.storage.protocol import Storage
 
 Outcome = Literal["committed", "equal", "equivalent", "different"]
+MOST_BYTES = 64 << 20  # of a receipt; a clip takes 250
 _Kind = TypeVar("_Kind", bound="ReceiptHead")
 
 
@@ -28,6 +28,7 @@ class ReceiptHead:
     digest, size: sha256 and bytes of the shard file; rows: labelled windows in it.
     quarantined: the planned windows that are not in it.
     numerics_class: digest of the teacher's answer to fixed synthetic windows.
+    plan: sha256 of the plan file that has the shard; "" in stores of before.
     """
 
     shard: int
@@ -37,6 +38,7 @@ class ReceiptHead:
     rows: int
     quarantined: tuple[Quarantined, ...]
     numerics_class: str
+    plan: str = ""
 
     @property
     def file(self) -> str:
@@ -46,15 +48,23 @@ class ReceiptHead:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a receipt, or only its head. Raises: ValueError, TypeError, KeyError: damaged."""
-        content = json.loads(data.decode())
-        if not isinstance(content, dict) or content.keys() != _KINDS.keys():
-            got = ", ".join(sorted(content)) if isinstance(content, dict) else type(content).__name__
-            raise ValueError(f"expected the fields {', '.join(sorted(_KINDS))}, got {got}")
+        content = {"plan": "", **parse_json(data)}
+        if content.keys() != _KINDS.keys():
+            raise ValueError(f"expected the fields {', '.join(sorted(_KINDS))}, got {', '.join(sorted(content))}")
         for name, kind in _KINDS.items():  # a store may have a million receipts: no more work for each than this
             if type(content[name]) is not kind:
                 raise ValueError(f"expected {kind.__name__} as {name}")
-        content["quarantined"] = tuple([Quarantined(**entry) for entry in content["quarantined"]])
-        return cls(**{name: content[name] for name in cls.__slots__} if cls is ReceiptHead else content)
+        for name in ("digest", "fingerprint", "numerics_class", "plan"):
+            if not is_sha256(content[name]) and (name != "plan" or content[name]):
+                raise ValueError(f"{name}: expected 64 hexadecimal digits, got {content[name][:70]!r}")
+        for name in ("shard", "size", "rows"):
+            if not 0 <= content[name] < _MOST[name]:
+                raise ValueError(f"{name}: expected 0 to {_MOST[name] - 1}, got {content[name]}")
+        content["quarantined"] = tuple([Quarantined.from_json(entry) for entry in content["quarantined"]])
+        if cls is ReceiptHead:
+            return cls(**{name: content[name] for name in cls.__slots__})
+        _check_details(content)
+        return cls(**content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +85,23 @@ class Receipt(ReceiptHead):
         return sha256_of_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        return canonical_json(dataclasses.asdict(self)) + b"\n"
+        """As written; one of before, without a plan, as it was."""
+        fields = dataclasses.asdict(self)
+        return canonical_json(fields if self.plan else {k: v for k, v in fields.items() if k != "plan"}) + b"\n"
 
 
+_MOST = {"shard": MOST_WINDOWS, "rows": MOST_WINDOWS, "size": 1 << 50}
 # of a receipt's fields, in JSON
 _KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Receipt).items()} | {"quarantined": list}
+
+
+def _check_details(content: dict[str, Any]) -> None:
+    """Raises: ValueError, AttributeError: what a receipt has beyond its head has not its form."""
+    for clip_id, digests in content["audio"].items():
+        if digests.keys() != {"file", "pcm"} or not all(map(is_sha256, digests.values())):
+            raise ValueError(f"audio of {clip_id[:40]!r}: expected file and pcm with 64 hexadecimal digits each")
+    if not all(isinstance(version, str) for version in content["environment"].values()):
+        raise ValueError("environment: expected texts")
 
 
 def commit_shard(storage: Storage, data: bytes, receipt: Receipt, *, replacing: str = "") -> tuple[Outcome, Receipt]:
@@ -130,11 +152,16 @@ def _receipt_key(shard: int, generation: int) -> str:
     return f"receipts/{shard:05d}.g{generation}.json"
 
 
+_NAME = re.compile(r"receipts/([0-9]{5}|[1-9][0-9]{5,9})\.g(0|[1-9][0-9]{0,8})\.json")  # no other names count
+
+
 def latest_receipt_keys(storage: Storage) -> dict[int, str]:
     """shard -> key of its receipt with the highest generation."""
     latest: dict[int, tuple[int, str]] = {}
-    for key in storage.list("receipts"):
-        if match := re.fullmatch(r"receipts/(\d+)\.g(\d+)\.json", key):
+    for key, size in storage.list("receipts").items():
+        if match := _NAME.fullmatch(key):
+            if size > MOST_BYTES:
+                raise StoreError(f"'{storage}': {key} has {size:,} bytes, expected at most {MOST_BYTES:,}; delete it")
             shard, generation = int(match[1]), int(match[2])
             latest[shard] = max(latest.get(shard, (-1, "")), (generation, key))
     return {shard: key for shard, (_, key) in sorted(latest.items())}
@@ -145,29 +172,39 @@ def read_receipt(storage: Storage, key: str) -> Receipt:
     return _parse(storage, key, storage.get(key), Receipt)
 
 
-def read_receipt_heads(storage: Storage, keys: Sequence[str]) -> Iterator[ReceiptHead]:
-    """The heads of many receipts: a store may have a million clips, whose digests nobody needs at once.
+def read_receipt_heads(storage: Storage, keys: Sequence[str]) -> tuple[list[ReceiptHead], str]:
+    """The heads of many receipts, and one sha256 over the bytes of all of them, from one reading.
 
+    Heads only, for a store may have a million clips, whose digests nobody needs at once.
     Raises: StoreError: one is damaged.
     """
+    heads, total = [], hashlib.sha256()
     for key, data in zip(keys, storage.get_many(keys), strict=True):
-        yield _parse(storage, key, data, ReceiptHead)
+        heads.append(_parse(storage, key, data, ReceiptHead))
+        total.update(hashlib.sha256(data).digest())
+    return heads, total.hexdigest()
 
 
 def _parse(storage: Storage, key: str, data: bytes, kind: type[_Kind]) -> _Kind:
     try:
-        return kind.from_bytes(data)
-    except (ValueError, TypeError, KeyError) as e:
+        receipt = kind.from_bytes(data)
+        if not key.startswith(f"receipts/{receipt.shard:05d}.g"):
+            raise ValueError(f"it is the receipt of shard {receipt.shard}")
+        return receipt
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise StoreError(
             f"'{storage}': {key} is damaged: {e}; delete it and run `softlabels run` again to label its shard again"
         ) from e
 
 
-def success_bytes(plan: int, receipts: Sequence[ReceiptHead], contents: Iterable[bytes]) -> bytes:
+def success_bytes(
+    plan: int, receipts: Sequence[ReceiptHead], contents: Iterable[bytes], plan_digest: str = ""
+) -> bytes:
     """What `_SUCCESS-NNNN.json` says of the receipts of a plan's shards.
 
     Args:
       receipts: in the order of the shards; contents: their bytes, taken one at a time.
+      plan_digest: sha256 of the plan file; "" leaves it out, as softlabels once did.
     """
     digest = hashlib.sha256()
     for content in contents:
@@ -178,5 +215,6 @@ def success_bytes(plan: int, receipts: Sequence[ReceiptHead], contents: Iterable
         "rows": sum(receipt.rows for receipt in receipts),
         "quarantined": sum(entry.windows for receipt in receipts for entry in receipt.quarantined),
         "receipts": digest.hexdigest(),
+        **({"plan_digest": plan_digest} if plan_digest else {}),
     }
     return canonical_json(success) + b"\n"

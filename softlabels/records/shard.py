@@ -21,15 +21,18 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from softlabels.errors import StoreError
 from softlabels.ragged import owners
+from softlabels.records.parquet import read_parquet
 from softlabels.records.spec import LabelSpec
 
 KEPT_BITS = 8  # stored significand bits of probabilities up to 0.5 and of vectors: relative errors of at most 2^-9
 _KEYS = {"clip_id": pa.string(), "window_index": pa.int32()}
 _KEYS |= {"start_s": pa.float64(), "end_s": pa.float64(), "pad_fraction": pa.float32()}
+_TEXT_BEYOND = 1 << 20  # bytes that Parquet may add to the texts of clip_id; they share what they begin with
 _FLOAT, _CLASS = (pa.field("element", type_, nullable=False) for type_ in (pa.float32(), pa.uint16()))
 
 
@@ -111,16 +114,17 @@ def decode_shard(
       keys: the clip_id and window_index, (rows,) each, that its rows have to have, in order; None does not ask.
     Raises: StoreError: not a shard of this spec, damaged, or other rows.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        fingerprint = (file.schema_arrow.metadata or {}).get(b"softlabels.fingerprint", b"").decode(errors="replace")
+
+    def check(schema: pa.Schema) -> None:
+        fingerprint = (schema.metadata or {}).get(b"softlabels.fingerprint", b"").decode(errors="replace")
         if fingerprint != spec.fingerprint():
-            raise StoreError(f"made with fingerprint {fingerprint or None!r}, expected {spec.fingerprint()!r}")
-        table = file.read(use_threads=False).combine_chunks()  # shards are read side by side
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
-        raise StoreError(f"expected a Parquet file with valid page checksums, got: {e}") from e
-    if not table.schema.equals(_schema(spec, classes)):
-        raise StoreError(f"expected the columns {_schema(spec, classes)}, got {table.schema}")
+            raise StoreError(f"made with fingerprint {fingerprint[:64] or None!r}, expected {spec.fingerprint()!r}")
+        if not schema.equals(_schema(spec, classes)):
+            raise StoreError(f"expected the columns {_schema(spec, classes)}, got {schema}")
+
+    rows = None if keys is None else len(keys[1])
+    text = None if keys is None else keys[0].nbytes + _TEXT_BEYOND
+    table = read_parquet(data, check, rows=rows, rows_are="windows as planned, in order", most_text=text)
     if keys is not None and not _has_keys(table, *keys):
         raise StoreError(
             f"expected {len(keys[1])} windows as planned, in order, got {len(table)}; plan or receipt was edited"
@@ -206,6 +210,8 @@ def _read_sparse(table: pa.Table, classes: int) -> np.ndarray:
     counts = np.diff(index.offsets.to_numpy())
     if not np.array_equal(index.offsets.to_numpy(), values.offsets.to_numpy()):
         raise StoreError("expected as many class indices as probabilities in every row")
+    if len(index.flatten()) and int(pc.max(index.flatten()).as_py()) >= classes:
+        raise StoreError(f"expected class indices below {classes}, got {pc.max(index.flatten())}")
     share = table["tail_sum"].to_numpy() / np.maximum(1, classes - counts)
     probabilities = np.repeat(share[:, None].astype(np.float32), classes, axis=1)
     probabilities[owners(counts), index.flatten().to_numpy()] = values.flatten().to_numpy()

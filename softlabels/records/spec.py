@@ -3,15 +3,19 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from softlabels.classes.class_list import Activation
-from softlabels.digests import sha256_of
+from softlabels.digests import is_sha256, sha256_of
 from softlabels.errors import StoreError
 from softlabels.windows import WindowSpec
 
 FORMAT_VERSION = 1
 MAX_JITTERS = 64
+MAX_RATE_HZ = 1 << 20  # of audio and teachers; with it and MAX_SAMPLES, all arithmetic is exact in 64 bits
+MAX_SAMPLES = 1 << 40  # of a file
+LIMITS = {"shard_windows": (1 << 31) - 1, "batch_size": 1 << 20, "components": 1 << 12, "significand_bits": 23}
+MAX_TEXT = 10_000
 Layout = Literal["dense", "sparse"]
 
 
@@ -58,11 +62,15 @@ class LabelSpec:
 
     def __post_init__(self) -> None:
         sparse, p = self.layout == "sparse", self.min_probability
+        beyond = [name for name, most in LIMITS.items() if getattr(self, name) > most]
+        if beyond:
+            raise ValueError(f"{beyond[0]}: expected at most {LIMITS[beyond[0]]}, got {getattr(self, beyond[0])}")
         for name, holds, expected in (
             ("activation", self.activation in get_args(Activation), "sigmoid or softmax"),
             ("layout", self.layout in get_args(Layout), "dense or sparse"),
             ("shard_windows", self.shard_windows > 0, "1 or more"),
             ("batch_size", self.batch_size > 0, "1 or more"),
+            ("significand_bits", self.significand_bits > 0, "1 or more"),
             ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
             ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
             ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
@@ -99,8 +107,17 @@ class LabelSpec:
         if version != FORMAT_VERSION:
             raise newer_format(version)
         try:
-            return cls(**{**fields, "window": WindowSpec(**fields["window"])})
-        except (TypeError, KeyError, ValueError) as e:
+            _check_kinds(fields["window"], WindowSpec)
+            window = WindowSpec(**fields["window"])
+            if not 0 < window.rate_hz <= MAX_RATE_HZ or window.window_samples > MAX_SAMPLES:
+                raise ValueError(f"window: expected 1 to {MAX_RATE_HZ} Hz and at most {MAX_SAMPLES} samples")
+            _check_kinds({**fields, "window": window}, cls)
+            spec = cls(**{**fields, "window": window})
+            for name in ("class_digest", "teacher_class_digest", "component_digest", "source_digest"):
+                if not is_sha256(getattr(spec, name)) and (name == "class_digest" or getattr(spec, name)):
+                    raise ValueError(f"{name}: expected 64 hexadecimal digits, got {getattr(spec, name)[:70]!r}")
+            return spec
+        except (TypeError, KeyError, ValueError, ZeroDivisionError, OverflowError) as e:
             raise StoreError(f"store.json: expected the fields of a spec: {e}") from e
 
     def fingerprint(self) -> str:
@@ -112,6 +129,19 @@ class LabelSpec:
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         pairs = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
         return [f"{name}: {a if a != '' else 'none'}, not {b if b != '' else 'none'}" for name, (a, b) in pairs.items()]
+
+
+def _check_kinds(fields: dict[str, Any], owner: type) -> None:
+    """Raises: TypeError: a value of another type than the field has; KeyError: no such field."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected the fields of {owner.__name__}, got {type(fields).__name__}")
+    hints = get_type_hints(owner)
+    for name, value in fields.items():
+        kind = str if get_args(hints[name]) else hints[name]
+        if type(value) is not kind and (kind, type(value)) != (float, int):
+            raise TypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__}")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ValueError(f"{name}: expected at most {MAX_TEXT} characters, got {len(value):,}")
 
 
 @lru_cache(maxsize=16)  # asked for once a shard

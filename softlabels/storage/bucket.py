@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.storage.file_cache import user_cache
-from softlabels.storage.protocol import TEMPORARY, Storage
+from softlabels.storage.protocol import TEMPORARY, Storage, may_sweep
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
@@ -208,7 +208,13 @@ class ObjectStorage(Storage):
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than_s)
         stale = self._ask(
             f"listing {folder}",
-            lambda: [m["path"] for m in self._objects(folder) if m["last_modified"] < before and m["path"] not in keep],
+            lambda: [
+                m["path"]
+                for m in self._objects(folder)
+                if m["last_modified"] < before
+                and m["path"] not in keep
+                and may_sweep(folder, PurePosixPath(m["path"]).name)
+            ],
         )
         if stale:
             self._delete(stale)

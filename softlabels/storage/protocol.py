@@ -4,6 +4,7 @@ Keys are relative POSIX paths such as `receipts/00017.g0.json`.
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -11,6 +12,12 @@ from softlabels.errors import StoreError
 
 TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
 WRITING_S = 60.0
+UNFINISHED = re.compile(r"\.tmp-[0-9a-f]{16}(\.\w+)?")
+SWEPT = {  # the only files that are ever swept, by their folder; beside them, what is unfinished
+    "shards": re.compile(r"[0-9]{5,10}-[0-9a-f]{12}\.parquet"),
+    "components": re.compile(r"[0-9a-f]{12}\.parquet"),
+    "claims": re.compile(r"(beat-[0-9a-f]{16}|(shard|plan)-[0-9]{4,10}\.c[0-9]{1,9})"),
+}
 
 
 class Storage(Protocol):
@@ -26,6 +33,13 @@ class Storage(Protocol):
 
     def get(self, key: str) -> bytes:
         """The bytes under a key. Raises: FileNotFoundError."""
+
+    def get_small(self, key: str, most: int) -> bytes:
+        """The same of a file that has at most so many bytes. Raises: FileNotFoundError, StoreError."""
+        data = self.get(key)
+        if len(data) > most:
+            raise too_large(self, key, len(data), most)
+        return data
 
     def get_content(self, key: str, sha256: str) -> bytes:
         """The bytes under a key that is named by content, so that a cache may answer; check their sha256."""
@@ -54,4 +68,14 @@ class Storage(Protocol):
         """Write unless something is there already; True if this call wrote it. Atomic between writers."""
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
-        """Delete what is unfinished or not in `keep`, unless it is young; how many."""
+        """Delete what is unfinished or not in `keep`, unless it is young or not ours to delete; how many."""
+
+
+def too_large(storage: Storage, key: str, size: int, most: int) -> StoreError:
+    return StoreError(f"'{storage}': {key} has {size:,} bytes, expected at most {most:,}; restore it from a copy")
+
+
+def may_sweep(folder: str, name: str) -> bool:
+    """Whether a file's name is one that softlabels writes, in a folder that it sweeps."""
+    ours = SWEPT.get(folder)
+    return UNFINISHED.fullmatch(name) is not None or (ours is not None and ours.fullmatch(name) is not None)

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, StoreError
+from softlabels.records.parquet import read_parquet
 from softlabels.records.shard import round_probabilities
-from softlabels.records.spec import LabelSpec
+from softlabels.records.spec import LIMITS, LabelSpec
 from softlabels.storage.protocol import Storage
 
 LEAST, MOST = 2.0**-57, 1 - 2.0**-24  # log-odds of -39.5, below all of BirdNET's, and of float32's last below 1, 16.6
@@ -86,16 +87,13 @@ class Components:
     def from_bytes(cls, data: bytes) -> "Components":
         """Read the file. Raises: StoreError: it is none, or damaged."""
         try:
-            file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-            table = file.read(use_threads=False).combine_chunks()
+            table = read_parquet(data, _check_schema)
             names, asked = table["class"].to_pylist(), int((table.schema.metadata or {})[b"softlabels.asked"])
             k = table.schema.field("basis").type.list_size
-            if not table.schema.equals(_schema(k)):
-                raise ValueError(f"expected the columns {_schema(k)}, got {table.schema}")
             basis = table["basis"].combine_chunks().flatten().to_numpy().reshape(len(names), k)
             mean, basis = table["mean"].to_numpy().astype(np.float64), basis.astype(np.float64)
             return cls(classes=ClassList(tuple(names)), mean=mean, basis=basis, asked=asked)
-        except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError, ClassListError) as e:
+        except (StoreError, ValueError, KeyError, ClassListError) as e:
             raise StoreError(f"expected a file components/*.parquet of a store, got: {e}") from e
 
 
@@ -141,3 +139,10 @@ def _schema(k: int) -> pa.Schema:
     basis = pa.list_(pa.field("element", pa.float32(), nullable=False), k)
     types = {"class": pa.string(), "mean": pa.float32(), "basis": basis}
     return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    basis = schema.field("basis").type
+    k = basis.list_size if pa.types.is_fixed_size_list(basis) else 0
+    if not 0 < k <= LIMITS["components"] or not schema.equals(_schema(k)):
+        raise StoreError(f"expected the columns {_schema(k or 1)}, got {schema.remove_metadata()}")

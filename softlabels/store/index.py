@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value, ranges
 from softlabels.records.plan_file import SCHEMA
 from softlabels.records.quarantine import Quarantined
@@ -116,7 +117,13 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
 
     state = np.repeat(np.where(committed, LABELLED, MISSING).astype(np.uint8), windows)
     quarantine, position = _current_quarantine(receipts, clips, clip_of, shard_of)
-    for entry, first in zip(quarantine, np.searchsorted(clip, position.astype(np.int32)), strict=True):
+    spans = np.searchsorted(clip, np.array([position, position + 1], np.int32).T)  # (quarantine, 2)
+    for entry, (first, stop) in zip(quarantine, spans.tolist(), strict=True):
+        if entry.first_window + entry.windows > stop - first:
+            raise StoreError(
+                f"a receipt quarantines windows {entry.first_window} to {entry.first_window + entry.windows - 1} of "
+                f"clip {entry.clip_id!r}, which has {stop - first}; it was edited: restore it from a copy"
+            )
         state[first + entry.first_window : first + entry.first_window + entry.windows] = QUARANTINED
     return StoreIndex(
         clips=clips,

@@ -1,21 +1,19 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.classes.class_list import Activation, ClassList
-from softlabels.digests import sha256_of, sha256_of_bytes
-from softlabels.errors import StoreError
+from softlabels.digests import is_sha256, parse_json, sha256_of, sha256_of_bytes
+from softlabels.errors import ClassListError, StoreError
 from softlabels.ragged import places_by_value
-from softlabels.records.plan_file import PlannedClip, decode_plan, planned_clips
+from softlabels.records.plan_file import PlannedClip, planned_clips
 from softlabels.records.receipts import (
     Receipt,
     ReceiptHead,
@@ -30,20 +28,29 @@ from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
 from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
 from softlabels.store.own_runs import OwnRun, own_run
+from softlabels.store.plans import PlanFile, hold_plans, read_plans
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_HEADER, MOST_CLASSES = 1 << 20, 32 << 20  # bytes of store.json and classes.txt
 
 
 class StoreReader:
     """What a teacher answered about a corpus. `len(store)` is the number of labelled windows.
 
     A store is read as it was when opened; for shards committed later, open it again.
+
+    Args:
+      digest: what `digest` of the store has to be, now and whenever it is opened `again`; None is any.
+    Raises: StoreError: no store, damaged, or another digest. ValueError: digest is none.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, *, digest: str | None = None) -> None:
+        self.storage, self._published = storage, digest
+        if digest is not None and not is_sha256(digest):
+            raise ValueError(f"digest: expected 64 hexadecimal digits, as `softlabels verify` prints, got {digest!r}")
         header = self._read_header()
         self.spec = LabelSpec.from_json(header["spec"])
         if self.spec.fingerprint() != header.get("fingerprint"):
@@ -52,6 +59,24 @@ class StoreReader:
                 f"recorded is {header.get('fingerprint')}; restore the file, or label into a new store"
             )
         self.classes = self._read_classes()
+        if digest is not None and digest != self.digest:
+            raise StoreError(
+                f"store '{storage}': expected digest {digest}, got {self.digest}: this is not the store that was "
+                "published under it, or not all of it; get it again from where it is published"
+            )
+
+    def again(self) -> Self:
+        """The store as it is now: it grows. Raises: StoreError: not the one whose digest was asked for."""
+        return type(self)(self.storage, digest=self._published)
+
+    @cached_property
+    def digest(self) -> str:
+        """One sha256 of all that was labelled: spec, classes, plans and receipts, which have those of shards.
+
+        The same wherever the store is copied to; hints of a machine, joins and cards have no part in it.
+        """
+        parts = {"spec": self.spec.fingerprint(), "classes": self.classes.digest, "plans": self.plan_digests}
+        return sha256_of({**parts, "receipts": self._read_receipts[1]})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.storage}', {len(self)} windows, {len(self.classes)} classes)"
@@ -66,14 +91,32 @@ class StoreReader:
     @cached_property
     def plans(self) -> list[pa.Table]:
         """The plan files, oldest first."""
-        keys = [key for key in self.storage.list("plan") if re.fullmatch(r"plan/\d{4,}\.parquet", key)]
-        return [self._read_plan(key) for key in keys]
+        return [file.table for file in self._plan_files]
+
+    @property
+    def plan_digests(self) -> list[str]:
+        """sha256 of each plan file, oldest first."""
+        return [file.digest for file in self._plan_files]
+
+    def plan_digest(self, shard: int) -> str:
+        """sha256 of the plan file that has a shard."""
+        return next(file.digest for file in self._plan_files if shard in file.shards)
 
     @cached_property
+    def _plan_files(self) -> list[PlanFile]:
+        return read_plans(self.storage, self.spec)
+
+    @property
     def receipts(self) -> dict[int, ReceiptHead]:
         """shard -> the head of its current receipt, for every committed shard."""
+        return self._read_receipts[0]
+
+    @cached_property
+    def _read_receipts(self) -> tuple[dict[int, ReceiptHead], str]:
+        """The receipts, and one sha256 of all of them."""
         keys = self.receipt_keys
-        return dict(zip(keys, read_receipt_heads(self.storage, list(keys.values())), strict=True))
+        heads, digest = read_receipt_heads(self.storage, list(keys.values()))
+        return dict(zip(keys, heads, strict=True)), digest
 
     def receipt(self, shard: int) -> Receipt:
         """The full receipt of a committed shard, read again. Raises: StoreError: damaged or gone."""
@@ -90,11 +133,13 @@ class StoreReader:
     @cached_property
     def census(self) -> Census:
         """How many windows are planned, labelled, quarantined and missing."""
+        hold_plans(self.storage, self._plan_files, self.receipts)
         return take_census(self.plans, self.receipts)
 
     @cached_property
     def index(self) -> StoreIndex:
         """Every planned window, and where its label is."""
+        hold_plans(self.storage, self._plan_files, self.receipts)
         return build_index(self.plans, self.receipts, self.spec.window)
 
     def state(self) -> str:
@@ -103,17 +148,22 @@ class StoreReader:
 
     @property
     def planned_shards(self) -> int:
-        return sum(len(plan["shard"].unique()) for plan in self.plans)
+        return sum(len(file.shards) for file in self._plan_files)
 
     def is_closed(self) -> bool:
         """Whether every plan has its `_SUCCESS`."""
         return all(self.storage.exists(f"_SUCCESS-{number:04d}.json") for number in range(1, len(self.plans) + 1))
 
-    def success_bytes(self, number: int) -> bytes:
-        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing."""
+    def success_bytes(self, number: int, *, with_plan: bool = True) -> bytes:
+        """What `_SUCCESS-NNNN.json` of a plan has to say, once none of its shards is missing.
+
+        Args:
+          with_plan: name the digest of the plan, as all stores do but those of before.
+        """
         shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
-        keys = [self.receipt_keys[shard] for shard in shards]
-        return success_bytes(number, [self.receipts[shard] for shard in shards], self.storage.get_many(keys))
+        contents = self.storage.get_many([self.receipt_keys[shard] for shard in shards])
+        digest = self.plan_digests[number - 1] if with_plan else ""
+        return success_bytes(number, [self.receipts[shard] for shard in shards], contents, digest)
 
     def missing_shards(self) -> list[int]:
         """Planned shards without a receipt, or whose file is not there in the size the receipt says."""
@@ -150,10 +200,9 @@ class StoreReader:
         {} where it is missing or damaged.
         """
         try:
-            hints = json.loads(self.storage.get("run.json"))
-        except (OSError, ValueError, RecursionError, StoreError):
+            return parse_json(self.storage.get_small("run.json", MOST_HEADER))
+        except (OSError, ValueError, StoreError):
             return {}
-        return hints if isinstance(hints, dict) else {}
 
     def own_run(self) -> OwnRun | None:
         """What this user's own run on this store, at this place, said of audio and teacher; None if there was none."""
@@ -185,7 +234,7 @@ class StoreReader:
         receipt = self.receipts.get(shard)
         if receipt is None:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
-        get = self.storage.get_content if cached else lambda file, digest: self.storage.get(file)
+        get = self.storage.get_content if cached else lambda file, digest: self.storage.get_small(file, receipt.size)
         try:
             data = get(receipt.file, receipt.digest)
         except FileNotFoundError as e:
@@ -275,12 +324,6 @@ class StoreReader:
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
         return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
 
-    def _read_plan(self, key: str) -> pa.Table:
-        try:
-            return decode_plan(self.storage.get(key))
-        except (pa.ArrowException, ValueError, OSError) as e:
-            raise StoreError(f"store '{self.storage}': {key} is damaged: {e}; restore it from a copy") from e
-
     def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
         """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
         # int32 like the column, all of which would be converted otherwise
@@ -302,7 +345,7 @@ class StoreReader:
 
     def _read_header(self) -> dict[str, Any]:
         try:
-            header = json.loads(self.storage.get("store.json"))
+            header = parse_json(self.storage.get_small("store.json", MOST_HEADER))
             if isinstance(header.get("format_version"), int) and header["format_version"] > FORMAT_VERSION:
                 raise newer_format(header.get("format_version"))
             if not isinstance(header["spec"], dict):
@@ -312,13 +355,13 @@ class StoreReader:
             raise StoreError(
                 f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
             ) from e
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError) as e:
             raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
 
     def _read_classes(self) -> ClassList:
         try:
-            classes = ClassList.from_text(self.storage.get("classes.txt").decode())
-        except (OSError, UnicodeDecodeError) as e:
+            classes = ClassList.from_text(self.storage.get_small("classes.txt", MOST_CLASSES).decode())
+        except (OSError, UnicodeDecodeError, ClassListError) as e:
             raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
         if classes.digest != self.spec.class_digest:
             raise StoreError(
