@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
+from pipeline.checking.kept_joins import joins_problems
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.labelling.worker import ShardTask, make_shard
 from softlabels.errors import SoftLabelsError, StoreError
@@ -78,6 +79,7 @@ def verify(
         again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
         checks = [again.get(check.shard, check) for check in checks]
     problems, orphans = ([], []) if shards is not None else _check_store(store)
+    problems += [] if shards is not None else joins_problems(store.storage)
     return VerifyReport(shards=tuple(checks), problems=tuple(problems), orphans=tuple(orphans))
 
 
