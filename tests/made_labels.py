@@ -1,17 +1,18 @@
 """Joined labels made from two arrays, without audio, teacher or store."""
 
 import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from softlabels.corpus.clip_table import IN_TIME, SCHEMA
 from softlabels.corpus.hard_labels import HardLabels
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import write_join
+from softlabels.storage.soft_file import open_soft, write_soft
 
 _COUNTS = ("clips", "rows", "rows_both", "rows_hard_only", "rows_soft_only", "rows_neither", "windows_quarantined")
 _COUNTS += ("windows_missing", "shared_audio", "agreement_rows")
@@ -44,21 +45,21 @@ def made_labels(
     window_index = np.arange(rows) - np.repeat(np.cumsum(per_clip) - per_clip, per_clip)
     folder.mkdir(parents=True)
     text = {"clip_id": [f"k{i}" for i in range(clips)], "split": [""] * clips, "fold": [""] * clips}
+    text |= {name: [""] * clips for name in ("label", "container", "sha256", "reason")}
     text |= {"path": [f"k{i}.wav" for i in range(clips)], **columns}
+    numbers = {name: [0] * clips for name in ("start", "end", "frames", "channels", "size")}
+    numbers |= {"windows": per_clip.tolist(), "rate_hz": [8] * clips}
     known = ~np.isnan(hard)
-    buffer = io.BytesIO()
-    np.save(buffer, soft.astype(np.float32))
-    digest = hashlib.sha256(hashlib.sha256(buffer.getvalue()).digest()).digest()  # of one block
-    (folder / "soft-made.npy").write_bytes(buffer.getvalue() + digest)
+    digest = hashlib.sha256(soft.astype(np.float32).tobytes()).hexdigest()
+    soft_path = folder / f"soft-{digest}.npy"
+    write_soft(soft_path, soft.shape, [soft])
     arrays = JoinArrays(
         clips=pa.table(
             {
-                **text,
-                "windows": per_clip.tolist(),
-                "start": [0] * clips,
-                "rate_hz": [8] * clips,
+                **{field.name: text.get(field.name, numbers.get(field.name)) for field in SCHEMA},
                 "in_time": in_time if isinstance(in_time, list) else [in_time] * clips,
-            }
+            },
+            SCHEMA.append(IN_TIME),
         ),
         clip_row=clip_row.astype(np.int32),
         window_index=window_index.astype(np.int32),
@@ -70,10 +71,10 @@ def made_labels(
             value=hard[known].astype(np.float32),
         ),
         hard_group=np.arange(rows, dtype=np.int32),
-        soft=soft,
+        soft=open_soft(soft_path, soft.shape),
     )
     header = {
-        "fingerprint": digest.hex(),
+        "fingerprint": digest,
         "root": str(folder),
         "classes": classes or [f"class {i}" for i in range(width)],
         "activation": activation,
@@ -84,5 +85,5 @@ def made_labels(
         "class_trust": None,
         "calibration": None,
     }
-    write_join(folder / "join", arrays, header, soft=folder / "soft-made.npy")
+    write_join(folder / "join", arrays, header, soft=soft_path)
     return JoinedLabels.open(folder / "join")

@@ -103,11 +103,12 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(corpus, store, monkeypatch) 
 
 def test_what_killed_builds_left_behind_is_swept_a_day_later(corpus, store) -> None:
     joins = store.storage.root / "joins"
-    (joins / ".tmp-old").mkdir(parents=True)
-    (joins / ".tmp-new").mkdir()
-    os.utime(joins / ".tmp-old", (0, 0))
+    old, new, lock = f".tmp-{0:016x}", f".tmp-{1:016x}", f".tmp-join-{2:064x}.lock"
+    for name in (old, new, lock, ".tmp-somebodys"):  # the last of another program: the folder may be any
+        (joins / name).mkdir(parents=True)
+        os.utime(joins / name, None if name == new else (0, 0))
     store.join(corpus.manifest)
-    assert sorted(path.name for path in joins.glob(".tmp-*")) == [".tmp-new"]
+    assert sorted(path.name for path in joins.glob(".tmp-*")) == [new, ".tmp-somebodys"]
 
 
 def test_a_cache_that_cannot_be_written_is_named(corpus, store, tmp_path) -> None:
@@ -184,7 +185,7 @@ def test_what_is_no_saved_join_is_refused(tmp_path, corpus, store) -> None:
     saved = store.join(corpus.manifest).save(tmp_path / "labels")
     header = json.loads((saved / "join.json").read_text())
     (saved / "join.json").write_text(json.dumps({**header, "version": 99}))
-    with pytest.raises(JoinError, match="expected version 3, got 99"):
+    with pytest.raises(JoinError, match="expected version 4, got 99"):
         softlabels.load_labels(saved)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.checking.kept_joins import joins_problems
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
 from pipeline.checking.sources import find_sources
 from pipeline.checking.untrusted import strange_files
@@ -111,6 +112,7 @@ def verify(
         again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
         checks = [again.get(check.shard, check) for check in checks]
     problems, orphans = ([], []) if shards is not None else _check_store(store)
+    problems += [] if shards is not None else joins_problems(store.storage)
     sizes = sum(store.receipts[check.shard].size for check in checks if check.shard in store.receipts)
     return VerifyReport(
         shards=tuple(checks),

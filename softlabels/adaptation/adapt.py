@@ -20,9 +20,11 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.calibration.shift import prevalences
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.evidence.examples import Annotated, Unannotated
+from softlabels.storage.soft_file import CheckedRows
 from softlabels.tables import some
 
 ADAPTED = "adapted"
+Rows = np.ndarray | CheckedRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +62,7 @@ class Adaptation:
 
 def adapt(
     annotated: Annotated,
-    components: np.ndarray,
+    components: Rows,
     classes: ClassList,
     activation: Activation,
     *,
@@ -156,7 +158,7 @@ def _fitted(lesson: Lesson, sighted: Annotated, used: np.ndarray, penalty: float
 
 
 def _prior(
-    change: Adaptation, examples: Annotated, held_out: np.ndarray, components: np.ndarray, unannotated: Unannotated
+    change: Adaptation, examples: Annotated, held_out: np.ndarray, components: Rows, unannotated: Unannotated
 ) -> np.ndarray:
     """(classes,) what the adapted labels are off by where nobody annotated."""
     prior = np.zeros(len(change.prior))

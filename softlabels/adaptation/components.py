@@ -19,12 +19,12 @@ from softlabels.odds import log_odds
 from softlabels.ragged import places_by_value
 from softlabels.records.shard import ShardRows
 from softlabels.storage.built_once import open_or_build
-from softlabels.storage.soft_file import made_soft_file, open_soft
+from softlabels.storage.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 
-VERSION = 1
+VERSION = 2  # its pages have checksums
 COMPONENTS = 64
 SAMPLE_ROWS, SAMPLE_SHARDS = 8192, 64  # that components are found on
 LEAST = 2.0**-40  # a smaller probability counts as this one
@@ -59,7 +59,7 @@ class StoredRows:
         return ((int(shard), of[here]) for shard, here in zip(shards, places, strict=True))
 
 
-def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> np.ndarray:
+def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> CheckedRows:
     """The components of joined rows, kept in `folder`, memory-mapped and read-only.
 
     Returns: (rows, k) float32, the most varied first, with standard deviations from 1 downwards; NaN where the store

@@ -66,6 +66,15 @@ class HardLabels:
             value=np.array(value, np.float32),
         )
 
+    def fits(self, classes: int) -> bool:
+        """Whether all offsets and positions point at what is there, and every value is 0 to 1, or NaN."""
+        if len(self.offsets) != len(self) + 1 or len(self.index) != len(self.value):
+            return False
+        pointed = self.index if len(self.index) else np.zeros(1, np.int32)
+        ends = (self.offsets[0], self.offsets[-1]) == (0, len(self.index))
+        ascending = (self.offsets[1:] >= self.offsets[:-1]).all() and pointed.min() >= 0 and pointed.max() < classes
+        return bool(ends and ascending and not any(((x < 0) | (x > 1)).any() for x in (self.base, self.value)))
+
     def rows(self, groups: np.ndarray, classes: int, out: np.ndarray | None = None) -> np.ndarray:
         """(rows,) groups -> (rows, classes) float32, written to `out` where given."""
         hard = np.empty((len(groups), classes), np.float32) if out is None else out

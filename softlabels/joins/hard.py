@@ -8,12 +8,13 @@ from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
+from softlabels.storage.soft_file import CheckedRows
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
 
 
 def hard_half(
-    clips: JoinClips, rows: JoinedRows, soft: np.ndarray, inputs: JoinInputs
+    clips: JoinClips, rows: JoinedRows, soft: CheckedRows, inputs: JoinInputs
 ) -> tuple[HardLabels, np.ndarray, np.ndarray]:
     """The labels of people, each different one once; (rows,) int32 which of them each row has; and who was careful.
 
@@ -61,7 +62,7 @@ def hard_half(
     return distinct, which[group], np.isin(np.arange(len(clips.chosen)), here)
 
 
-def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: np.ndarray, alone: np.ndarray) -> HardLabels:
+def best_window_labels(clip_row: np.ndarray, spread: HardLabels, soft: CheckedRows, alone: np.ndarray) -> HardLabels:
     """Clip labels laid on the windows that the teacher scores highest for the class; NaN for that class elsewhere.
 
     A window has a class at half the clip's highest probability of it or more. A clip of one window keeps its label;

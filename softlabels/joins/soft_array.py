@@ -18,16 +18,16 @@ from softlabels.errors import StoreError
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import places_by_value
 from softlabels.storage.built_once import open_or_build
-from softlabels.storage.soft_file import made_soft_file, open_soft
+from softlabels.storage.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 
-ARRAY_VERSION = 3
+ARRAY_VERSION = 4  # its pages have checksums
 
 
 def soft_array(
     store: StoreReader, rows: JoinedRows, match: ClassMatch, pooling: Pooling, folder: Path
-) -> tuple[Path, np.ndarray]:
+) -> tuple[Path, CheckedRows]:
     """The soft labels of a join, kept in `folder`, memory-mapped and read-only.
 
     Returns: their path, and (rows, student classes) float32; NaN where the teacher has no answer.

@@ -19,14 +19,14 @@ from softlabels.labels.arrays import annotated_clips, unannotated_windows
 from softlabels.labels.saved import SavedJoin, open_join, write_join
 from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.storage.opening import open_storage
-from softlabels.storage.soft_file import open_soft, write_soft
+from softlabels.storage.soft_file import CheckedRows, open_soft, write_soft
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
     from softlabels.labels.label_rows import LabelRows
 
-VERSION = 1
+VERSION = 2  # its pages have checksums
 BLOCK = 1 << 20  # values changed at once
 
 
@@ -83,7 +83,7 @@ def adapted_join(
 
 
 def _blocks(
-    labels: "LabelRows", change: Adaptation, components: np.ndarray, changed: np.ndarray
+    labels: "LabelRows", change: Adaptation, components: CheckedRows, changed: np.ndarray
 ) -> Iterator[np.ndarray]:
     """The new soft half, block by block."""
     blocks = ((block,) for block in row_blocks(len(labels), len(labels.classes), BLOCK))
@@ -91,7 +91,7 @@ def _blocks(
 
 
 def _block(
-    labels: "LabelRows", change: Adaptation, components: np.ndarray, changed: np.ndarray, block: slice
+    labels: "LabelRows", change: Adaptation, components: CheckedRows, changed: np.ndarray, block: slice
 ) -> np.ndarray:
     rows = np.arange(len(labels))[block]
     soft = labels.soft(rows)

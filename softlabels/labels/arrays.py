@@ -20,6 +20,7 @@ from softlabels.evidence.examples import (
     Unannotated,
     annotated_examples,
 )
+from softlabels.storage.soft_file import CheckedRows
 from softlabels.windows import WindowSpec
 
 SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 64 << 20  # of rows looked at
@@ -32,8 +33,8 @@ class JoinArrays:
 
     clips: one row a clip; `in_time` is true where people annotated its windows. clip_row: (rows,) int32 the clip of
     each, ascending; window_index: (rows,) int32; start_s: (rows,) float64 in the file, for people. hard, hard_group:
-    the hard labels, and (rows,) int32 which of their groups each row has. soft: (rows, classes) float32; NaN where the
-    teacher has no answer.
+    the hard labels, and (rows,) int32 which of their groups each row has. soft: (rows, classes) float32, checked as it
+    is read; NaN where the teacher has no answer.
     """
 
     clips: pa.Table
@@ -42,7 +43,7 @@ class JoinArrays:
     start_s: np.ndarray
     hard: HardLabels
     hard_group: np.ndarray
-    soft: np.ndarray
+    soft: CheckedRows
 
     def __len__(self) -> int:
         return len(self.clip_row)
@@ -192,7 +193,7 @@ def fill(arrays: JoinArrays, table: np.ndarray | None, rows: np.ndarray, hard: n
         arrays.hard.rows(groups, hard.shape[1], out=hard)
     else:
         _gather(table, groups, hard)
-    _gather(arrays.soft, rows, soft)
+    _gather(arrays.soft.checked(rows), rows, soft)
 
 
 def _gather(source: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:

@@ -23,10 +23,9 @@ from softlabels.evidence.trust import class_trust
 from softlabels.labels.adapted import adapted_join, store_of
 from softlabels.labels.arrays import annotated_clips, unannotated_windows, weak_windows
 from softlabels.labels.label_rows import LabelRows
-from softlabels.labels.saved import open_join, write_join
+from softlabels.labels.saved import open_join, said_by, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
-from softlabels.storage.soft_file import open_soft
 from softlabels.store.own_runs import has_read
 from softlabels.store.reader import StoreReader
 
@@ -48,13 +47,14 @@ class JoinedLabels(LabelRows):
         """Open a join on disk, with the read steps and the trust it was saved with; see `load_labels`."""
         saved = open_join(path, verify=verify)
         trust, calibration = saved.header["class_trust"], saved.header["calibration"]
-        return cls(
-            root=location(saved.header["root"]) if root is None else root,
-            class_trust=None if trust is None else np.array(trust),
-            calibration=None if calibration is None else CalibrationReport.from_json(calibration),
-            _saved=saved,
-            _steps=tuple(step_of(settings) for settings in saved.header["steps"]),
-        )
+        with said_by(path):
+            return cls(
+                root=location(saved.header["root"]) if root is None else root,
+                class_trust=None if trust is None else np.array(trust, np.float64),
+                calibration=None if calibration is None else CalibrationReport.from_json(calibration),
+                _saved=saved,
+                _steps=tuple(step_of(settings) for settings in saved.header["steps"]),
+            )
 
     def __reduce__(self) -> tuple:
         changed = {name: getattr(self, name) for name in ("root", "class_trust", "calibration", "_steps")}
@@ -203,9 +203,10 @@ class JoinedLabels(LabelRows):
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "root": str(self.root),
         }
-        saved = self._saved
-        open_soft(saved.soft_path, saved.arrays.soft.shape, verify=True)  # what is damaged is not passed on
-        write_join(path, saved.arrays, {**saved.header, **changed}, soft=saved.soft_path, copy=True)
+        saved = open_join(self.path, verify=True)  # what is damaged is not passed on
+        if saved.header != self._saved.header:
+            raise JoinError(f"'{self.path}' was replaced since these labels were made; join again, then save")
+        write_join(path, saved.arrays, {**saved.header, **changed}, soft=None)
         return path
 
     def as_pydataset(

@@ -8,12 +8,15 @@
     soft.npy       (rows, classes) float32; a join in the cache names an array beside it instead
 
 Joins are cached under their fingerprint, the digest of all that goes into them; a damaged one is built again.
-`JoinedLabels.save` writes the same folder elsewhere, whole.
+`JoinedLabels.save` writes the same folder elsewhere, whole. Nothing in it is believed: join.json carries its own
+digest and those of the files, which are held against them at every opening, and that of the soft half's checksums,
+against which its pages are held as they are read.
 """
 
+import contextlib
 import json
-import shutil
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +24,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from softlabels.corpus.clip_table import open_clips
 from softlabels.corpus.hard_labels import HardLabels
-from softlabels.digests import canonical_json, sha256_of, sha256_of_file
-from softlabels.errors import JoinError
+from softlabels.digests import canonical_json, sha256_of
+from softlabels.errors import ClassListError, JoinError
+from softlabels.evidence.agreement import row_blocks
 from softlabels.labels.arrays import JoinArrays
-from softlabels.storage.soft_file import open_array, open_soft
+from softlabels.storage.kept_file import SMALL, check_file, described, open_array, opened, reading
+from softlabels.storage.soft_file import open_soft, read_in_full, write_soft
+from softlabels.threads import in_threads
 
-JOIN_VERSION = 3
-READABLE = (2, 3)  # of version 2 nothing says which clips were annotated in time
-SMALL = 16 << 20  # bytes of a file that is held against its digest whenever it is opened
+JOIN_VERSION = 4
+READABLE = (2, 3, 4)  # of version 2 nothing says which clips were annotated in time
+CHECKED = 4  # the first version that has checksums of pages; an older soft half is read in full before it is used
 _ROWS = {"clip_row": "clip", "window_index": "window_index", "start_s": "start_s", "hard_group": "hard_group"}
 _HARD = ("base", "offsets", "index", "value")
+_TYPES = {"start_s": np.float64, "base": np.float32, "offsets": np.int64, "value": np.float32}  # others: int32
+_SOFT = re.compile(r"soft\.npy|\.\./soft-[0-9a-f]{64}\.npy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,11 +72,12 @@ class SavedJoin:
         return self.path / self.header["soft"]
 
 
-def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path, copy: bool = False) -> None:
+def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path | None) -> None:
     """Write a join.
 
     Args:
-      header: what join.json says besides the files. soft: the file of `arrays.soft`; copy: put one into the folder.
+      header: what join.json says besides the files.
+      soft: the file of `arrays.soft`, which lies beside the folder; None: the folder gets one of its own.
     """
     folder.mkdir(parents=True)
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
@@ -76,72 +86,109 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
         np.save(folder / f"{stem}.npy", getattr(arrays, name))
     for name in _HARD:
         np.save(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
-    if copy:
-        shutil.copyfile(soft, folder / "soft.npy")
-    files = {path.name: _described(path) for path in sorted(folder.iterdir())}
-    header = {**header, "soft": "soft.npy" if copy else f"../{soft.name}", "files": files}
+    if soft is None:
+        blocks = (arrays.soft[block] for block in row_blocks(*arrays.soft.shape))
+        write_soft(folder / "soft.npy", arrays.soft.shape, blocks)
+    files = {path.name: described(path) for path in sorted(folder.iterdir())}
+    kept = open_soft(soft or folder / "soft.npy", arrays.soft.shape)
+    header = {**header, "soft": f"../{soft.name}" if soft else "soft.npy", "soft_digest": kept.digest, "files": files}
     header = {"version": JOIN_VERSION, "digest": sha256_of(header), **header}
     (folder / "join.json").write_bytes(canonical_json(header) + b"\n")
 
 
 def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
-    """Open what `write_join` wrote; verify holds every file against its digest, also those above 16 MB.
+    """Open what `write_join` wrote; verify looks at every page of the soft half too, now.
 
-    Raises: JoinError: not a saved join, of a newer version, or damaged.
+    Raises: JoinError: not a saved join, of a newer version, or damaged. EnvironmentTrouble: it cannot be read now.
     """
-    header = _read_header(folder)
-    for name, recorded in header["files"].items():
-        _check_file(folder / name, recorded, verify=verify or recorded["size"] <= SMALL)
-    clips = _open_clips(folder / "clips.arrow")
-    rows = {name: open_array(folder / f"{stem}.npy") for name, stem in _ROWS.items()}
-    hard = HardLabels(**{name: open_array(folder / f"hard_{name}.npy") for name in _HARD})
-    classes = len(header["classes"])
-    soft = open_soft(folder / header["soft"], (len(rows["clip_row"]), classes), verify=verify)
-    arrays = JoinArrays(clips=clips, **rows, hard=hard, soft=soft)
-    weak = arrays.weak_clips() & (header["windows"] == "each")
-    return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=hard.table(classes), weak=weak)
+    version, header = _read_header(folder)
+    with said_by(folder):
+        arrays = _open_files(folder, header, version, verify)
+        _check_ranges(arrays, len(header["classes"]))
+        weak = arrays.weak_clips() & (header["windows"] == "each")
+        table = arrays.hard.table(len(header["classes"]))
+        return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=table, weak=weak)
 
 
-def _open_clips(path: Path) -> pa.Table:
+@contextlib.contextmanager
+def said_by(folder: Path) -> Iterator[None]:
+    """Name the join.json that says, under a digest that fits, what describes no join. Raises: JoinError."""
     try:
-        with pa.memory_map(str(path)) as source:
-            clips = pa.ipc.open_file(source).read_all()
-    except (OSError, pa.ArrowException) as e:
-        raise JoinError(f"saved join: '{path}' cannot be read: {e}; delete its folder and join again") from e
-    if "in_time" not in clips.column_names:  # version 2
-        clips = clips.append_column("in_time", pa.array(np.zeros(len(clips), bool)))
-    return clips
+        yield
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        pa.ArrowException,
+        ClassListError,
+    ) as e:
+        raise JoinError(f"saved join '{folder}': it describes no join: {e!r}; delete the folder and join again") from e
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
+def _open_files(folder: Path, header: dict[str, Any], version: int, verify: bool) -> JoinArrays:
+    """The arrays of a join, each file of which is what was noted of it."""
+    saved, noted, classes = header["soft"] == "soft.npy", header["files"], len(header["classes"])
+    names = {"clips.arrow", *(f"{stem}.npy" for stem in _ROWS.values()), *(f"hard_{name}.npy" for name in _HARD)}
+    if not _SOFT.fullmatch(header["soft"]) or set(noted) != names | ({"soft.npy"} if saved else set()):
+        raise ValueError(f"expected the files of a join, got {sorted(noted)} and {header['soft']}")
+    if version < CHECKED and not saved:
+        raise JoinError(f"saved join '{folder}': an older softlabels kept it; delete the folder and join again")
+    read = [name for name in noted if name in names or verify or version < CHECKED]  # other pages as they are read
+    checks = ((folder / name, noted[name], name in read) for name in sorted(noted))
+    if sum(noted[name]["size"] for name in read) > SMALL:
+        list(in_threads(lambda path, recorded, digest: check_file(path, recorded, digest=digest), checks))
+    else:
+        for path, recorded, digest in checks:
+            check_file(path, recorded, digest=digest)
+    clips = open_clips(folder / "clips.arrow", in_time=version > 2)
+    rows = {name: open_array(folder / f"{stem}.npy", _TYPES.get(name, np.int32)) for name, stem in _ROWS.items()}
+    parts = {name: open_array(folder / f"hard_{name}.npy", _TYPES.get(name, np.int32)) for name in _HARD}
+    path, shape = folder / header["soft"], (len(rows["clip_row"]), classes)
+    soft = open_soft(path, shape, verify=verify) if version >= CHECKED else read_in_full(path, shape)
+    if version >= CHECKED and soft.digest != header["soft_digest"]:
+        raise JoinError(f"saved join '{folder}': '{path}' holds other soft labels; delete the folder and join again")
+    return JoinArrays(clips=clips, **rows, hard=HardLabels(**parts), soft=soft)
+
+
+def _check_ranges(arrays: JoinArrays, classes: int) -> None:
+    """See that all numbers point at what is there. Raises: ValueError."""
+    hard, rows = arrays.hard, len(arrays)
+    ascending = bool((arrays.clip_row[1:] >= arrays.clip_row[:-1]).all())
+    fits = {
+        "clip": ascending and _within(arrays.clip_row, len(arrays.clips)),
+        "window_index": len(arrays.window_index) == rows and _within(arrays.window_index, np.inf),
+        "start_s": len(arrays.start_s) == rows and _within(arrays.start_s, np.inf),
+        "hard_group": len(arrays.hard_group) == rows and _within(arrays.hard_group, len(hard)),
+        "hard": hard.fits(classes),
+    }
+    wrong = [name for name, good in fits.items() if not good]
+    if wrong:
+        raise ValueError(f"values that fit no join in {', '.join(wrong)}")
+
+
+def _within(values: np.ndarray, end: float) -> bool:
+    return not len(values) or bool(values.min() >= 0 and values.max() < end)
+
+
+def _read_header(folder: Path) -> tuple[int, dict[str, Any]]:
+    """The version, and what join.json says."""
+    path, wrong = folder / "join.json", ""
+    if folder.is_dir() and not path.exists():
+        raise JoinError(f"'{folder}' holds no saved join (no join.json); `labels.save(path)` writes one")
+    with reading(path), opened(path) as file:
+        data = file.read()
     try:
-        header = json.loads((folder / "join.json").read_bytes())
+        header = json.loads(data)
         version, digest = header.pop("version"), header.pop("digest")
-    except FileNotFoundError as e:
-        raise JoinError(f"'{folder}' holds no saved join (no join.json); `labels.save(path)` writes one") from e
-    except OSError as e:
-        raise JoinError(f"saved join '{folder}': join.json cannot be read: {e.strerror}") from e
-    except (ValueError, TypeError, KeyError) as e:
+        edited = digest != sha256_of(header)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
-    wrong = ""
     if version not in READABLE:
         wrong = f"expected version {JOIN_VERSION}, got {version!r}; join and save again with this softlabels"
-    elif digest != sha256_of(header):
+    elif edited:
         wrong = "join.json was edited or is damaged: its digest differs; join and save again"
     if wrong:
         raise JoinError(f"saved join '{folder}': {wrong}")
-    return header
-
-
-def _check_file(path: Path, recorded: dict[str, Any], *, verify: bool) -> None:
-    found = _described(path, digest=verify) if path.is_file() else "no file"
-    if not isinstance(found, dict) or any(recorded[what] != value for what, value in found.items()):
-        raise JoinError(
-            f"saved join '{path.parent}': {path.name} is damaged: expected {recorded}, got {found}; delete the folder "
-            "and join again"
-        )
-
-
-def _described(path: Path, *, digest: bool = True) -> dict[str, Any]:
-    size = {"size": path.stat().st_size}
-    return {**size, "sha256": sha256_of_file(path)} if digest else size
+    return version, header

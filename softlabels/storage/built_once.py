@@ -1,15 +1,17 @@
 """Where joins are kept between runs: found again, built once, built again if damaged; and how arrays are opened."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from softlabels.errors import JoinError
+from softlabels.errors import EnvironmentTrouble, JoinError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
@@ -18,6 +20,8 @@ from softlabels.storage.unfinished import all_or_nothing, remove
 logger = logging.getLogger(__name__)
 Opened = TypeVar("Opened")
 SWEEP_AFTER_S = 86_400
+_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
+_OURS = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{16}(\.npy)?|(join-[0-9a-f]{64}|\w+-[0-9a-f]{64}\.npy)\.lock)")
 
 
 def cache_folder(storage: Storage, cache_dir: str | Path | None) -> Path:
@@ -36,8 +40,9 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
     which is swept a day later, and the next one builds.
 
     Args:
-      open_: raises JoinError while there is nothing intact at `path`.
-    Raises: JoinError: the folder cannot be written; and what `build` raises.
+      open_: raises JoinError while there is nothing intact at `path`. Any other error leaves alone what is there: a
+        machine without memory or descriptors says nothing of it.
+    Raises: JoinError: the folder cannot be written; EnvironmentTrouble; and what `open_` and `build` raise.
     """
     with contextlib.suppress(JoinError):
         return open_()
@@ -47,11 +52,12 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
             _sweep(path.parent)
             stack.enter_context(_locked(path))
         except OSError as e:
-            raise JoinError(f"joins cannot be kept in '{path.parent}': {e.strerror}; name another cache_dir=") from e
+            kind = JoinError if e.errno in _PLACE else EnvironmentTrouble
+            raise kind(f"joins cannot be kept in '{path.parent}': {e.strerror}; name another cache_dir=") from e
         try:
             return open_()
         except JoinError as e:
-            if path.exists():
+            if os.path.lexists(path):
                 logger.warning("%s: building it again", e)
                 remove(path)
         try:
@@ -77,8 +83,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what killed builds left behind."""
+    """Delete what killed builds left behind, and nothing else: the folder may be any that a user named."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - SWEEP_AFTER_S:
+            if _OURS.fullmatch(path.name) and path.lstat().st_mtime < time.time() - SWEEP_AFTER_S:
                 remove(path)

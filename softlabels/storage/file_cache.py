@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from softlabels.digests import known_sha256
+from softlabels.digests import is_sha256, known_sha256
 from softlabels.errors import EnvironmentTrouble
 from softlabels.storage.protocol import TEMPORARY
 from softlabels.storage.unfinished import unfinished
@@ -56,12 +56,12 @@ class FileCache:
         """A file of this content, which stays where it is until the block is left.
 
         Args:
-          sha256: of the content; "" is not known yet.
+          sha256: of the content; "" is not known yet, and so is what no sha256 looks like: it is no name of a file.
           fetch: gets the content, in pieces, where the cache does not have it. What comes may be something else: the
             file is named by what it is.
         Raises: EnvironmentTrouble: the cache cannot be written; and what `fetch` raises.
         """
-        file = (self._find(sha256) if sha256 else None) or self._fetch(fetch())
+        file = (self._find(sha256) if is_sha256(sha256) else None) or self._fetch(fetch())
         try:
             yield Path(file.name)
         finally:
@@ -127,7 +127,7 @@ class FileCache:
         """Delete what was not used for the longest time, until there is room again."""
         with contextlib.suppress(OSError):
             with os.scandir(self.folder) as entries:
-                files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+                files = [(entry.stat(), entry.path) for entry in entries if _is_ours(entry)]
             fresh = time.time() - IDLE_S
             size = sum(state.st_size for state, _ in files)
             if size <= self.limit:
@@ -155,10 +155,16 @@ def _lock(file: BinaryIO, how: int) -> None:
         fcntl.flock(file, how)
 
 
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether a file was put here by a cache, finished or not."""
+    named = is_sha256(entry.name) or entry.name.startswith(TEMPORARY)
+    return named and entry.is_file(follow_symlinks=False)
+
+
 def _delete_unused(path: str) -> bool:
-    """Whether nobody had borrowed the file, so that it is gone now."""
+    """Whether nobody had borrowed the file, so that it is gone now; a link is nobody's to delete."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -166,6 +172,8 @@ def _delete_unused(path: str) -> bool:
             except OSError:
                 if os.fstat(file.fileno()).st_atime > time.time() - IDLE_S:
                     return False
+            if os.fstat(file.fileno()).st_ino != os.lstat(path).st_ino:  # cleared and fetched again meanwhile
+                return False
             os.unlink(path)
             return True
     except OSError:

@@ -1,47 +1,159 @@
-"""The file of a soft half: a .npy array, then a digest of its bytes; and how arrays are memory-mapped."""
+"""The file of a soft half: a large array that is never believed unseen.
+
+    the array as .npy     (rows, columns) float32
+    uint32 a page         crc32 of each 64 KiB of these bytes, its header among them
+    32 bytes              sha256 of the checksums, which a join notes in its join.json
+
+Opening reads the checksums alone. A page is held against its own before the first of its rows is given out, so that a
+flipped bit is an error and never a label, and a join of any size opens in an instant.
+"""
 
 import hashlib
 import os
+import weakref
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from softlabels.errors import JoinError
+from softlabels.storage.kept_file import REPAIR, map_array, opened, reading
 from softlabels.threads import in_threads
 
-DIGEST_BYTES, DIGEST_BLOCK = 32, 16 << 20
+PAGE_BITS = 16
+PAGE = 1 << PAGE_BITS  # bytes that have a checksum together
+BLOCK = 256  # pages read together where all are read
+DIGEST_BYTES = 32
 
 
-def open_array(path: Path) -> np.ndarray:
-    """A .npy file, memory-mapped and read-only, as a plain array: numpy.memmap costs a microsecond a slice."""
-    try:
-        return np.load(path, mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError, EOFError) as e:
-        raise JoinError(f"saved join: '{path}' cannot be read: {e}; delete its folder and join again") from e
+class CheckedRows:
+    """(rows, columns) float32 on disk, memory-mapped and read-only; indexed by rows, it gives arrays.
 
-
-def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> np.ndarray:
-    """A soft array, memory-mapped and read-only; verify holds its bytes against the digest that follows them.
-
-    Raises: JoinError: missing, or of another size or digest.
+    shape: as of an array; digest: 64 hexadecimal digits that stand for the content.
+    Raises, wherever rows are asked for: JoinError: damaged; EnvironmentTrouble: cannot be read now.
     """
-    array = open_array(path)
-    length = path.stat().st_size - DIGEST_BYTES
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)  # the array begins after it
-        intact = array.shape == shape and length == file.tell() + array.nbytes
-        if intact and verify:
-            intact = _digest_of(file, length) == os.pread(file.fileno(), DIGEST_BYTES, length)
-    if not intact:
-        raise JoinError(
-            f"'{path}' is damaged: expected the soft labels of {shape[0]} rows and {shape[1]} classes, and no byte less"
-        )
-    return array
+
+    def __init__(self, path: Path, file: BinaryIO, array: np.ndarray, offset: int, sums: bytes) -> None:
+        self.path, self.shape, self.digest = path, array.shape, hashlib.sha256(sums).hexdigest()
+        self._array, self._sums = array, np.frombuffer(sums, "<u4")
+        self._first, self._end, self._width = offset, offset + array.nbytes, array.strides[0]
+        self._corners = sorted({*range(0, self._width, PAGE), max(0, self._width - 1)})  # bytes of a row, a page apart
+        self._unseen = np.ones(len(self._sums), bool)  # pages that nobody has looked at
+        self._any_unseen = bool(len(self._sums))
+        self._descriptor = os.dup(file.fileno())  # read, not mapped: what the disk cannot give is an error, no SIGBUS
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """As of an array; rows are the first axis."""
+        rows = key[0] if isinstance(key, tuple) else key
+        if self._any_unseen:
+            self._see(np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else _row_numbers(rows, len(self)))
+        return self._array[key]
+
+    def checked(self, rows: np.ndarray) -> np.ndarray:
+        """The array, of which these rows, (n,) from 0 up, have been looked at: take no others from it."""
+        if self._any_unseen:
+            self._see(rows)
+        return self._array
+
+    def check(self) -> None:
+        """Look at every page."""
+        pages = len(self._sums)
+        blocks = ((range(first, min(first + BLOCK, pages)),) for first in range(0, pages, BLOCK))
+        with reading(self.path):
+            sums = list(chain.from_iterable(in_threads(self._read, blocks)))
+        self._refuse(np.flatnonzero(np.array(sums, np.uint32) != self._sums).tolist())
+        self._unseen[:] = False
+        self._any_unseen = False
+
+    def _see(self, rows: np.ndarray) -> None:
+        begin = rows.astype(np.int64) * self._width + self._first
+        for corner in self._corners:
+            pages = (begin + corner) >> PAGE_BITS
+            pages = np.unique(pages[self._unseen[pages]])
+            if len(pages):
+                with reading(self.path):
+                    self._refuse([p for p in pages.tolist() if self._read(range(p, p + 1)) != [self._sums[p]]])
+                self._unseen[pages] = False
+        self._any_unseen = bool(self._unseen.any())  # of threads that come here together the last one sees the truth
+
+    def _read(self, pages: range) -> list[int]:
+        """The checksums that pages have now."""
+        return page_sums(self._descriptor, self._end, pages)
+
+    def _refuse(self, pages: list[int]) -> None:
+        if pages:
+            first = max(0, pages[0] * PAGE - self._first) // max(1, self._width)
+            raise JoinError(
+                f"'{self.path}' is damaged: the checksums of {len(pages)} of its pages differ, the first at row "
+                f"{first}; {REPAIR}"
+            )
+
+
+def _row_numbers(rows: Any, count: int) -> np.ndarray:
+    """What an index of the first axis takes, from 0 up; what it takes wrongly, NumPy says."""
+    rows = np.atleast_1d(np.asarray(rows))
+    return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64) % max(1, count)
+
+
+def page_sums(descriptor: int, end: int, pages: range) -> list[int]:
+    """The checksums of some pages of a file, the last of which ends at byte `end`. Raises: OSError."""
+    first = pages.start * PAGE
+    data = memoryview(os.pread(descriptor, min(pages.stop * PAGE, end) - first, first))
+    return [zlib.crc32(data[i * PAGE : (i + 1) * PAGE]) for i in range(len(pages))]
+
+
+def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> CheckedRows:
+    """A soft array, to be checked page by page as it is read; verify looks at all of them now.
+
+    Raises: JoinError: missing, of another size, or damaged. EnvironmentTrouble.
+    """
+    with reading(path), opened(path) as file:
+        array, offset = map_array(file, "<f4", 2)
+        end = offset + array.nbytes
+        length = 4 * -(-end // PAGE)  # of the checksums
+        fits = os.fstat(file.fileno()).st_size == end + length + DIGEST_BYTES and array.shape == shape
+        sums, digest = (os.pread(file.fileno(), n, at) for n, at in ((length, end), (DIGEST_BYTES, end + length)))
+        if not fits or digest != hashlib.sha256(sums).digest():
+            raise JoinError(
+                f"'{path}' is damaged: expected the soft labels of {shape[0]} rows and {shape[1]} classes, and no "
+                f"byte less; {REPAIR}"
+            )
+        checked = CheckedRows(path, file, array, offset, sums)
+    if verify:
+        checked.check()
+    return checked
+
+
+def check_soft(path: Path) -> None:
+    """Look at every page of a soft array of any shape; one of an older softlabels is passed over: nobody reads it.
+
+    Raises: JoinError: damaged. EnvironmentTrouble.
+    """
+    with reading(path), opened(path) as file:
+        array, offset = map_array(file, "<f4", 2)
+        outdated = os.fstat(file.fileno()).st_size == offset + array.nbytes + DIGEST_BYTES
+    if not outdated:
+        open_soft(path, array.shape, verify=True)
+
+
+def read_in_full(path: Path, shape: tuple[int, int]) -> CheckedRows:
+    """A soft array of an older softlabels, without checksums: of a file that was held against its digest just now.
+
+    Raises: JoinError: missing, or of another size. EnvironmentTrouble.
+    """
+    with reading(path), opened(path) as file:
+        array, offset = map_array(file, "<f4", 2)
+        if array.shape != shape:
+            raise ValueError(f"expected {shape}, got {array.shape}")
+        return CheckedRows(path, file, array, offset, b"")
 
 
 class SoftFile:
@@ -74,7 +186,7 @@ class SoftFile:
 
 @contextmanager
 def made_soft_file(path: Path, shape: tuple[int, int]) -> Iterator[SoftFile]:
-    """A new soft array to fill inside the block, after which its digest follows it and all is on the disk."""
+    """A new soft array to fill inside the block, after which its checksums follow it and all is on the disk."""
     array = np.lib.format.open_memmap(path, "w+", np.float32, shape=shape)
     end = array.offset + array.nbytes
     with path.open("r+b") as file:
@@ -82,9 +194,9 @@ def made_soft_file(path: Path, shape: tuple[int, int]) -> Iterator[SoftFile]:
         file.seek(0, os.SEEK_END)
         if file.tell() < end:  # nothing was written at the end: no rows
             file.truncate(end)
-        digest = _digest_of(file, end)
+        sums = _all_sums(file.fileno(), end)
         file.seek(end)
-        file.write(digest)
+        file.write(sums + hashlib.sha256(sums).digest())
         file.flush()
         os.fsync(file.fileno())
 
@@ -98,11 +210,8 @@ def write_soft(path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray])
             row += len(values)
 
 
-def _digest_of(file: BinaryIO, length: int) -> bytes:
-    """sha256 over the sha256 of each block of the first bytes of a file: blocks are read and hashed side by side."""
-
-    def digest(offset: int) -> bytes:
-        return hashlib.sha256(os.pread(file.fileno(), min(DIGEST_BLOCK, length - offset), offset)).digest()
-
-    blocks = in_threads(digest, ((offset,) for offset in range(0, length, DIGEST_BLOCK)))
-    return hashlib.sha256(b"".join(blocks)).digest()
+def _all_sums(descriptor: int, end: int) -> bytes:
+    """The checksums of all pages, as they are written; pages are read and summed side by side."""
+    blocks = (range(first, min(first + BLOCK, -(-end // PAGE))) for first in range(0, -(-end // PAGE), BLOCK))
+    sums = in_threads(page_sums, ((descriptor, end, block) for block in blocks))
+    return np.fromiter(chain.from_iterable(sums), "<u4").tobytes()

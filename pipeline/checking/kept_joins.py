@@ -1,0 +1,38 @@
+"""Joins that were kept inside a store: is every byte of them what was built? Nothing is held against the shards."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from softlabels.errors import JoinError
+from softlabels.labels.joined_labels import JoinedLabels
+from softlabels.labels.saved import JOIN_VERSION
+from softlabels.storage.local import LocalStorage
+from softlabels.storage.protocol import TEMPORARY, Storage
+from softlabels.storage.soft_file import check_soft
+
+FOLDER = "joins"
+
+
+def joins_problems(storage: Storage) -> Iterator[str]:
+    """What is wrong with a store's `joins/`; a bucket has none. Raises: EnvironmentTrouble: it cannot be read now."""
+    if not isinstance(storage, LocalStorage) or not storage.path(FOLDER).is_dir():
+        return
+    for path in sorted(storage.path(FOLDER).iterdir()):
+        if path.name.startswith(TEMPORARY):
+            continue
+        try:
+            if path.suffix == ".npy":
+                check_soft(path)  # once, however many joins have it in common
+            elif path.name.startswith("join-") and not _outdated(path):
+                JoinedLabels.open(path)
+        except JoinError as e:
+            yield f"{FOLDER}/{path.name}: {e}; delete it: the next join builds it again"
+
+
+def _outdated(folder: Path) -> bool:
+    """Whether an older softlabels kept a join, which nobody reads any more."""
+    try:
+        return json.loads((folder / "join.json").read_bytes())["version"] < JOIN_VERSION
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
