@@ -20,7 +20,7 @@ from pipeline import LabelOptions, RunOptions
 from pipeline.checking.regenerate import shard_task
 from pipeline.cli.commands import main
 from pipeline.labelling.worker import label_and_commit
-from softlabels.audio.decode import audio_os_error
+from softlabels.audio.faults import audio_os_error
 from softlabels.errors import EnvironmentTrouble, StorageFullError
 from softlabels.storage.local import LocalStorage
 

@@ -1,7 +1,6 @@
 """What one worker process does: load the teacher once, then label and commit shards."""
 
 import ctypes
-import errno
 import functools
 import importlib.metadata
 import logging
@@ -21,10 +20,10 @@ from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import numerics_class
 from pipeline.teachers.teacher import Teacher, TeacherChoice
-from softlabels.audio.decode import ENVIRONMENT
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
+from softlabels.os_errors import is_environment, is_store_trouble
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.records.shard import decode_shard, encode_shard
@@ -36,7 +35,6 @@ from softlabels.store.equivalence import compare_rows
 
 logger = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
-STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
 PACKAGES = "softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert", "tensorflow", "keras", "onnxruntime"
 
 
@@ -131,7 +129,7 @@ def _unless_in_trouble(task: ShardTask, function: Callable[[], _Status], doing: 
     except EnvironmentTrouble as e:
         return status_of(task, "deferred", message=str(e))
     except OSError as e:
-        if e.errno not in STORE_TROUBLE:
+        if not is_store_trouble(e):
             raise
         return status_of(task, "deferred", message=f"store '{task.store}': {e.strerror} while {doing}")
 
@@ -161,6 +159,8 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     except SoftLabelsError:
         raise
     except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
+        if isinstance(e, OSError) and is_environment(e):  # of the teacher's files, or of the store's
+            return status_of(task, "deferred", message=f"labelling: {e}")
         logger.debug("shard %d failed", task.shard, exc_info=True)
         return status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import joblib
 
-from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget, audio_os_error, audio_sha256, probe_audio
-from softlabels.audio.root import file_state, file_states, local_file
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget, audio_sha256, probe_audio
+from softlabels.audio.faults import os_errors_explained
+from softlabels.audio.root import below_root, file_state, file_states, local_file
 from softlabels.errors import AudioError, EnvironmentTrouble
 from softlabels.storage.local import full_disk_named
 from softlabels.storage.location import Location
@@ -102,11 +103,11 @@ def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) 
 
 
 def check_inside(root: Path, path: str) -> None:
-    """Raises: AudioError: outside-root, or unreadable where links lead in a circle or a name is too long."""
+    """Raises: AudioError: outside-root, missing, or unreadable where links lead in a circle or a name is too long;
+    EnvironmentTrouble."""
     try:
-        inside = (root / path).resolve().is_relative_to(root.resolve())
-    except OSError as e:
-        raise audio_os_error(root / path, e) from e
+        with below_root(root), os_errors_explained(root / path):
+            inside = (root / path).resolve(strict=True).is_relative_to(root.resolve(strict=True))
     except RuntimeError as e:  # a link to itself, before Python 3.13
         raise AudioError(f"unreadable: '{path}': its links lead in a circle") from e
     if not inside:

@@ -6,10 +6,8 @@ a stretch begins never changes its samples: a file is entered in the middle only
 needed and the container seeks to the exact sample; otherwise it is streamed from its start.
 """
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,19 +19,16 @@ import soundfile
 import soxr
 
 from softlabels.audio.containers import check_intact
+from softlabels.audio.faults import AudioBytes, decoder_faults, os_errors_explained
 from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.digests import known_sha256, sha256_of_file
-from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
+from softlabels.errors import AudioError, EnvironmentTrouble
 from softlabels.windows import rescale_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
-ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
-    {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
-    | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
-)
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
@@ -92,21 +87,21 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
     if size > budget.max_bytes:
         raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
     if container == "m4a":
-        with _open_m4a(path) as file:
+        with _open_m4a(path) as (file, _source):
             stream, frames = file.streams.audio[0], None
             rate_hz, channels = stream.rate, stream.channels
     else:
-        with _open_soundfile(path) as file:
+        with _open_soundfile(path) as (file, _source):
             rate_hz, channels, frames = file.samplerate, file.channels, file.frames
         if frames == UNKNOWN_FRAMES:
-            _read_through(path)  # a read that failed looks the same
             raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
     budget.check(rate_hz, channels, frames or 0)
     if frames is None or container == "mp3":  # their headers do not know; only decoding tells
         frames = _count_frames(path, container, rate_hz, budget)
     if frames <= 0:
         raise AudioError("empty: the file has no audio samples")
-    check_intact(path, container)
+    with os_errors_explained(path):
+        check_intact(path, container)
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels)
 
 
@@ -166,13 +161,9 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
 
 def _container(path: str | Path) -> tuple[Container, int]:
     """What the first bytes say, and the size in bytes."""
-    with os_errors_explained(path):
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
-            raise AudioError("unreadable: expected a file, found a pipe, socket or device")
-        with open(path, "rb") as file:
-            head = file.read(12)
-            size = file.seek(0, 2)
+    with AudioBytes(path) as source:
+        head, size = source.read(12), source.size
+        source.check()
     if not head:
         raise AudioError("empty: the file has 0 bytes")
     for pattern, container in _MAGIC:
@@ -181,24 +172,6 @@ def _container(path: str | Path) -> tuple[Container, int]:
     raise AudioError(
         f"unsupported-container: expected WAV, FLAC, OGG, MP3 or M4A, the file begins with {head!r}; {FFMPEG_HINT}"
     )
-
-
-def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
-    """What an operating system's error about an audio file means: content, or the environment."""
-    if isinstance(e, FileNotFoundError):
-        return AudioError("missing: no such file")
-    if e.errno in ENVIRONMENT:
-        return EnvironmentTrouble(f"'{path}': {e.strerror}")
-    return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
-
-
-@contextmanager
-def os_errors_explained(path: str | Path) -> Iterator[None]:
-    """Give the operating system's errors about an audio file their meaning. Raises: AudioError, EnvironmentTrouble."""
-    try:
-        yield
-    except OSError as e:
-        raise audio_os_error(path, e) from e
 
 
 def audio_sha256(path: str | Path, *, known: bool = False) -> str:
@@ -222,7 +195,7 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
     if info.rate_hz != rate_hz:
         return False
     if info.container == "ogg":
-        with _open_soundfile(path) as file:
+        with _open_soundfile(path) as (file, _source):
             return file.subtype == "VORBIS"  # Opus needs a run-up
     return info.container in ("wav", "flac")
 
@@ -246,59 +219,56 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
     if container == "m4a":
         yield from _decode_m4a(path)
         return
-    with _open_soundfile(path) as file:
+    with _open_soundfile(path) as (file, source):
         if first_frame:
             file.seek(first_frame)
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            source.check()  # a block whose bytes were not all read
             yield block
 
 
 @contextmanager
-def _open_soundfile(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """A file for libsndfile, which takes a failed read for the end of the file: so it is read to see what failed."""
+def _open_soundfile(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioBytes]]:
+    """A file for libsndfile. Raises: AudioError: unreadable; EnvironmentTrouble."""
     doing = ""
-    try:
-        with soundfile.SoundFile(path) as file:
-            doing = "decoding stopped: "
-            yield file
-    except soundfile.LibsndfileError as e:
-        _read_through(path)
-        if e.code == SYSTEM_ERROR:
-            raise EnvironmentTrouble(f"'{path}': {doing}{e.error_string}") from e
-        raise AudioError(f"unreadable: {doing}{e.error_string}") from e
-
-
-def _read_through(path: str | Path) -> None:
-    """Raises: AudioError, EnvironmentTrouble: the bytes cannot be read, whatever they mean."""
-    with os_errors_explained(path), open(path, "rb") as file:
-        while file.read(1 << 20):
-            continue
+    with AudioBytes(path) as source, decoder_faults(source, "libsndfile"):
+        try:
+            with soundfile.SoundFile(source) as file:
+                source.check()  # a header that was not read
+                doing = "decoding stopped: "
+                yield file, source
+        except soundfile.LibsndfileError as e:
+            if e.code == SYSTEM_ERROR:
+                raise EnvironmentTrouble(f"'{path}': {doing}{e.error_string}") from e
+            raise AudioError(f"unreadable: {doing}{e.error_string}") from e
 
 
 @contextmanager
-def _open_m4a(path: str | Path) -> Iterator["InputContainer"]:
-    """A file for FFmpeg. What fails may be its content or the environment, as with `_open_soundfile`."""
+def _open_m4a(path: str | Path) -> Iterator[tuple["InputContainer", AudioBytes]]:
+    """A file for FFmpeg. Raises: AudioError: unreadable, unsupported-container; EnvironmentTrouble."""
     try:
         import av
     except ImportError as e:
         raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
     container = None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise AudioError("unsupported-container: the file has no audio track")
-            yield container
-    except av.error.FFmpegError as e:
-        _read_through(path)
-        raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
+    with AudioBytes(path) as source, decoder_faults(source, "FFmpeg"):
+        try:
+            with av.open(source, "r", metadata_errors="replace") as container:  # titles need not be UTF-8
+                source.check()
+                if not container.streams.audio:
+                    raise AudioError("unsupported-container: the file has no audio track")
+                yield container, source
+        except av.error.FFmpegError as e:
+            raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
 
 
 def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
-    with _open_m4a(path) as container:
+    with _open_m4a(path) as (container, source):
         import av
 
         to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
         for frame in container.decode(audio=0):
+            source.check()  # a frame whose bytes were not all read
             for converted in to_float.resample(frame):
                 yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
 
