@@ -481,7 +481,7 @@ def test_a_disk_full_at_any_step_exits_3_and_the_same_command_goes_on(
 
 def test_a_disk_full_while_the_probes_are_kept_exits_3(corpus: Corpus, monkeypatch, capsys) -> None:
     monkeypatch.chdir(corpus.folder)
-    monkeypatch.setattr("pipeline.planning.probe.open", refuse(errno.ENOSPC, "probe_cache.jsonl"), raising=False)
+    monkeypatch.setattr("pipeline.planning.probe_files.open", refuse(errno.ENOSPC, "probe_cache.jsonl"), raising=False)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 3
     assert "No space left on device" in capsys.readouterr().err
 

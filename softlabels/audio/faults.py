@@ -43,7 +43,8 @@ class AudioBytes:
 
     def __init__(self, path: str | Path) -> None:
         """Raises: AudioError: missing, unreadable (no file at all); EnvironmentTrouble."""
-        self.path, self.position, self.error = path, 0, None
+        self.path, self.position = path, 0
+        self.error: OSError | None = None
         with os_errors_explained(path):
             mode = os.stat(path).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
