@@ -5,8 +5,10 @@ by one in a process of their own. A file that loses that process twice (by SIGKI
 times), each time after the process had seen the audio root, is to blame.
 """
 
+import contextlib
+import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pipeline.planning.probe import FileProbe, probe_file
 from pipeline.processes import PoolBroke, WorkerLost, Workers, lose_alone, wait_until
@@ -44,9 +46,17 @@ def probe_in_processes(
             for path in suspects:
                 probes[path] = _probe_alone(root, path, budget, workers, limit_s)
                 del todo[path]
-    if sum(probe.trouble != "" for probe in probes.values()) >= PUT_OFF:
-        _wait_for(lambda: _look(root, workers))
+    troubled = sum(probe.trouble != "" for probe in probes.values())
+    if troubled >= PUT_OFF and (why := wait_until(lambda: _look(root, budget, workers))):
+        raise EnvironmentTrouble(f"probing: {why}; the same command goes on once it is there")
     return list(probes.values())
+
+
+def be_ready(root: Location, _budget: AudioBudget) -> None:
+    """Have everything that probing needs in this process, and see the root. Raises: EnvironmentTrouble."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("av")
+    check_root(root)
 
 
 def probe_batch(root: Location, paths: list[str], budget: AudioBudget) -> list[FileProbe]:
@@ -78,7 +88,7 @@ def _probe_alone(root: Location, path: str, budget: AudioBudget, workers: Worker
         return ""
 
     def control() -> None:
-        if trouble := _look(root, workers):
+        if trouble := _look(root, budget, workers):
             raise EnvironmentTrouble(trouble)
 
     if not attempt():
@@ -90,15 +100,10 @@ def _probe_alone(root: Location, path: str, budget: AudioBudget, workers: Worker
     return FileProbe(path=path, reason=reason, detail=detail) if reason else found[0]
 
 
-def _look(root: Location, workers: Workers) -> str:
+def _look(root: Location, budget: AudioBudget, workers: Workers) -> str:
     """Why the audio root cannot be read now, "" if it can."""
     try:
-        workers.lane.call(check_root, root, timeout_s=LOOK_S)
+        workers.lane.call(be_ready, root, budget, timeout_s=LOOK_S)
     except (SoftLabelsError, WorkerLost) as e:
         return f"the audio root '{root}': {e}" if isinstance(e, WorkerLost) else str(e)
     return ""
-
-
-def _wait_for(look: Callable[[], str]) -> None:
-    if why := wait_until(look):
-        raise EnvironmentTrouble(f"probing: {why}; the same command goes on once it is there")

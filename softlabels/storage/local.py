@@ -35,7 +35,10 @@ class LocalStorage(Storage):
 
     def get(self, key: str) -> bytes:
         with open(f"{self.root}/{key}", "rb", buffering=0) as file:  # a store may have a million receipts
-            return file.read()
+            data: bytes | None = file.read()
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), key)
+        return data
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()

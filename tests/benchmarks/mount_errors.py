@@ -11,6 +11,7 @@ exits 0 where there is no C compiler.
 """
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -63,10 +64,6 @@ class Fault:
         return f"{self.format}, {self.moment}, {KINDS[self.kind]} {self.nth}, {self.name} {how}"
 
 
-class Hang(BaseException):
-    """A run took longer than HANG_S."""
-
-
 def build_corpus(folder: Path, container: str) -> Path:
     """Three recordings of one format, of which the second is the one that fails; returns the manifest."""
     folder.mkdir(parents=True)
@@ -101,6 +98,10 @@ class Bench:
         import softlabels
         from softlabels.digests import forget_known
 
+        with contextlib.suppress(ImportError):  # an older softlabels waits for nothing
+            from pipeline import processes
+
+            processes.PATIENCE_S = 0.0
         self.pipeline, self.softlabels, self.forget = pipeline, softlabels, forget_known
         self.folder, self.faults = folder, ctypes.CDLL(os.environ[LIBRARY])
         self.faults.fault_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int]
@@ -157,8 +158,6 @@ class Bench:
             )
         except (self.softlabels.errors.EnvironmentTrouble, self.softlabels.errors.StorageFullError) as e:
             return "put off", str(e)
-        except Hang:
-            return "hang", ""
         except Exception as e:
             return "dead run", f"{type(e).__name__}: {e}"
         finally:
@@ -194,22 +193,47 @@ def all_faults(bench: Bench) -> list[Fault]:
     return faults
 
 
-def preloaded(folder: Path) -> int:
-    """This script again, with the C library in front of everything."""
+def preloaded(folder: Path) -> dict[str, str]:
+    """The environment of a process with the C library in front of everything; empty where there is no compiler."""
     library = folder / "mount_errors.so"
     command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE.with_suffix(".c")), "-ldl"]
     if not shutil.which("cc") or subprocess.run(command, check=False).returncode:
-        print("skipped: there is no C compiler")
-        print(json.dumps({"skipped": True}))
-        return 0
+        return {}
     paths = [os.environ.get("PYTHONPATH", str(HERE.parents[2])), str(HERE.parents[1])]
     environment = {**os.environ, "LD_PRELOAD": str(library), LIBRARY: str(library), "XDG_CACHE_HOME": str(folder / "c")}
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return subprocess.run([sys.executable, str(HERE), *sys.argv[1:]], env=environment, check=False).returncode
+    return environment
 
 
-def on_alarm(*_signal: object) -> None:
-    raise Hang
+def drive(folder: Path, args: argparse.Namespace) -> None:
+    """Try the faults from --first on, one line each; a hang ends this process, for it may be one in a decoder."""
+    log = open(args.log, "a", buffering=1)  # noqa: SIM115 (as long as the process)
+    bench = Bench(folder)
+    faults = all_faults(bench)
+    drawn = random.Random(args.seed).sample(faults, min(args.injections, len(faults)))
+    for fault in drawn[args.first :]:
+
+        def on_alarm(*_signal: object, fault: Fault = fault) -> None:
+            log.write(json.dumps([fault.moment, fault.format, str(fault), "hang", ""]) + "\n")
+            os._exit(9)
+
+        signal.signal(signal.SIGALRM, on_alarm)
+        log.write(json.dumps([fault.moment, fault.format, str(fault), *bench.end(fault)]) + "\n")
+
+
+def drive_all(folder: Path, arguments: list[str], environment: dict[str, str]) -> list[list[str]]:
+    """The ends of all faults: moment, format, fault, end, detail; a new process goes on after a hang or a crash."""
+    log, found = folder / "log", []
+    log.touch()
+    while True:
+        command = [sys.executable, str(HERE), *arguments, "--log", str(log), "--first", str(len(found))]
+        done = subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
+        found = [json.loads(line) for line in log.read_text().splitlines()]
+        if done.returncode == 0:
+            return found
+        if done.returncode != 9:
+            log.write_text(log.read_text() + json.dumps(["", "", "", "dead process", f"exit {done.returncode}"]) + "\n")
+            found.append(["", "", "", "dead process", f"exit {done.returncode}"])
 
 
 def main() -> int:
@@ -217,27 +241,31 @@ def main() -> int:
     parser.add_argument("--injections", type=int, default=1200, help="how many of all faults, drawn with --seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", action="store_true", help="print every bad end")
+    parser.add_argument("--log", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if LIBRARY not in os.environ:
-            return preloaded(Path(folder))
-        signal.signal(signal.SIGALRM, on_alarm)
-        began, bench = time.monotonic(), Bench(Path(folder))
-        faults = all_faults(bench)
-        drawn = random.Random(args.seed).sample(faults, min(args.injections, len(faults)))
+        if args.log:
+            drive(Path(folder), args)
+            return 0
+        if not (environment := preloaded(Path(folder))):
+            print("skipped: there is no C compiler")
+            print(json.dumps({"skipped": True}))
+            return 0
         print(f"{platform.machine()}, Linux {platform.release()}; Python {platform.python_version()}")
-        ends: dict[str, Counter[str]] = {}
-        total: Counter[str] = Counter()
-        for fault in drawn:
-            end, detail = bench.end(fault)
-            total[end] += 1
-            ends.setdefault(f"{fault.moment} {fault.format}", Counter())[end] += 1
-            if args.show and end not in ("put off", "unhurt"):
-                print(f"{end}: {fault}: {detail}")
+        began = time.monotonic()
+        results = drive_all(Path(folder), sys.argv[1:], environment)
+    ends: dict[str, Counter[str]] = {}
+    total: Counter[str] = Counter()
+    for moment, container, fault, end, detail in results:
+        total[end] += 1
+        ends.setdefault(f"{moment} {container}", Counter())[end] += 1
+        if args.show and end not in ("put off", "unhurt"):
+            print(f"{end}: {fault}: {detail}")
     for where, found in sorted(ends.items()):
         print(f"{where:<18} {dict(found.most_common())}")
     bad = sum(count for end, count in total.items() if end not in ("put off", "unhurt"))
-    figures = {"injections": len(drawn), "of": len(faults), "bad": bad, "seconds": round(time.monotonic() - began)}
+    figures = {"injections": len(results), "bad": bad, "seconds": round(time.monotonic() - began)}
     print(json.dumps({**figures, "ends": dict(total.most_common())}))
     return 1 if bad else 0
 
