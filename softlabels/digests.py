@@ -1,5 +1,6 @@
 """sha256 of files and of values: the one way a file is digested, and the one way a value is written to be digested."""
 
+import errno
 import functools
 import hashlib
 import json
@@ -13,8 +14,13 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 def sha256_of_file(path: str | Path) -> str:
     """sha256 of a file's bytes, in hexadecimal digits. Raises: OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
+    with open(path, "rb", buffering=0) as file:
+        while got := file.readinto(buffer):
+            digest.update(buffer[:got])
+    if got is None:  # hashlib.file_digest would take what was in its buffer for the file's
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+    return digest.hexdigest()
 
 
 def sha256_if_there(path: str | Path) -> str:

@@ -6,10 +6,12 @@ import os
 import pathlib
 import signal
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
 from softlabels import ClassList
+from softlabels.audio.decode import AudioBudget
 from softlabels.records.spec import LabelSpec
 from softlabels.windows import WindowSpec
 
@@ -189,3 +191,17 @@ class PoisonedWide(Wide):
 
 def poisoned_wide() -> PoisonedWide:
     return PoisonedWide()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlyBudget(AudioBudget):
+    """What a decoder does to the process that it is in: dies of 8001 Hz, hangs on 8002, aborts on 8003."""
+
+    def check(self, rate_hz: int, channels: int, frames: int) -> None:
+        if rate_hz == 8001:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if rate_hz == 8002:
+            time.sleep(3600)
+        if rate_hz == 8003:
+            os.abort()
+        AudioBudget.check(self, rate_hz, channels, frames)

@@ -140,7 +140,7 @@ def test_a_length_that_rounds_at_a_half_is_not_taken_for_truncation(
 # ---------------------------------------------------------------------------------------- environment, not data
 
 
-def refuse(number: int, name: str) -> Callable:
+def refuse(number: int, name: str, open: Callable = open) -> Callable:
     """An `open` that fails on one file."""
 
     def opened(path, *arguments: object, **options: object):
@@ -153,7 +153,7 @@ def refuse(number: int, name: str) -> Callable:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 def test_a_file_that_may_not_be_opened_is_put_off_at_planning(corpus: Corpus, monkeypatch, number: int) -> None:
-    monkeypatch.setattr("softlabels.audio.decode.open", refuse(number, "c1.wav"), raising=False)
+    monkeypatch.setattr(os, "open", refuse(number, "c1.wav", os.open))
     monkeypatch.chdir(corpus.folder)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 1
     store = softlabels.open("soft_labels")
@@ -184,8 +184,8 @@ def test_an_io_error_inside_the_decoder_is_not_blamed_on_the_file(corpus: Corpus
     real = getattr(soundfile.SoundFile, step)
 
     def failing(self, *arguments: object, **options: object):
-        name = arguments[0] if step == "__init__" else self.name
-        if Path(name).name == "c1.wav":
+        source = arguments[0] if step == "__init__" else self.name
+        if Path(source.path).name == "c1.wav":
             raise soundfile.LibsndfileError(2)  # SF_ERR_SYSTEM: the operating system refused
         return real(self, *arguments, **options)
 
@@ -481,7 +481,7 @@ def test_a_disk_full_at_any_step_exits_3_and_the_same_command_goes_on(
 
 def test_a_disk_full_while_the_probes_are_kept_exits_3(corpus: Corpus, monkeypatch, capsys) -> None:
     monkeypatch.chdir(corpus.folder)
-    monkeypatch.setattr("pipeline.planning.probe.open", refuse(errno.ENOSPC, "probe_cache.jsonl"), raising=False)
+    monkeypatch.setattr("pipeline.planning.probe_files.open", refuse(errno.ENOSPC, "probe_cache.jsonl"), raising=False)
     assert main(["run", "--teacher", "standin:teacher", *HERE]) == 3
     assert "No space left on device" in capsys.readouterr().err
 

@@ -20,7 +20,8 @@ from pipeline import LabelOptions, RunOptions
 from pipeline.checking.regenerate import shard_task
 from pipeline.cli.commands import main
 from pipeline.labelling.worker import label_and_commit
-from softlabels.audio.decode import audio_os_error
+from pipeline.processes import Workers
+from softlabels.audio.faults import audio_os_error
 from softlabels.errors import EnvironmentTrouble, StorageFullError
 from softlabels.storage.local import LocalStorage
 
@@ -154,7 +155,7 @@ def test_a_lost_mount_puts_the_shard_off_and_blames_no_clip(corpus: Corpus, monk
     shift = pipeline.running.run._Shift(
         softlabels.open(corpus.folder / "store"), prepared, options, pipeline.RunEvents()
     )
-    shift.work(1)
+    shift.work(Workers(0))
     assert [status.outcome for status in shift.statuses] == ["deferred"]
     assert "20 files below" in shift.statuses[0].message
     (corpus.folder / "unmounted").rename(corpus.folder / "many")

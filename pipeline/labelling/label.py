@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.teachers.scoring import score, wide_probabilities
 from pipeline.teachers.teacher import Teacher
 from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_audio
-from softlabels.audio.root import is_there, local_file
+from softlabels.audio.root import check_root, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
 from softlabels.records.plan_file import PlannedClip, window_times
@@ -72,8 +72,7 @@ def label_shard(
       jitters: score each window at so many fixed shifts, and keep the mean probability.
     Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
     """
-    if not is_there(root):
-        raise EnvironmentTrouble(f"the audio root '{root}' is not there")
+    check_root(root)
     findings, shifts = Findings(), jitter_shifts(jitters, window.rate_hz)
     windows = findings.take_out(read_ahead(_windows(clips, window, shifts, root), depth=READ_AHEAD))
     scored = _mean_of_shifts(_scored(windows, teacher), len(shifts))

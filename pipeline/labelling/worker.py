@@ -1,14 +1,9 @@
 """What one worker process does: load the teacher once, then label and commit shards."""
 
-import ctypes
-import errno
 import functools
 import importlib.metadata
 import logging
-import os
 import platform
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -21,10 +16,11 @@ from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import numerics_class
 from pipeline.teachers.teacher import Teacher, TeacherChoice
-from softlabels.audio.decode import ENVIRONMENT
+from softlabels.audio.root import check_root
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
+from softlabels.os_errors import is_environment, is_store_trouble
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.records.shard import decode_shard, encode_shard
@@ -35,8 +31,6 @@ from softlabels.store.components import Components, read_components
 from softlabels.store.equivalence import compare_rows
 
 logger = logging.getLogger(__name__)
-PR_SET_PDEATHSIG = 1
-STORE_TROUBLE = ENVIRONMENT - {errno.EACCES, errno.EPERM}  # those two last until somebody changes a setting
 PACKAGES = "softlabels", "numpy", "pyarrow", "soundfile", "soxr", "ai-edge-litert", "tensorflow", "keras", "onnxruntime"
 
 
@@ -133,7 +127,7 @@ def _unless_in_trouble(task: ShardTask, function: Callable[[], _Status], doing: 
     except EnvironmentTrouble as e:
         return status_of(task, "deferred", message=str(e))
     except OSError as e:
-        if e.errno not in STORE_TROUBLE:
+        if not is_store_trouble(e):
             raise
         return status_of(task, "deferred", message=f"store '{task.store}': {e.strerror} while {doing}")
 
@@ -154,6 +148,16 @@ def check_worker(task: ShardTask) -> None:
         raise TeacherError(f"the teacher raised {type(e).__name__} on control windows: {e}") from e
 
 
+def out_of_reach(task: ShardTask) -> str:
+    """Why neither this shard nor any other can be labelled now: its audio root or its store is gone; "" is not so."""
+    try:
+        check_root(location(task.root))
+        open_storage(task.store).exists("store.json")
+    except (SoftLabelsError, OSError) as e:
+        return str(e)
+    return ""
+
+
 def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     try:
         return make_shard(task)
@@ -163,6 +167,8 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     except SoftLabelsError:
         raise
     except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
+        if isinstance(e, OSError) and is_environment(e):  # of the teacher's files, or of the store's
+            return status_of(task, "deferred", message=f"labelling: {e}")
         logger.debug("shard %d failed", task.shard, exc_info=True)
         return status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
 
@@ -198,17 +204,6 @@ def _commit(task: ShardTask, data: bytes, receipt: Receipt) -> Outcome:
         if compare_rows(stored, decode_shard(data, task.spec, classes)) == "equivalent":
             return "equivalent"
     return outcome
-
-
-def die_with_parent(parent: int) -> None:
-    """The first thing a worker does: ask Linux to kill it when its parent is gone, and leave if that is so already.
-
-    Nobody writes on unsupervised.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:

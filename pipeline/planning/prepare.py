@@ -12,7 +12,8 @@ from pipeline.options import option
 from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
-from pipeline.planning.probe import probe_files
+from pipeline.planning.probe_files import probe_files
+from pipeline.processes import Workers
 from pipeline.teachers.loading import as_labelled, load_teacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
@@ -98,12 +99,15 @@ def prepare(
     labelling: LabelOptions,
     *,
     jobs: int,
+    workers: Workers | None = None,
+    timeout_s: float | None = None,
     budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
     probe: bool = True,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
 
+    The audio is probed by the processes of `workers`, each file within `timeout_s`; without them in `jobs` threads.
     Without `probe` the store's plan is taken as it is: another run has just made it.
 
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
@@ -127,6 +131,8 @@ def prepare(
         budget=budget,
         distrusted=_changed(existing),
         jobs=jobs,
+        workers=workers,
+        timeout_s=timeout_s,
         on_probed=lambda done: on_probed(done, len(paths)),
     )
     readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]

@@ -14,16 +14,13 @@ import joblib
 from pipeline.engines.engine import Engine, EngineLost, count_workers
 from pipeline.engines.streaming import Lost, first_line
 from pipeline.labelling.worker import ShardStatus, ShardTask, label_if_missing
+from pipeline.processes import PoolBroke
 from softlabels.errors import EnvironmentTrouble
 
 _Text = TypeVar("_Text", str, str | None)
 PROCESS = secrets.token_hex(8)  # tells this process from every other
 CHECK_S = 5.0  # after so much silence the engine is asked whether it is still there
 _one_at_a_time = threading.Lock()  # a worker that got several threads in spite of us: its teacher is not made for that
-
-
-class PoolBroke(Exception):
-    """The pool cannot go on; the message says why."""
 
 
 def label_elsewhere(task: ShardTask, client: str) -> ShardStatus | Exception:

@@ -14,6 +14,7 @@ from pipeline.labelling.worker import ShardStatus, ShardTask
 from pipeline.planning.components import ComponentChoice, draw_windows
 from pipeline.planning.prepare import Preparation
 from pipeline.planning.principal import fit_components
+from pipeline.processes import Workers
 from pipeline.running.rounds import Rounds
 from softlabels.errors import EnvironmentTrouble
 from softlabels.records.receipts import current_receipt
@@ -25,7 +26,7 @@ SHARD = 16  # windows
 
 
 def fit_if_new(
-    prepared: Preparation, workers: int, timeout_s: float | None, on_fit: Callable[[int, int | None], None]
+    prepared: Preparation, workers: Workers, timeout_s: float | None, on_fit: Callable[[int, int | None], None]
 ) -> Preparation:
     """The preparation with the components of a new store, if it is to have some and has none yet.
 

@@ -11,15 +11,11 @@ which has the audio and the teacher. Only a few shards at a time are: when the e
 job is left to a later run instead of being done here.
 """
 
+import contextlib
 import dataclasses
 import logging
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-
-import joblib
-from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from pipeline.engines.engine import Engine, EngineLost, count_workers, reopen_engine
 from pipeline.engines.streaming import Lost
@@ -27,81 +23,81 @@ from pipeline.labelling.worker import (
     ShardStatus,
     ShardTask,
     check_worker,
-    die_with_parent,
     label_if_missing,
     label_only,
+    out_of_reach,
     status_of,
 )
-from pipeline.running.engine_round import Answers, PoolBroke
-from pipeline.running.single_worker import InlineLane, ProcessLane, WorkerLost
+from pipeline.processes import TRIES, PoolBroke, WorkerLost, Workers, lose_alone, wait_until
+from pipeline.running.engine_round import Answers
 from softlabels.errors import EnvironmentTrouble
 from softlabels.records.plan_file import PlannedClip
 
 logger = logging.getLogger(__name__)
-TRIES = 2
 ENGINE_TRIES = 3  # times in a row that an engine may get nothing done
 ALONE = 16  # an engine that loses more shards than this, and gets none done, has a fault that is not in them
-TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
 START_S, WINDOW_S = 600, 10  # the time limit of a shard, far beyond what any teacher needs
+PUT_OFF = 3  # shards in a row, before somebody looks whether audio root and store are there at all
+LOOK_S = 60.0  # for that look: a mount that hangs gives no answer
 
 
 @dataclass(slots=True, kw_only=True)
 class Rounds:
     """Labels tasks until none is left.
 
-    workers: processes at once; 0 labels right here, without a process.
+    workers: the processes; without any, labels right here.
     timeout_s: time limit of a shard; None is by its number of windows.
     on_status: called with what became of each shard.
     engine: labels in place of processes of this machine.
     """
 
-    workers: int
+    workers: Workers
     timeout_s: float | None
     on_status: Callable[[ShardStatus], None]
     engine: Engine | None = None
-    _lane: ProcessLane | InlineLane = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._lane = ProcessLane() if self.workers else InlineLane()
+    _put_off: int = field(init=False, default=0)  # shards in a row
 
     def run(self, tasks: list[ShardTask]) -> None:
         """Label them all.
 
-        Raises: TeacherError, StorageFullError: what would stop every shard. EnvironmentTrouble: the engine is gone.
+        Raises: TeacherError, StorageFullError: what would stop every shard. EnvironmentTrouble: the engine is gone, or
+          audio root or store are, and do not come back.
         """
         todo = {task.shard: task for task in tasks}
         failures = 0
-        try:
-            while todo:
-                before = len(todo)
-                try:
-                    if self.engine and failures:
-                        reopen_engine(self.engine)
-                    for shard in self._round(todo):
-                        self.on_status(self._settle(todo.pop(shard)))
-                    failures = 0
-                except EngineLost as e:
-                    failures = failures + 1 if len(todo) == before else 1
-                    if failures >= ENGINE_TRIES:
-                        raise EnvironmentTrouble(
-                            f"the engine is gone: {e}; what it has not done is left to a later run, not done here"
-                        ) from e
-                    logger.warning("the engine is gone: %s; trying it again", e)
-        finally:
-            self._lane.close()
+        while todo:
+            before = len(todo)
+            try:
+                if self.engine and failures:
+                    reopen_engine(self.engine)
+                for shard in self._round(todo):
+                    task = todo.pop(shard)
+                    if self._is_cut_off(task, self._settle(task)):
+                        self._wait(task)
+                failures = 0
+            except EngineLost as e:
+                failures = failures + 1 if len(todo) == before else 1
+                if failures >= ENGINE_TRIES:
+                    raise EnvironmentTrouble(
+                        f"the engine is gone: {e}; what it has not done is left to a later run, not done here"
+                    ) from e
+                logger.warning("the engine is gone: %s; trying it again", e)
 
     def _round(self, todo: dict[int, ShardTask]) -> list[int]:
         """Label what goes well, taking it out of `todo`; returns the shards that need to be looked at alone."""
-        before, workers, lost, suspects = len(todo), self.workers, "", []
+        before, workers, lost, suspects, waiting = len(todo), self.workers.count, "", [], None
         try:
-            for status in self._statuses(list(todo.values())):
-                if isinstance(status, Lost):
-                    lost = status.why
-                elif status.outcome == "failed":
-                    suspects.append(status.shard)
-                else:
-                    del todo[status.shard]
-                    self.on_status(status)
+            with contextlib.closing(self._statuses(list(todo.values()))) as statuses:
+                for status in statuses:
+                    if isinstance(status, Lost):
+                        lost = status.why
+                    elif status.outcome == "failed":
+                        suspects.append(status.shard)
+                    elif self._is_cut_off(task := todo.pop(status.shard), status):
+                        waiting = task
+                        break  # or everything else would be put off too, while somebody waits
+            if waiting:
+                self._wait(waiting)
         except (PoolBroke, WorkerLost) as e:
             lost = str(e)
         if lost:
@@ -113,32 +109,38 @@ class Rounds:
             raise EngineLost(f"it got none of {before} shards done: {lost}")
         return suspects
 
-    def _statuses(self, tasks: list[ShardTask]) -> Iterator[ShardStatus | Lost]:
+    def _statuses(self, tasks: list[ShardTask]) -> Generator[ShardStatus | Lost, None, None]:
         if self.engine:
             yield from Answers(self.engine, tasks, quiet_s=max(map(self._limit, tasks)))
-            return
-        workers = min(self.workers, len(tasks))
-        if workers <= 1:  # joblib would run a single job in this process
-            for task in tasks:
-                yield self._lane.call(label_if_missing, task, timeout_s=self._limit(task))
-            return
-        parallel = joblib.Parallel(
-            n_jobs=workers,
-            backend="loky",
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="2*n_jobs",
-            timeout=max(map(self._limit, tasks)),
-            initializer=die_with_parent,
-            initargs=(os.getpid(),),
-        )
+        else:
+            calls = [(task,) for task in tasks]
+            yield from self.workers.each(label_if_missing, calls, timeout_s=lambda number: self._limit(tasks[number]))
+
+    def _is_cut_off(self, task: ShardTask, status: ShardStatus) -> bool:
+        """Report a shard; whether the next ones had better wait: several in a row were put off, and it shows why."""
+        self.on_status(status)
+        self._put_off = self._put_off + 1 if status.outcome == "deferred" else 0
+        return self._put_off >= PUT_OFF and self._out_of_reach(task) != ""
+
+    def _wait(self, task: ShardTask) -> None:
+        """Wait for the audio root or the store to come back. Raises: EnvironmentTrouble: it does not."""
+        logger.warning("%d shards in a row were put off; waiting for '%s', '%s'", self._put_off, task.root, task.store)
+        if why := wait_until(lambda: self._out_of_reach(task)):
+            raise EnvironmentTrouble(f"{self._put_off} shards in a row were put off: {why}; a later run does the rest")
+        self._put_off = 0
+
+    def _out_of_reach(self, task: ShardTask) -> str:
+        """Why nothing can be labelled now, "" if it can; a mount that hangs must not keep the one who asks."""
         try:
-            yield from parallel(joblib.delayed(label_if_missing)(task) for task in tasks)
-        except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
-            raise PoolBroke(str(e)) from e
+            why: str = self.workers.lane.call(out_of_reach, task, timeout_s=LOOK_S)
+        except WorkerLost as e:
+            return f"nobody can look at '{task.root}' and '{task.store}': {e}"
+        return why
 
     def _settle(self, task: ShardTask) -> ShardStatus:
         """One shard on its own: committed, or committed without the clips that are to blame, or put off."""
+        if why := self._out_of_reach(task):
+            return status_of(task, "deferred", message=why)
         for _ in range(TRIES):
             done = self._try(label_if_missing, task)
             if isinstance(done, ShardStatus):
@@ -166,21 +168,18 @@ class Rounds:
 
     def _is_lost_alone(self, task: ShardTask) -> str:
         """How this one clip loses a fresh worker every time, "" if it does not. Raises: WorkerLost: on the control."""
-        for lost in range(1, TRIES_IF_KILLED + 1):
-            self._lane.close()
-            self._lane.call(check_worker, task, timeout_s=self._limit(task))
+
+        def attempt() -> str:
             done = self._try(label_only, task)
-            if isinstance(done, ShardStatus):
-                return ""
-            how = done
-            if lost >= TRIES and "SIGKILL" not in how:
-                break
-        return how
+            return done if isinstance(done, str) else ""
+
+        lane = self.workers.lane
+        return lose_alone(lane, attempt, lambda: lane.call(check_worker, task, timeout_s=self._limit(task)))
 
     def _try(self, function: Callable[[ShardTask], ShardStatus], task: ShardTask) -> ShardStatus | str:
         """What became of a task, or how its worker was lost; a teacher that raised counts as lost."""
         try:
-            status: ShardStatus = self._lane.call(function, task, timeout_s=self._limit(task))
+            status: ShardStatus = self.workers.lane.call(function, task, timeout_s=self._limit(task))
         except WorkerLost as e:
             return str(e)
         return status.message if status.outcome == "failed" else status

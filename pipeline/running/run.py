@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from pipeline.labelling.claims import Claims
 from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher, status_of
 from pipeline.options import option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
+from pipeline.processes import Workers
 from pipeline.running.closing import RunSummary, sum_up, write_endings
 from pipeline.running.fitting import fit_if_new
 from pipeline.running.job_array import ArrayTask, SharedWork, wait_for_plan
@@ -23,6 +24,7 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import EnvironmentTrouble, StorageFullError
+from softlabels.os_errors import is_store_trouble
 from softlabels.records.plan_file import same_clip
 from softlabels.storage.location import absolute
 from softlabels.storage.opening import open_storage
@@ -97,7 +99,12 @@ def run(
     """
     events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
-    with _claiming(store, options) as claims, connected(options.backend, options.address, jobs) as engine:
+    with (
+        _trouble_named(store),
+        contextlib.closing(Workers(_count_workers(options, jobs))) as workers,
+        _claiming(store, options) as claims,
+        connected(options.backend, options.address, jobs) as engine,
+    ):
         prepared = prepare(
             clips,
             audio_root,
@@ -105,21 +112,34 @@ def run(
             TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
             labelling or LabelOptions(),
             jobs=jobs,
+            workers=workers,
+            timeout_s=options.timeout_s,
             budget=options.budget,
             on_probed=events.on_probe,
             probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
         )
-        prepared = fit_if_new(prepared, _workers(options, jobs), options.timeout_s, events.on_fit)
+        prepared = fit_if_new(prepared, workers, options.timeout_s, events.on_fit)
         opened = write_plan(store, prepared)
         check_teacher(prepared.teacher, opened.spec)
         own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
         remember_run(opened.storage, opened.spec.fingerprint(), own)
         shift = _Shift(opened, prepared, options, events)
-        shift.work(jobs, engine, claims)
-    opened = softlabels.open(store) if shift.tasks else opened
-    if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
-        write_endings(opened)
-    return _summary(opened, prepared, shift)
+        shift.work(workers, engine, claims)
+        opened = softlabels.open(store) if shift.tasks else opened
+        if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
+            write_endings(opened)
+        return _summary(opened, prepared, shift)
+
+
+@contextlib.contextmanager
+def _trouble_named(store: str | Path) -> Iterator[None]:
+    """A machine in trouble stops a run so that the next one goes on. Raises: EnvironmentTrouble."""
+    try:
+        yield
+    except OSError as e:
+        if not is_store_trouble(e):
+            raise
+        raise EnvironmentTrouble(f"store '{store}': {e}; when it can be reached, run the same command again") from e
 
 
 def _claiming(store: str | Path, options: RunOptions) -> contextlib.AbstractContextManager[Claims | None]:
@@ -148,11 +168,10 @@ class _Shift:
         self.stopped, self.resumable = "", False
         self._shared: SharedWork | None = None
 
-    def work(self, jobs: int, engine: Engine | None = None, claims: Claims | None = None) -> None:
+    def work(self, workers: Workers, engine: Engine | None = None, claims: Claims | None = None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
-        workers = _workers(self.options, jobs)
         rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
         try:
             if claims is None or self.options.task is None:
@@ -185,7 +204,7 @@ class _Shift:
             raise _Stop(f"--on-error fail: {status.message}")
 
 
-def _workers(options: RunOptions, jobs: int) -> int:
+def _count_workers(options: RunOptions, jobs: int) -> int:
     return 0 if options.backend == "sequential" else joblib.effective_n_jobs(jobs)
 
 

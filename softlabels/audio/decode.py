@@ -6,9 +6,7 @@ a stretch begins never changes its samples: a file is entered in the middle only
 needed and container and codec seek to the exact sample; otherwise it is streamed from its start.
 """
 
-import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,19 +19,16 @@ import soxr
 
 from softlabels.audio.containers.container import Container, container_of, is_counted, read_structure, seeks_exactly
 from softlabels.audio.containers.structure import Structure
+from softlabels.audio.faults import AudioBytes, decoder_faults, os_errors_explained
 from softlabels.audio.tape import Tape, TapeDeck
 from softlabels.digests import known_sha256, sha256_of_file
-from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
+from softlabels.errors import AudioError, EnvironmentTrouble
 from softlabels.windows import rescale_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
-ENVIRONMENT = frozenset(  # errors of a mount, a quota, a machine; none of them says anything about a file
-    {errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
-    | {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.EREMOTEIO}
-)
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
@@ -103,17 +98,16 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
 def _stated(path: str | Path, container: Container) -> tuple[int | None, int, int]:
     """Frames, if its decoder knows them before it decodes; rate; channels."""
     if container == "m4a":
-        with _open_m4a(path) as file:
+        with _open_m4a(path) as (file, _source):
             stream = file.streams.audio[0]
             if stream.codec_context is None:
                 raise AudioError(f"unsupported-container: a codec that FFmpeg does not know; {FFMPEG_HINT}")
             return None, stream.rate, stream.channels
-    with _open_soundfile(path) as file:
+    with _open_soundfile(path) as (file, _source):
         frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
     if codec.startswith("DWVW"):
         raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
     if frames == UNKNOWN_FRAMES:
-        _read_through(path)  # a read that failed looks the same
         raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
     return frames if is_counted(container, codec) else None, rate_hz, channels
 
@@ -179,13 +173,9 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
 
 def _container(path: str | Path) -> tuple[Container, int]:
     """What the first bytes say, and the size in bytes."""
-    with os_errors_explained(path):
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
-            raise AudioError("unreadable: expected a file, found a pipe, socket or device")
-        with open(path, "rb") as file:
-            head = file.read(12)
-            size = file.seek(0, 2)
+    with AudioBytes(path) as source:
+        head, size = source.read(12), source.size
+        source.check()
     if not head:
         raise AudioError("empty: the file has 0 bytes")
     if container := container_of(head):
@@ -194,24 +184,6 @@ def _container(path: str | Path) -> tuple[Container, int]:
         "unsupported-container: expected WAV, FLAC, OGG, MP3, M4A, AIFF, CAF, AU or W64, "
         f"the file begins with {head!r}; {FFMPEG_HINT}"
     )
-
-
-def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
-    """What an operating system's error about an audio file means: content, or the environment."""
-    if isinstance(e, FileNotFoundError):
-        return AudioError("missing: no such file")
-    if e.errno in ENVIRONMENT:
-        return EnvironmentTrouble(f"'{path}': {e.strerror}")
-    return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
-
-
-@contextmanager
-def os_errors_explained(path: str | Path) -> Iterator[None]:
-    """Give the operating system's errors about an audio file their meaning. Raises: AudioError, EnvironmentTrouble."""
-    try:
-        yield
-    except OSError as e:
-        raise audio_os_error(path, e) from e
 
 
 def audio_sha256(path: str | Path, *, known: bool = False) -> str:
@@ -236,7 +208,7 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
         return False
     if info.container in ("flac", "ogg", "mp3", "m4a"):
         return seeks_exactly(info.container, "")
-    with _open_soundfile(path) as file:
+    with _open_soundfile(path) as (file, _source):
         return seeks_exactly(info.container, file.subtype)
 
 
@@ -259,10 +231,11 @@ def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iter
     if container == "m4a":
         yield from _decode_m4a(path)
         return
-    with _open_soundfile(path, straight=container != "mp3") as file:
+    with _open_soundfile(path, straight=container != "mp3") as (file, source):
         if first_frame:
             file.seek(first_frame)
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            source.check()  # a block whose bytes were not all read
             yield block
 
 
@@ -274,51 +247,47 @@ class _Straight(soundfile.SoundFile):
 
 
 @contextmanager
-def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[soundfile.SoundFile]:
-    """A file for libsndfile, which takes a failed read for the end of the file: so it is read to see what failed."""
+def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[tuple[soundfile.SoundFile, AudioBytes]]:
+    """A file for libsndfile. Raises: AudioError: unreadable; EnvironmentTrouble."""
     doing = ""
-    try:
-        with (_Straight if straight else soundfile.SoundFile)(path) as file:
-            doing = "decoding stopped: "
-            yield file
-    except soundfile.LibsndfileError as e:
-        _read_through(path)
-        if e.code == SYSTEM_ERROR:
-            raise EnvironmentTrouble(f"'{path}': {doing}{e.error_string}") from e
-        raise AudioError(f"unreadable: {doing}{e.error_string}") from e
-
-
-def _read_through(path: str | Path) -> None:
-    """Raises: AudioError, EnvironmentTrouble: the bytes cannot be read, whatever they mean."""
-    with os_errors_explained(path), open(path, "rb") as file:
-        while file.read(1 << 20):
-            continue
+    with AudioBytes(path) as source, decoder_faults(source, "libsndfile"):
+        try:
+            with (_Straight if straight else soundfile.SoundFile)(source) as file:
+                source.check()  # a header that was not read
+                doing = "decoding stopped: "
+                yield file, source
+        except soundfile.LibsndfileError as e:
+            if e.code == SYSTEM_ERROR:
+                raise EnvironmentTrouble(f"'{path}': {doing}{e.error_string}") from e
+            raise AudioError(f"unreadable: {doing}{e.error_string}") from e
 
 
 @contextmanager
-def _open_m4a(path: str | Path) -> Iterator["InputContainer"]:
-    """A file for FFmpeg. What fails may be its content or the environment, as with `_open_soundfile`."""
+def _open_m4a(path: str | Path) -> Iterator[tuple["InputContainer", AudioBytes]]:
+    """A file for FFmpeg. Raises: AudioError: unreadable, unsupported-container; EnvironmentTrouble."""
     try:
         import av
     except ImportError as e:
         raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
     container = None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise AudioError("unsupported-container: the file has no audio track")
-            yield container
-    except av.error.FFmpegError as e:
-        _read_through(path)
-        raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
+    with AudioBytes(path) as source, decoder_faults(source, "FFmpeg"):
+        try:
+            with av.open(source, "r", metadata_errors="replace") as container:  # titles need not be UTF-8
+                source.check()
+                if not container.streams.audio:
+                    raise AudioError("unsupported-container: the file has no audio track")
+                yield container, source
+        except av.error.FFmpegError as e:
+            raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
 
 
 def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
-    with _open_m4a(path) as container:
+    with _open_m4a(path) as (container, source):
         import av
 
         to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
         for frame in container.decode(audio=0):
+            source.check()  # a frame whose bytes were not all read
             for converted in to_float.resample(frame):
                 yield converted.to_ndarray().T  # (channels, frames) -> (frames, channels)
 

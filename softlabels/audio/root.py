@@ -8,12 +8,15 @@ import functools
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from softlabels.audio.decode import DEFAULT_BUDGET, os_errors_explained
+from softlabels.audio.decode import DEFAULT_BUDGET
+from softlabels.audio.faults import os_errors_explained
 from softlabels.errors import AudioError, EnvironmentTrouble, StoreError
+from softlabels.os_errors import is_environment
 from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.file_cache import user_cache
 from softlabels.storage.location import Location
@@ -25,8 +28,33 @@ FETCHES = 3  # how often a recording is fetched that comes differently from its 
 
 
 def is_there(root: Location) -> bool:
-    """Whether there is an audio root. Raises: EnvironmentTrouble: the bucket does not say; StoreError: no bucket."""
-    return root.is_dir() if isinstance(root, Path) else bucket(root).is_there()
+    """Whether there is an audio root. Raises: EnvironmentTrouble: nobody can say; StoreError: no bucket."""
+    if not isinstance(root, Path):
+        return bucket(root).is_there()
+    try:
+        return stat.S_ISDIR(os.stat(root).st_mode)
+    except OSError as e:
+        if is_environment(e):
+            raise EnvironmentTrouble(f"the audio root '{root}': {e.strerror}") from e
+        return False
+
+
+def check_root(root: Location) -> None:
+    """Raises: EnvironmentTrouble: the audio root, which was there, is gone."""
+    if not is_there(root):
+        raise EnvironmentTrouble(f"the audio root '{root}' is not there")
+
+
+@contextmanager
+def below_root(root: Path) -> Iterator[None]:
+    """Errors about a recording of a folder, with their meaning; none is missing where the root is gone with it."""
+    try:
+        with os_errors_explained(root):
+            yield
+    except AudioError as e:
+        if e.reason == "missing":
+            check_root(root)
+        raise
 
 
 @contextmanager
@@ -43,7 +71,8 @@ def local_file(
     Raises: AudioError: missing, too-long. EnvironmentTrouble: the bucket or the cache is at fault.
     """
     if isinstance(root, Path):
-        yield root / path
+        with below_root(root):
+            yield root / path
         return
     if sha256:
         with user_cache().borrow(sha256, lambda: _download(root, path, _fetchable(root, path, max_bytes))) as file:
@@ -63,7 +92,7 @@ def local_file(
 def file_state(root: Location, path: str) -> FileState:
     """What a recording is now, without reading it. Raises: AudioError: missing; EnvironmentTrouble."""
     if isinstance(root, Path):
-        with os_errors_explained(root / path):
+        with below_root(root), os_errors_explained(root / path):
             state = os.stat(root / path)
         return state.st_size, state.st_mtime_ns, ""
     size, tag = _state(root, path)

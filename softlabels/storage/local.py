@@ -48,7 +48,10 @@ class LocalStorage(Storage):
                 raise StoreError(f"'{self.root}': {key} is no file; restore it from a copy")
             if found.st_size > most:
                 raise too_large(self, key, found.st_size, most)
-            return file.read()
+            data: bytes | None = file.read()
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), key)
+        return data
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()

@@ -1,0 +1,92 @@
+"""Every file of a corpus is probed once, in parallel, and again only when it is new or changed.
+
+Results are kept in a cache beside the store under the file's size and modification time (in a bucket: size and
+entity tag), so a later run opens only files that are new or changed. The cache is a hint: it may be deleted at any
+time.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Set
+from pathlib import Path
+
+import joblib
+
+from pipeline.planning.probe import FileProbe, probe_file
+from pipeline.planning.probe_workers import probe_in_processes
+from pipeline.processes import Workers
+from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
+from softlabels.audio.root import file_states
+from softlabels.storage.local import full_disk_named
+from softlabels.storage.location import Location
+
+CHUNK_FILES = 512  # the cache is written after so many
+
+
+def probe_files(
+    root: Location,
+    paths: Iterable[str],
+    *,
+    cache: Path | None = None,
+    budget: AudioBudget = DEFAULT_BUDGET,
+    jobs: int = 1,
+    workers: Workers | None = None,
+    timeout_s: float | None = None,
+    distrusted: Set[str] = frozenset(),
+    on_probed: Callable[[int], None] = lambda files: None,
+) -> dict[str, FileProbe]:
+    """Probe files below a root.
+
+    Args:
+      root: the audio root; links may not lead out of it.
+      paths: relative to it.
+      cache: a JSON-lines file to read and extend; None probes everything.
+      budget: how much a file may ask for.
+      jobs: threads, where there are no processes.
+      workers: processes, which a file may kill or hang; None, or none of them, probes here.
+      timeout_s: of a file there; None is far beyond what any needs.
+      distrusted: paths that are probed again whatever the cache says.
+      on_probed: called with the number of files just finished.
+    Returns: path -> probe, for every path.
+    Raises: EnvironmentTrouble: the audio root is gone, and does not come back.
+    """
+    paths = sorted(set(paths))
+    known = _read_cache(cache)
+    trusted = [path for path in paths if path in known and path not in distrusted]
+    states = file_states(root, trusted)
+    stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
+    probes = {path: known[path] for path in trusted if states.get(path) == stored[path]}
+    on_probed(len(probes))
+    todo = [path for path in paths if path not in probes]
+    for first in range(0, len(todo), CHUNK_FILES):
+        chunk = todo[first : first + CHUNK_FILES]
+        if workers is not None and workers.count:
+            found = probe_in_processes(root, chunk, budget, workers=workers, timeout_s=timeout_s)
+        else:
+            parallel = joblib.Parallel(n_jobs=jobs, backend="threading")
+            found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
+        probes |= {probe.path: probe for probe in found}
+        _extend_cache(cache, found)
+        on_probed(len(chunk))
+    return probes
+
+
+def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
+    known: dict[str, FileProbe] = {}
+    for line in cache.read_text(encoding="utf-8").splitlines() if cache is not None and cache.is_file() else ():
+        with contextlib.suppress(ValueError, TypeError):  # a line cut short by a kill: its file is probed again
+            probe = FileProbe(**json.loads(line))
+            known[probe.path] = probe
+    return known
+
+
+def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
+    usable = [probe for probe in probes if not probe.reason and not probe.trouble]
+    if cache is None or not usable:
+        return
+    lines = [json.dumps(dataclasses.asdict(probe)) for probe in usable]
+    with full_disk_named(cache.parent, cache.name):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with open(cache, "a", encoding="utf-8") as file:
+            file.write("\n".join(["", *lines, ""]))  # the first break ends a line that a kill may have cut short

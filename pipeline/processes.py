@@ -1,0 +1,158 @@
+"""Processes of our own that can be lost: that one dies or hangs is an answer, not an accident.
+
+Here: one process for one call after the other (a lane), a pool of several for many calls, and waiting for something
+that is gone. Not here: what is called, and who is to blame (`planning`, `running`). Imports nothing of this package.
+"""
+
+import concurrent.futures
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import joblib
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+PR_SET_PDEATHSIG = 1
+TRIES = 2  # of a call that loses its process, before it is blamed
+TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
+PATIENCE_S = 240.0  # for what is gone to come back
+LONGEST_PAUSE_S = 30.0
+
+
+class WorkerLost(Exception):
+    """The worker died or hung; the message is `<reason>: <detail>` with reason "crashed" or "hung"."""
+
+
+class PoolBroke(Exception):
+    """The pool cannot go on; the message says why."""
+
+
+def die_with_parent(parent: int) -> None:
+    """The first thing a worker does: ask Linux to kill it when its parent is gone, and leave if that is so already.
+
+    Nobody writes on unsupervised.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+class ProcessLane:
+    """Runs one call after the other in the same fresh process; after a loss, the next call gets a new one."""
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
+        """The function's result, or its exception. Raises: WorkerLost."""
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(1, initializer=die_with_parent, initargs=(os.getpid(),))
+        try:
+            return self._executor.submit(function, *arguments).result(timeout=timeout_s)
+        except BrokenProcessPool as e:
+            self.close()
+            found = re.search(r"(SIG[A-Z0-9]+|EXIT)\((-?\d+)\)", str(e))
+            raise WorkerLost(f"crashed: its worker died{f' of {found[0]}' if found else ''}") from e
+        except concurrent.futures.TimeoutError as e:
+            self.close()
+            raise WorkerLost(f"hung: no answer within {timeout_s:g} s") from e
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+
+class InlineLane:
+    """The same without a process, for `backend="sequential"`: a worker that dies here takes the run with it."""
+
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
+        return function(*arguments)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Workers:
+    """The processes of a run: a pool for many calls, and a lane for those that are looked at alone.
+
+    count: of the pool; 0 is none, everything is done in this process.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.lane = ProcessLane() if count else InlineLane()
+        self._started = 0  # processes of the pool, which joblib keeps for the next calls of the same run
+
+    def close(self) -> None:
+        """End the lane; the pool ends by itself."""
+        self.lane.close()
+
+    def each(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, timeout_s: Callable[[int], float]
+    ) -> Iterator[Any]:
+        """function(*call) of every call, in any order.
+
+        Args:
+          timeout_s: how long a call may take, by its number.
+        Raises: PoolBroke, WorkerLost: some calls lost their process; and what a call raises.
+        """
+        workers = max(self._started, min(self.count, len(calls)))
+        if workers <= 1:  # joblib would run a single job in this process
+            for number, call in enumerate(calls):
+                yield self.lane.call(function, *call, timeout_s=timeout_s(number))
+            return
+        self._started = workers
+        parallel = joblib.Parallel(
+            n_jobs=workers,
+            backend="loky",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="2*n_jobs",
+            timeout=max(map(timeout_s, range(len(calls)))),
+            initializer=die_with_parent,
+            initargs=(os.getpid(),),
+        )
+        try:
+            yield from parallel(joblib.delayed(function)(*call) for call in calls)
+        except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
+            raise PoolBroke(str(e)) from e
+
+
+def lose_alone(lane: ProcessLane | InlineLane, attempt: Callable[[], str], control: Callable[[], None]) -> str:
+    """How something loses its process every time; "" if it does not.
+
+    Args:
+      attempt: does it once; says how the process was lost, "" if it was not.
+      control: proves, in the process that is to be used next, that the machine is well.
+    Raises: what `control` raises, WorkerLost above all.
+    """
+    how = ""
+    for lost in range(1, TRIES_IF_KILLED + 1):
+        lane.close()
+        control()
+        how = attempt()
+        if not how or (lost >= TRIES and "SIGKILL" not in how):
+            break
+    return how
+
+
+def wait_until(trouble: Callable[[], str]) -> str:
+    """Wait, in growing pauses, until there is no trouble any more; what it is, if that takes longer than PATIENCE_S."""
+    deadline, pause = time.monotonic() + PATIENCE_S, 1.0
+    while (why := trouble()) and time.monotonic() + pause <= deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+    return why

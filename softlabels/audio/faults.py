@@ -1,0 +1,114 @@
+"""What went wrong with a recording: its content, or the machine. Decoders forget the difference, so their bytes come
+through here.
+
+libsndfile takes a failed read for the end of the file, and FFmpeg for whatever its demuxer makes of it. `AudioBytes`
+does their reading, keeps the first error of the operating system, and gives nothing more from there on, so that no
+sample is made of what was not read.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
+from softlabels.os_errors import ABSENT, is_environment
+
+
+def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
+    """What an operating system's error about an audio file means: content, or the environment."""
+    if is_environment(e):
+        return EnvironmentTrouble(f"'{path}': {e.strerror or e}")
+    if e.errno in ABSENT:
+        return AudioError("missing: no such file")
+    return AudioError(f"unreadable: {e.strerror or type(e).__name__}")
+
+
+@contextmanager
+def os_errors_explained(path: str | Path) -> Iterator[None]:
+    """Give the operating system's errors about an audio file their meaning. Raises: AudioError, EnvironmentTrouble."""
+    try:
+        yield
+    except OSError as e:
+        raise audio_os_error(path, e) from e
+
+
+class AudioBytes:
+    """The bytes of a file for a decoder: a reader that can be sought, and that remembers what failed.
+
+    Only positioned reads are asked of the system, so that there is no seek that could fail unseen.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises: AudioError: missing, unreadable (no file at all); EnvironmentTrouble."""
+        self.path, self.position = path, 0
+        self.error: OSError | None = None
+        with os_errors_explained(path):
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+                raise AudioError("unreadable: expected a file, found a pipe, socket or device")
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.size = os.fstat(self._descriptor).st_size
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def __enter__(self) -> "AudioBytes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def check(self) -> None:
+        """Raises: AudioError, EnvironmentTrouble: a read has failed, whatever the decoder made of it."""
+        if self.error is not None:
+            raise audio_os_error(self.path, self.error) from self.error
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as the file goes; nothing where it cannot be read any more."""
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and self.error is None:
+            try:
+                got = os.preadv(self._descriptor, [view[done:]], self.position)
+            except OSError as e:
+                self.error = e
+                return 0
+            if not got:
+                break
+            done, self.position = done + got, self.position + got
+        return done
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(memoryview(buffer)[: self.readinto(buffer)])
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = max(0, offset + (0, self.position, self.size)[whence & 3])  # FFmpeg has flags above
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def write(self, data: bytes) -> int:
+        """Never called: soundfile wants it to be there."""
+        raise NotImplementedError
+
+
+@contextmanager
+def decoder_faults(source: AudioBytes, decoder: str) -> Iterator[None]:
+    """Give whatever a decoder raises its meaning; what it read, or could not, comes first.
+
+    Raises: AudioError: unreadable; and what `AudioBytes.check` raises, in place of an end that comes too early.
+    """
+    try:
+        yield
+        source.check()
+    except (SoftLabelsError, MemoryError):
+        source.check()
+        raise
+    except Exception as e:  # PyAV has raised UnicodeDecodeError, soundfile TypeError: a decoder's class tells nothing
+        source.check()
+        raise AudioError(f"unreadable: {decoder} raised {type(e).__name__}: {e}") from e
