@@ -227,7 +227,7 @@ class Values:
 def apply(change: Change, world: Path) -> Applied:
     """Make a world's intact store hostile. Returns: what was done."""
     rng = random.Random(change.seed)
-    before = {path: path.read_bytes() for path in _regular(world)}
+    before = {path: path.read_bytes() for path in regular_files(world)}
     path, values = world / change.file, Values(rng, world)
     how, field = change.how, change.place.field
     if field in ("(file)", "(folder)"):
@@ -250,7 +250,7 @@ def apply(change: Change, world: Path) -> Applied:
     return done
 
 
-def _regular(world: Path) -> list[Path]:
+def regular_files(world: Path) -> list[Path]:
     """The regular files of store and saved join, none through a link."""
     found = []
     for top in ("store", "saved"):
@@ -272,6 +272,8 @@ def _may_differ(kind: str) -> frozenset[str]:
         return frozenset({"classes", "times", "audio", "probabilities", "components", "dropped"})
     if "soft" in kind and kind.endswith(".npy"):
         return frozenset({"soft"})
+    if kind.startswith("saved/hard_"):  # of a join that is kept in a store the manifest is the witness
+        return frozenset({"hard"})
     return frozenset()
 
 
@@ -716,7 +718,7 @@ def carry(world: Path, before: dict[Path, bytes]) -> bool:
     """
     was, vouched = dict(before), False
     for _ in range(8):
-        now = {path: path.read_bytes() for path in _regular(world) if path.lstat().st_size < 1 << 28}
+        now = {path: path.read_bytes() for path in regular_files(world) if path.lstat().st_size < 1 << 28}
         swaps = {}
         for path, data in now.items():
             if path in was and was[path] != data:
@@ -811,7 +813,7 @@ def _renamed(name: str, swaps: dict[str, str]) -> str:
 
 def _rename(world: Path, swaps: dict[str, str]) -> None:
     """Files named by their content get the new name."""
-    for path in _regular(world):
+    for path in regular_files(world):
         name = _renamed(path.name, swaps)
         if name != path.name and not path.with_name(name).exists():
             path.rename(path.with_name(name))

@@ -37,6 +37,7 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("standin:teacher", {"shard_windows": 4}),
     "sparse": ("standin:wide", {"shard_windows": 4, "layout": "sparse", "min_probability": 0.05, "components": 5}),
 }
+_SHARES = ("probabilities", "soft", "hard")  # from 0 to 1; in a join NaN where nobody has an opinion
 Row = dict[str, Any]
 
 
@@ -159,17 +160,17 @@ def other_labels(found: dict[tuple[str, int], Row], truth: dict[tuple[str, int],
         if key not in truth:
             return f"{key} is no window of the corpus"
         for name, value in row.items():
-            if name == "probabilities" and not ((value >= 0) & (value <= 1)).all():
-                return f"impossible probabilities of {key}: {value}"
+            if name in _SHARES and not (np.isnan(value) * (name != "probabilities") | (value >= 0) & (value <= 1)).all():
+                return f"impossible {name} of {key}: {_short(value)}"
             if name not in world.columns and name in truth[key] and not _same(value, truth[key][name]):
                 return f"{name} of {key}: {_short(value)}, true is {_short(truth[key][name])}"
     return ""
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Bit by bit."""
+    """Of the same kind and value, not a number included."""
     first, second = np.asarray(a), np.asarray(b)
-    return first.shape == second.shape and first.dtype == second.dtype and first.tobytes() == second.tobytes()
+    return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
 def _short(value: Any) -> str:

@@ -221,25 +221,28 @@ def _judged(reading: Callable[[World], str], world: World, watch: Watch) -> tupl
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     base = _status("VmRSS")
+    watch.busy = False
+    verdict, detail = verdict_of(reading, world)
+    watch.busy = True
+    return verdict, detail, _status("VmHWM") - base
+
+
+def verdict_of(reading: Callable[[World], str], world: World) -> tuple[str, str]:
+    """What a reading gives, or how it ends."""
     try:
-        watch.busy = False
         wrong = reading(world)
-        verdict, detail = ("silent", wrong) if wrong else ("good", "")
     except readings.Weak as e:
-        verdict, detail = "weak", str(e)
+        return "weak", str(e)
     except readings.Unnamed as e:
-        verdict, detail = "unnamed", str(e)
+        return "unnamed", str(e)
     except MemoryError as e:
-        verdict, detail = "memory", f"MemoryError {e} {_where(e)}"
+        return "memory", f"MemoryError {e} {_where(e)}"
     except BaseException as e:
         if readings.named(e):
-            verdict, detail = "good", f"{type(e).__name__}: {e}"
-        else:
-            verdict = "weak" if isinstance(e, ValueError) else "unnamed"
-            detail = f"{type(e).__name__}: {str(e)[:200]} {_where(e)}"
-    finally:
-        watch.busy = True
-    return verdict, detail, _status("VmHWM") - base
+            return "good", f"{type(e).__name__}: {e}"
+        verdict = "weak" if isinstance(e, ValueError) else "unnamed"
+        return verdict, f"{type(e).__name__}: {str(e)[:200]} {_where(e)}"
+    return ("silent", wrong) if wrong else ("good", "")
 
 
 def _status(name: str) -> int:
