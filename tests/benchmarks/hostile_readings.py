@@ -160,7 +160,10 @@ def other_labels(found: dict[tuple[str, int], Row], truth: dict[tuple[str, int],
         if key not in truth:
             return f"{key} is no window of the corpus"
         for name, value in row.items():
-            if name in _SHARES and not (np.isnan(value) * (name != "probabilities") | (value >= 0) & (value <= 1)).all():
+            if (
+                name in _SHARES
+                and not (np.isnan(value) * (name != "probabilities") | (value >= 0) & (value <= 1)).all()
+            ):
                 return f"impossible {name} of {key}: {_short(value)}"
             if name not in world.columns and name in truth[key] and not _same(value, truth[key][name]):
                 return f"{name} of {key}: {_short(value)}, true is {_short(truth[key][name])}"

@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pickle
 import platform
@@ -182,14 +183,13 @@ class File:
     now: bytearray = field(default_factory=bytearray)
     synced: bytes | None = None
     mapped: bool = False
-    final: bytes = b""  # of a mapped one: what it holds when the job is done
 
 
 class Disk:
     """Names and files as a running system sees them, and what has reached the disk."""
 
     def __init__(self, root: Path, done: Path) -> None:
-        self.done = done
+        self.done = done  # what the job leaves, for what is written through a mapping
         self.names: dict[str, File] = {"": File(folder=True)}
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root).as_posix()
@@ -265,24 +265,35 @@ class Disk:
                     rest.append((change, changed))
             self.pending = rest
         else:
+            if file.mapped:
+                file.now = self._through_mapping(file.now)
             file.synced = bytes(file.now)
+
+    def _through_mapping(self, now: bytearray) -> bytearray:
+        """What was written through a mapping, which no call tells: as it is when the job is done."""
+        for path in self.done.rglob("*.npy"):
+            if path.stat().st_size == len(now) and path.read_bytes()[:64] == now[:64]:
+                return bytearray(path.read_bytes())
+        return now
 
     def cut(self, model: str, rng: random.Random, committed: int) -> dict[str, bytes | None]:
         """What may be left: name -> bytes, None for a folder. committed: changes of names that the journal has."""
         names = dict(self.durable)
         if model == "strict":
-            kept = [change for change in self.pending if rng.random() < 0.5]
+            share = rng.choice([0.5, 0.9, 1.0])
+            kept = [change for change in self.pending if rng.random() < share]
         else:
             kept = self.pending[: rng.randint(committed, len(self.pending))]
         for change, file in kept:
             rename(names, change, file)
+        flushed = rng.choice([0.0, 0.5, 0.8, 0.9, 1.0])  # share of the unsynced files that the system had time to write
         left: dict[str, bytes | None] = {}
         contents: dict[int, bytes] = {}  # a file with two names has the same bytes under both
         for name in sorted(names):
             if name and (parent(name) in left or not parent(name)):
                 file = names[name]
                 if not file.folder and id(file) not in contents:
-                    contents[id(file)] = left_of(file, model, rng)
+                    contents[id(file)] = bytes(file.now) if rng.random() < flushed else left_of(file, model, rng)
                 left[name] = None if file.folder else contents[id(file)]
         return left
 
@@ -334,12 +345,16 @@ def lay_out(left: dict[str, bytes | None], root: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is disturbed. prepare: the state before; act: the job itself, which may be done again."""
+    """What is disturbed. prepare: the state before; act: the job itself, which may be done again.
+
+    large: arrays of any size count as large ones, which are not held against their digest whenever they are opened.
+    """
 
     name: str
     layout: str
     prepare: Callable[[Path], None]
     act: Callable[[Path], None]
+    large: bool = False
 
 
 def _run(which: str) -> Callable[[Path], None]:
@@ -354,6 +369,7 @@ def _run(which: str) -> Callable[[Path], None]:
 
 
 def _join(root: Path) -> None:
+    logging.disable(logging.WARNING)  # a damaged join is built again, and says so
     softlabels.open(root / "disk" / "store").join(root / "corpus" / "data_manifest.csv")
 
 
@@ -389,11 +405,29 @@ def _nothing(root: Path) -> None:
     shutil.rmtree(root / "disk" / "saved")
 
 
+def _one_missing(root: Path) -> None:
+    """A store without the windows of a clip that is back now: its shard gets a second generation."""
+    _nothing(root)
+    clip = root / "corpus" / "c1.wav"
+    clip.rename(root / "c1.wav")
+    _run("data_manifest.csv")(root)
+    (root / "c1.wav").rename(clip)
+
+
+def _count_as_large() -> None:
+    from softlabels.labels import saved
+
+    if hasattr(saved, "SMALL"):
+        saved.SMALL = 0
+
+
 JOBS = (
     Job(name="run", layout="dense", prepare=_nothing, act=_run("data_manifest.csv")),
     Job(name="run with components", layout="sparse", prepare=_nothing, act=_run("data_manifest.csv")),
     Job(name="run that extends", layout="sparse", prepare=_unjoined, act=_run("grown.csv")),
+    Job(name="run that mends", layout="dense", prepare=_one_missing, act=_run("data_manifest.csv")),
     Job(name="join", layout="dense", prepare=_unjoined, act=_join),
+    Job(name="join of large arrays", layout="sparse", prepare=_unjoined, act=_join, large=True),
     Job(name="save", layout="sparse", prepare=lambda root: shutil.rmtree(root / "disk" / "saved"), act=_save),
     Job(name="regenerate", layout="dense", prepare=_damage, act=_regenerate),
 )
@@ -429,10 +463,15 @@ def labels_of(root: Path) -> dict[str, Any]:
             found[name] = path.read_bytes()
     if (store / "joins").is_dir() and list((store / "joins").glob("join-*")):
         labels = softlabels.open(store).join(root / "corpus" / "data_manifest.csv")
-        found["join"] = hashlib.sha256(labels.y_true().tobytes()).hexdigest()
+        found["join"] = _digest_of(labels)
     if (root / "disk" / "saved").exists():
-        found["saved"] = hashlib.sha256(softlabels.load_labels(root / "disk" / "saved").y_true().tobytes()).hexdigest()
+        found["saved"] = _digest_of(softlabels.load_labels(root / "disk" / "saved"))
     return found
+
+
+def _digest_of(labels: softlabels.JoinedLabels) -> str:
+    keys = labels.keys.to_csv().encode()
+    return hashlib.sha256(keys + labels.y_true().tobytes()).hexdigest()
 
 
 def truth_of(root: Path) -> dict[str, Any]:
@@ -487,6 +526,8 @@ class Storm:
 
         def run(send: Callable[[dict[str, Any]], None]) -> None:
             os.setsid()
+            if self.job.large:
+                _count_as_large()
             try:
                 result.write_bytes(pickle.dumps(work()))
             except BaseException as e:
@@ -501,7 +542,10 @@ class Storm:
     def cut(self, number: int, model: str, seed: int) -> str:
         """One power cut, and the job again. Returns: what is bad, or ""."""
         rng = random.Random(f"{seed} {self.job.name} {model} {number}")
-        disk, at = Disk(self.before, self.done), rng.randint(0, len(self.calls))
+        disk, last = Disk(self.before, self.done), len(self.calls)
+        at = (
+            last if rng.random() < 0.3 else rng.randint(0, last)
+        )  # what is not synced stays in memory for half a minute
         committed = 0
         for call in self.calls[:at]:
             disk.apply(call)
@@ -525,7 +569,10 @@ class Storm:
 
 
 def drive(name: str, root: Path) -> None:
-    next(job for job in JOBS if job.name == name).act(root)
+    job = next(job for job in JOBS if job.name == name)
+    if job.large:
+        _count_as_large()
+    job.act(root)
 
 
 def main() -> int:
