@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from softlabels.corpus.annotations import BOX, EDGE_S, EXTENT, FLOAT_S, REACH_S, Annotations
-from softlabels.corpus.label_cell import CellFault, no_label, read_label, read_seconds
+from softlabels.corpus.label_cell import no_label, read_label, read_seconds
 from softlabels.corpus.manifest import Clip, end_of
+from softlabels.corpus.name_lists import CellFault
 from softlabels.errors import ManifestError
 from softlabels.tables import Table, open_table, raise_faults
 

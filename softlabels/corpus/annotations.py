@@ -6,6 +6,8 @@ box B                                     |--|                    1 in window 1:
 extent  |------------------------------------------|              elsewhere 0 in windows 0 and 1, NaN in window 2
 """
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +45,10 @@ class Annotations:
     def labels(self) -> set[str]:
         """The names in use."""
         return set(self.boxes["name"])
+
+    def only(self, names: Collection[str]) -> "Annotations":
+        """The same without boxes of other names; extents and clips stay."""
+        return dataclasses.replace(self, boxes=self.boxes[[name in names for name in self.boxes["name"]]])
 
     def label_windows(
         self,
