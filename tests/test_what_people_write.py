@@ -12,6 +12,9 @@ from conftest import Corpus
 import softlabels
 from pipeline.drafts.folder import clips_of_folder, folder_remarks
 from pipeline.drafts.metadata import clips_of_metadata
+from pipeline.report.clip_evidence import HumanLabels
+from pipeline.report.survey import survey
+from pipeline.report.suspects import find_suspects
 from softlabels import Clip, JoinError, ManifestError
 from softlabels.corpus.label_names import find_labels
 from softlabels.corpus.name_lists import CellFault, read_list
@@ -280,3 +283,33 @@ def test_labels_meet_the_list_by_the_mapping_file_too(corpus: Corpus, store) -> 
     mapping.write_text("student_class,teacher_class\nany bird,Aus aus_Alpha\nany bird,Bus bus_Beta\n")
     labels = store.join(corpus.manifest, classes=["any bird", "Cus cus"], mapping=mapping)
     same(hard(labels), {"c0": [1, 0], "c1": [1, 0], "c2": [1, 0]})
+
+
+# --- labels that the report's teacher does not know
+
+
+@pytest.mark.parametrize(
+    ("label", "nearest"),
+    [
+        ("Aus auss_Alpha", "Aus aus_Alpha"),
+        ("Bus buss", "Bus bus_Beta"),
+        ("Gama", "Cus cus_Gamma"),
+        ("Quite another bird", ""),
+        ("Aus aus_Alpha,Bus bus_Beta", "Aus aus_Alpha"),
+    ],
+)
+@pytest.mark.parametrize("beside", ["", ";Cus cus_Gamma"])
+def test_a_label_that_the_teacher_lacks_is_unknown_in_the_report_and_accuses_nobody(
+    corpus: Corpus, store, label: str, nearest: str, beside: str
+) -> None:
+    rows = f'c0,c0.wav,"{label}{beside}"\nc1,c1.wav,Bus bus_Beta;Aus aus\nc2,c2.wav,noise\nc3,c3.wav,Gamma\n'
+    corpus.write_manifest("clip_id,path,label\n" + rows)
+    labels = HumanLabels.of(softlabels.read_manifest(corpus.manifest), store.index, store.classes)
+    assert labels.unknown == {label: (1, nearest)}
+    evidence = survey(store, labels, lambda windows: None).evidence
+    np.testing.assert_array_equal(evidence.hard()[0], [NAN, NAN, 1 if beside else NAN])
+    np.testing.assert_array_equal(evidence.hard()[1:], [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    suspects = find_suspects(evidence, store.index, store.classes)
+    assert "c0" not in {suspect.clip_id for suspect in suspects}
+    for suspect in suspects:  # named as the manifest has it, not as the teacher has
+        assert suspect.label in suspect.labels

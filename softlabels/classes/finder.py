@@ -1,5 +1,6 @@
 """Finding the names of one class list in another, however people wrote them."""
 
+import difflib
 import functools
 import re
 import unicodedata
@@ -109,6 +110,17 @@ class ClassFinder:
             return False
         pairs = zip(map(normalised, _split(name)), self._halves[position], strict=True)
         return any(ours and theirs and ours != theirs for ours, theirs in pairs)
+
+
+def nearest_names(names: Iterable[str], classes: ClassList) -> dict[str, str]:
+    """name -> the class with the most similar name or half of a name; "" where none is similar."""
+    by_half = {half: name for name in reversed(classes.names) for half in map(normalised, _split(name)) if half}
+    nearest = {}
+    for name in names:
+        halves = [half for half in (normalised(name), *map(normalised, _split(name))) if half]
+        matches = [match for half in halves for match in difflib.get_close_matches(half, by_half, n=1, cutoff=0.75)]
+        nearest[name] = by_half[matches[0]] if matches else ""
+    return nearest
 
 
 def _is_species(name: str) -> bool:

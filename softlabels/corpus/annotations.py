@@ -33,13 +33,14 @@ class Annotations:
     listed_clips: (n,) int64, those with a box or an extent, in order; the others keep their manifest label.
     boxes: (boxes,) BOX: a label each, so that a box with several stands there several times; row: where in the tables
     it comes from, for errors. extents: (extents,) EXTENT by clip and time, without overlap.
-    outside: rows of Raven tables left out because no clip of the manifest reaches them.
+    outside: rows of Raven tables left out because no clip of the manifest reaches them; notes: what else was left out.
     """
 
     listed_clips: np.ndarray
     boxes: np.ndarray
     extents: np.ndarray
     outside: int
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> set[str]:

@@ -67,6 +67,7 @@ def find_labels(
     teacher: ClassList | None = None,
     class_of: Callable[[int], int | None] = lambda teacher_class: None,
     other_labels: OtherLabels = "error",
+    doubts: Literal["error", "unknown"] = "error",
 ) -> LabelNames:
     """Find every label in a class list, as `match_classes` finds the classes of one list in another.
 
@@ -76,6 +77,7 @@ def find_labels(
       source: where the labels stand, for errors; further: names in use elsewhere, such as in annotations.
       teacher: the teacher's list. class_of: its class -> the class that a mapping file makes of it, or None.
       other_labels: what a label of a class that the list lacks says, see `SoftLabelStore.join`.
+      doubts: what one says that is a class by a part of its name only: "unknown" is that it is another.
     Raises: JoinError: a label that is a class by one half only, or, by default, one that is not in the list.
     """
     used = _Names(clips, further)
@@ -93,9 +95,10 @@ def find_labels(
     lacking = [name for name in used.all if name not in found]
     alone = (name for name in lacking if name.casefold() in BACKGROUND)
     background = frozenset(name for name in alone if name not in used.beside_others)
-    doubts = {name: finder.doubt(name) for name in lacking if name not in background}
-    doubts |= {ABSENT + n: "it is a class itself" for n in used.all if ABSENT + n in classes}
-    _raise_doubts({name: why for name, why in doubts.items() if why}, source, used)
+    if doubts == "error":
+        why = {name: finder.doubt(name) for name in lacking if name not in background}
+        why |= {ABSENT + n: "it is a class itself" for n in used.all if ABSENT + n in classes}
+        _raise_doubts({name: text for name, text in why.items() if text}, source, used)
     others = frozenset(name for name in lacking if name in used.sure) - background
     if others and other_labels == "error":
         raise JoinError(

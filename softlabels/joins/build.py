@@ -85,7 +85,9 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         hard_group=hard_group,
         soft=soft,
     )
-    report = check_join(arrays, clips, rows, match, inputs, notes=names.notes)
+    report = check_join(
+        arrays, clips, rows, match, inputs, notes=(*names.notes, *(annotated.notes if annotated else ()))
+    )
     header = {
         "fingerprint": fingerprint,
         "report": dataclasses.asdict(report),

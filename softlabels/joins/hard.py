@@ -1,5 +1,7 @@
 """The hard half of a join: whose label each row has. A clip's own, laid on its windows, or annotations in time."""
 
+import functools
+
 import numpy as np
 
 from softlabels.classes.matching import ClassMatch
@@ -11,6 +13,7 @@ from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
+from softlabels.store.index import StoreIndex, positions_of
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
 
@@ -21,7 +24,21 @@ def read_boxes(clips: JoinClips, inputs: JoinInputs) -> Annotations | None:
     if options.annotations is None:
         return None
     extents, column = options.annotated_extents, options.annotation_column
-    return read_annotations(options.annotations, clips.listed, extents=extents, label_column=column)
+    return read_annotations(
+        options.annotations,
+        clips.listed,
+        extents=extents,
+        label_column=column,
+        duration_of=functools.cache(lambda path: _durations(clips, inputs.store.index).get(path)),
+    )
+
+
+def _durations(clips: JoinClips, index: StoreIndex) -> dict[str, float]:
+    """path -> seconds, of the manifest's files that the store has planned."""
+    stored = positions_of([clip.clip_id for clip in clips.listed], index.clips)
+    frames, rate = (index.clips[name].to_numpy() for name in ("frames", "rate_hz"))
+    pairs = zip(clips.listed, stored.tolist(), strict=True)
+    return {clip.path: float(frames[at] / rate[at]) for clip, at in pairs if at >= 0 and rate[at]}
 
 
 def name_labels(clips: JoinClips, annotated: Annotations | None, match: ClassMatch, inputs: JoinInputs) -> LabelNames:
