@@ -1,9 +1,12 @@
-"""What people mark in time: Raven tables over several files, Audacity's label tracks, boxes that are none."""
+"""What people mark in time: Raven tables over several files, Audacity's label tracks, boxes that are none;
+and the numbers that they give to flags."""
 
 from pathlib import Path
 
 import pytest
 
+import pipeline
+from pipeline.cli.commands import main
 from softlabels import Clip, ManifestError
 from softlabels.corpus.annotation_tables import read_annotations
 
@@ -82,10 +85,71 @@ def test_quoted_raven_tables_are_read_and_quotes_in_unquoted_ones_stay(tmp_path:
 
 
 def test_boxes_of_no_length_or_label_are_counted_and_their_recording_is_annotated(tmp_path: Path) -> None:
-    (tmp_path / "t.txt").write_text(sequence((1, 1, "r1"), (0.5, 3, "r2")).replace("r2.wav\tA", "r2.wav\t "))
+    (tmp_path / "t.txt").write_text(sequence((1, 1, "r1"), (1, 3, "r2")).replace("r2.wav\tA", "r2.wav\t "))
     found = read_annotations(tmp_path / "t.txt", FILES, extents="clips")
     assert (len(found.boxes), found.listed_clips.tolist()) == (0, [0, 1])
     assert found.notes == (
         "annotations: 1 boxes of no length are passed over",
         "annotations: 1 boxes without a label are passed over",
     )
+
+
+# --- numbers that flags cannot have
+
+NUMBERS = {
+    "run": ["--timeout", "--jitters", "--min-probability", "--shard-windows", "--jobs", "--batch-size", "--rate"],
+    "run ": ["--max-hours", "--max-channels", "--min-rate", "--max-rate", "--max-gigabytes"],
+    "manifest .": ["--jobs"],
+    "verify": ["--jobs"],
+    "regenerate --shard 1": ["--jobs"],
+}
+
+
+@pytest.mark.parametrize("command", NUMBERS)
+@pytest.mark.parametrize("value", ["0", "-3", "nan", "-inf", "inf"])
+def test_a_number_that_a_flag_cannot_have_is_refused_by_its_name(tmp_path, monkeypatch, capsys, command, value) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flag in NUMBERS[command]:
+        try:
+            code = main([*command.split(), f"{flag}={value}"])
+        except SystemExit as e:  # argparse: no whole number
+            code = e.code
+        assert code == 2
+        assert f"{flag}: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "--overlap=-0.5"], "--overlap: expected seconds, 0 or more, got -0.5"),
+        (["run", "--jitters=65"], "--jitters: expected 1 to 64, got 65"),
+        (["run", "--min-probability=1"], "--min-probability: expected a probability between 0 and 1, both excluded"),
+        (["verify", "--recompute=1.5"], "--recompute: expected a share from 0 to 1, got 1.5"),
+        (["verify", "--shard=-1"], "--shard: expected 0 or more, got -1"),
+        (
+            ["export", "--to=detections", "-o=x.csv", "--threshold=nan"],
+            "--threshold: expected a probability from 0 to 1",
+        ),
+    ],
+)
+def test_numbers_have_their_ranges(arguments: list[str], complaint: str, capsys) -> None:
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (pipeline.RunOptions, {"timeout_s": 0}),
+        (pipeline.RunOptions, {"timeout_s": float("nan")}),
+        (pipeline.RunOptions, {"jobs": 0}),
+        (pipeline.LabelOptions, {"jitters": 0}),
+        (pipeline.LabelOptions, {"shard_windows": -1}),
+        (pipeline.LabelOptions, {"min_probability": 0.0}),
+        (pipeline.LabelOptions, {"overlap_s": float("inf")}),
+    ],
+)
+def test_python_refuses_the_same_numbers(options, settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"^--.*: expected"):
+        options(**settings)

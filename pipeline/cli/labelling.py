@@ -1,6 +1,7 @@
 """`softlabels run`."""
 
 import dataclasses
+import math
 import sys
 import time
 from argparse import Namespace
@@ -31,7 +32,10 @@ from softlabels.windows import WindowSpec
 
 
 def gigabytes(text: str) -> int:
-    return round(float(text) * 1e9)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("infinite, or no number")
+    return round(number * 1e9)
 
 
 BUDGET: Described = {

@@ -51,8 +51,8 @@ def file_times(
         why = "could be either" if within or not known else "fit neither"
         raise CellFault(
             f"{len(ordered)} recordings without the column 'File Offset (s)': times of each file, or counted on from "
-            f"one file to the next? They {why}; in Raven, show that column (View > Choose Measurements), save the table "
-            "again, or save one table a recording"
+            f"one file to the next? They {why}; in Raven, show that column (View > Choose Measurements) and save the "
+            "table again, or save one table a recording"
         )
     if within:
         return times
