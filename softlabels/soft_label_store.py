@@ -45,6 +45,7 @@ class SoftLabelStore(StoreReader):
         annotated_extents: str | Path | None = None,
         annotation_column: str | None = None,
         weak_labels: Literal["spread", "best"] = "spread",
+        other_labels: Literal["error", "absent", "unknown", "drop"] = "error",
         canary: bool = True,
         root: str | Path | None = None,
         cache_dir: str | Path | None = None,
@@ -68,6 +69,10 @@ class SoftLabelStore(StoreReader):
           annotation_column: the column of a Raven table that holds the label; None is Species, Annotation or Label.
           weak_labels: where in a clip of several windows its label holds: "spread" in all of them, "best" where the
             teacher hears it, NaN in the others.
+          other_labels: what a label says that is not in `classes`: "error" raises; "absent" takes it for another
+            class, right where people name all they hear: classes not named are 0; "unknown" for nothing, right where
+            they name what they were after: a clip with no other label is not annotated; "drop" leaves such clips
+            out. Boxes of other classes say nothing.
           canary: refuse a join that the annotations speak against; note one that they do not speak for.
           root: the folder that the manifest's paths are relative to; None is where your own run on this store found
             them if that is there, else the manifest's folder.

@@ -48,13 +48,14 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
 
     Args:
       what: to call it in an error, such as "manifest"; error: to raise.
-      tabs: a header with a tab in it makes it a table of Raven's: tab-separated, nothing quoted.
+      tabs: a header with a tab in it makes it a table of Raven's: tab-separated, nothing quoted unless the header is.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            raven = tabs and "\t" in file.readline()
+            header = file.readline()
+            raven = tabs and "\t" in header
             file.seek(0)
-            quoting: Literal[0, 3] = csv.QUOTE_NONE if raven else csv.QUOTE_MINIMAL
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if raven and '"' not in header else csv.QUOTE_MINIMAL
             lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
             columns = [name.strip() for name in next(lines, [])]
             yield Table(columns, ((lines.line_num, fields) for fields in lines if any(fields)))

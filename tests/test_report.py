@@ -163,7 +163,7 @@ def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
 
 def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], "Xus xus_Chi"))
-    assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": 1}
+    assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": (1, "")}
     assert "Xus xus_Chi (1 clips)" in page_of(store, corpus)
 
 
@@ -230,7 +230,7 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
     count = len(own)
     clips = tuple(Clip(clip_id=f"c{i}", path="x", labels=(NAMES[0],)) for i in range(count))
     evidence = SimpleNamespace(
-        labels=SimpleNamespace(clips=clips, classes=np.array([0])),
+        labels=SimpleNamespace(clips=clips, classes=np.array([0]), names={NAMES[0]: 0}),
         entry_clip=np.arange(count),
         entry_class=np.zeros(count, np.int64),
         entry_best=np.float32(own),

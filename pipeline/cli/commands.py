@@ -10,6 +10,7 @@ import signal
 import sys
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
+from pipeline.cli.flags import check_flags
 from pipeline.cli.inputs import add_classes, add_manifest
 from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     for warning in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(warning, _terminate)
     try:
+        check_flags(args)
         code: int = args.action(args)
         return code
     except (StorageFullError, EnvironmentTrouble) as e:

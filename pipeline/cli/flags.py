@@ -18,6 +18,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pipeline.options import check_numbers, flag_of
+
 _Made = TypeVar("_Made")
 Described = Mapping[str, Mapping[str, Any]]
 MANIFEST, STORE = "data_manifest.csv", "soft_labels"
@@ -34,7 +36,7 @@ def add_command(commands: Any, action: Callable[[Namespace], int], *, store: boo
         epilog=more,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    command.set_defaults(name=name, action=action)
+    command.set_defaults(name=name, action=action, command=command)
     if store:
         command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
     return command
@@ -57,7 +59,7 @@ def _add_flag(
     alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = [kind for kind in alternatives if kind is not type(None)]
     kind, negated = kinds[0], kinds[0] is bool and hint is not bool
-    flags = flags or ("--no-" if negated else "--") + name.removesuffix("_hz").removesuffix("_s").replace("_", "-")
+    flags = flags or ("--no-" + flag_of(name).removeprefix("--") if negated else flag_of(name))
     if kind is bool:
         settings |= {"action": "store_const", "const": not negated}
     elif get_origin(kind) is Literal:
@@ -71,6 +73,14 @@ def _add_flag(
     if default is inspect.Parameter.empty:
         settings["required"], default = True, None
     group.add_argument(*flags.split(), dest=name, default=default, **settings)
+
+
+def check_flags(args: Namespace) -> None:
+    """Hold every number that was given against what it may be. Raises: ValueError: with its flag."""
+    command: ArgumentParser = args.command
+    given = {name: value for name, value in vars(args).items() if value != command.get_default(name)}
+    flags = {each.dest: each.option_strings[-1] for each in command._actions if each.option_strings}
+    check_numbers(given, flags)
 
 
 def filled(owner: Callable[..., _Made], args: Namespace, **others: Any) -> _Made:

@@ -17,6 +17,7 @@ from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.litert import read_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
+from softlabels.corpus.label_cell import BACKGROUND
 from softlabels.corpus.manifest import write_manifest
 from softlabels.errors import ClassListError, ManifestError
 from softlabels.soft_label_store import open as open_store
@@ -43,7 +44,8 @@ def _manifest(args: Namespace) -> int:
     """Write a manifest of a folder of recordings, labelled by folder, metadata table or Raven tables.
 
     Without --metadata and --raven the label of a clip is the name of its folder, kept as it is; folders called noise,
-    silence, background or other are annotated as none of the classes; files in DIR itself are not annotated.
+    silence, background or other are annotated as none of the classes, unless the class list of a join has that name;
+    as in BirdNET-Analyzer, A_a,B_b has both classes and -A_a lacks that one; files in DIR itself are not annotated.
 
     --metadata reads a CSV such as BirdCLEF's: one row a recording, found below DIR by path, file name or stem. Columns:
       path       which recording               default filename, file-name
@@ -73,7 +75,7 @@ def _manifest(args: Namespace) -> int:
         with progress(len({clip.path for clip in clips}), "files") as on_files:
             clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
     write_manifest(clips, args.output)
-    classes = {name for clip in clips for name in clip.labels or ()}
+    classes = {name for clip in clips for name in clip.labels or () if name.casefold() not in BACKGROUND}
     print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
     for line in (*found.remarks, *found.problems, *_manifest_advice(args.output, source)):
         print(line, file=sys.stderr)

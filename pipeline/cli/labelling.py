@@ -1,6 +1,7 @@
 """`softlabels run`."""
 
 import dataclasses
+import math
 import sys
 import time
 from argparse import Namespace
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
 from pipeline.cli.inputs import root_of
 from pipeline.cli.printing import print_fields, progress_bar
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import clips_of_folder, folder_remarks
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
 from pipeline.running.closing import RunSummary, finish
@@ -31,7 +32,10 @@ from softlabels.windows import WindowSpec
 
 
 def gigabytes(text: str) -> int:
-    return round(float(text) * 1e9)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("infinite, or no number")
+    return round(number * 1e9)
 
 
 BUDGET: Described = {
@@ -140,7 +144,8 @@ def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
         )
     if not args.dry_run and not Path(MANIFEST).exists():
         write_manifest(clips, MANIFEST)
-        print(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", file=sys.stderr)
+        for line in (f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", *folder_remarks(clips)):
+            print(line, file=sys.stderr)
     return clips, location(args.root) if args.root else root
 
 

@@ -41,7 +41,7 @@ def draft_mapping(student: ClassList, teacher: ClassList) -> list[DraftRow]:
     """One row a student class, in the order of the student's list.
 
     To look at: every guess, every class without a match, two classes with the same match, and a name that was found
-    by its common half alone, or whose halves belong to two different classes.
+    by its common half alone.
     """
     finder, guesser = ClassFinder(teacher), ClassGuesser(teacher)
     found = [finder.find(name) for name in student]
@@ -52,8 +52,8 @@ def draft_mapping(student: ClassList, teacher: ClassList) -> list[DraftRow]:
     for name, hit, guess in zip(student, found, guesses, strict=True):
         if hit:
             position, how = hit
-            by_half = how == "common name" and "_" in name  # a code, a genus that moved, underscores: likely, not sure
-            look = by_half or taken[position] > 1 or finder.contradicts(name, teacher[position])
+            by_half = how == "common name" and "_" in name  # a genus that moved, underscores: likely, not sure
+            look = by_half or taken[position] > 1
             rows.append(DraftRow(student_class=name, teacher_class=teacher[position], how=how, look=look))
         elif guess and guess[0] not in taken and guessed[guess[0]] == 1:
             rows.append(DraftRow(student_class=name, teacher_class=teacher[guess[0]], how=guess[1], look=True))

@@ -1,6 +1,7 @@
 """From a folder of recordings to a manifest: one folder a class, as most collections are kept."""
 
 import dataclasses
+import functools
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +11,13 @@ from pathlib import Path
 import joblib
 
 from softlabels.audio.decode import audio_sha256
-from softlabels.corpus.label_cell import CellFault, check_names
+from softlabels.corpus.label_cell import ABSENT, BACKGROUND, NOISE, LabelCell, check_names
 from softlabels.corpus.manifest import Clip
+from softlabels.corpus.name_lists import CellFault
 from softlabels.errors import AudioError, ManifestError
 from softlabels.threads import in_threads
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}
-NOT_A_CLASS = {"noise", "silence", "background", "other"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,9 @@ class FoundClips:
 
 def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> list[Clip]:
     """One clip an audio file, labelled with the name of the folder it lies in.
+
+    Folders of BirdNET-Analyzer are understood: `A_a,B_b` has both classes, `-A_a` lacks this one. `Background`, `Other`
+    and the like are kept as they are: a join takes them for none of its classes, unless its class list has them.
 
     Args:
       folder: searched with all its subfolders; hidden files and folders are passed over.
@@ -46,8 +50,9 @@ def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled
         clip_id = unicodedata.normalize("NFC", path.as_posix())
         if clip_id in clips:
             raise ManifestError(f"'{folder}': two files are both called {clip_id!r}, in two Unicode forms; rename one")
-        labels = None if unlabelled else _labels_of(path)
-        clips[clip_id] = Clip(clip_id=clip_id, path=(prefix / path).as_posix(), labels=labels)
+        cell = LabelCell() if unlabelled or len(path.parts) == 1 else _cell_of(path.parent)
+        where = (prefix / path).as_posix()
+        clips[clip_id] = Clip(clip_id=clip_id, path=where, labels=cell.labels, absent=cell.absent)
     if not clips:
         raise ManifestError(f"'{folder}': no audio in it: expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}")
     return [clips[clip_id] for clip_id in sorted(clips)]
@@ -87,13 +92,42 @@ def _audio_files(folder: Path) -> Iterator[Path]:
                 yield (Path(where) / name).relative_to(folder)
 
 
-def _labels_of(path: Path) -> tuple[str, ...] | None:
+@functools.lru_cache(maxsize=10_000)  # once a folder
+def _cell_of(folder: Path) -> LabelCell:
     """The class is the folder the file lies in; class names are kept as they are, matching comes with the join."""
-    if len(path.parts) == 1:
-        return None
-    name = unicodedata.normalize("NFC", path.parent.name)
+    name = unicodedata.normalize("NFC", folder.name).strip()
+    parts = [part.strip() for part in name.split(",")]
+    if not all("_" in part for part in parts):  # Analyzer's classes are; else the comma is part of a name
+        parts = [name]
+    absent = [part.removeprefix(ABSENT).strip() for part in parts if part.startswith(ABSENT)]
+    labels = [part for part in parts if not part.startswith(ABSENT)]
     try:
-        check_names([name])
+        check_names([*labels, *absent])
+        if len({*labels, *absent}) < len(parts):
+            raise CellFault(f"expected each class once, got {name!r}")
     except CellFault as e:
-        raise ManifestError(f"folder '{path.parent}': {e}; rename it") from e
-    return () if name.casefold() in NOT_A_CLASS else (name,)
+        raise ManifestError(f"folder '{folder}': {e}; rename it") from e
+    if labels == [NOISE]:
+        return LabelCell(())
+    return LabelCell(tuple(labels) if labels else None, (), tuple(absent))
+
+
+def folder_remarks(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """What was understood of folder names that are not simply a class."""
+    absent = [clip.absent for clip in clips if clip.absent]
+    several = [clip.labels for clip in clips if len(clip.labels or ()) > 1]
+    words = {name: 0 for clip in clips for name in clip.labels or () if name.casefold() in BACKGROUND}
+    for clip in clips:
+        for name in words.keys() & (clip.labels or ()):
+            words[name] += 1
+    remarks = [
+        f"folder {name!r}: {count:,} clips with none of the classes, unless the class list of a join has {name!r}"
+        for name, count in sorted(words.items())
+    ]
+    if absent:
+        remarks.append(
+            f"folders '-Name': {len(absent):,} clips without that class, nothing said of others: {absent[0][0]!r}"
+        )
+    if several:
+        remarks.append(f"folders 'A_a,B_b': {len(several):,} clips with several classes: {'; '.join(several[0] or ())}")
+    return tuple(remarks)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.drafts.folder import FoundClips, clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder, folder_remarks
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
@@ -56,7 +56,8 @@ class ManifestSource:
             clips = clips_of_tables(self.raven, self.folder, relative_to=self.root, label_column=label)
             return FoundClips(clips=clips)
         if not self.metadata:
-            return FoundClips(clips=clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled))
+            clips = clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled)
+            return FoundClips(clips=clips, remarks=folder_remarks(clips))
         return clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
 
 

@@ -8,11 +8,11 @@ code       primary_label                  see below
 split      split, only if named           empty
 
 What fills a column is the name of one of the table's columns, or a text with such names in braces:
-`label={gen} {sp}_{en}`. Several names are written as `A;B` or `['A', 'B']`. A secondary name that is some row's `code`
-becomes that row's label, so that `label={scientific_name}_{common_name}` translates BirdCLEF's codes everywhere.
+`label={gen} {sp}_{en}`. Several names are written as `A;B`, `A|B`, `A,B` or as programs print lists, see
+`softlabels/corpus/name_lists.py`. A secondary name that is some row's `code` becomes that row's label, so that
+`label={scientific_name}_{common_name}` translates BirdCLEF's codes everywhere.
 """
 
-import ast
 import contextlib
 import re
 import unicodedata
@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pipeline.drafts.folder import FoundClips, clips_of_folder
-from softlabels.corpus.label_cell import BETWEEN, NOISE, CellFault, check_names
+from softlabels.corpus.label_cell import NOISE, check_names
 from softlabels.corpus.manifest import Clip
+from softlabels.corpus.name_lists import CellFault, read_names
 from softlabels.errors import ManifestError
 from softlabels.tables import open_table, raise_faults
 
@@ -70,11 +71,18 @@ def clips_of_metadata(
     if not clips and not faults:
         faults = [f"expected rows that name files of '{folder}', got none; {without_file[0]} is not there"]
     _raise_faults(table, faults)
-    remark = f"{len(files.clips) - len(clips):,} files of '{folder}' are in no row and left out"
+    remarks = [f"{len(files.clips) - len(clips):,} files of '{folder}' are in no row and left out"]
+    texts = (_fill(filled["label"], row) for _, row in rows)
+    commas = [text for text in texts if "," in text and not any(mark in text for mark in ";|\n[{(")]
+    if len(files.clips) == len(clips):
+        remarks = []
+    if commas:
+        of_names = f"{len(commas):,} labels with a comma are read as several names, such as {commas[0]!r}"
+        remarks.append(f'{of_names}; one name with a comma is written as ["A, B"]')
     problem = f"{len(without_file):,} rows name no file of '{folder}', left out: {'; '.join(without_file[:5])}"
     return FoundClips(
         clips=[clips[clip_id] for clip_id in sorted(clips)],
-        remarks=(remark,) if len(files.clips) > len(clips) else (),
+        remarks=tuple(remarks),
         problems=(problem,) if without_file else (),
     )
 
@@ -163,16 +171,8 @@ def _labelled(file: Clip, row: Row, filled: Mapping[str, str], translated: Mappi
 
 
 def _names(text: str) -> list[str]:
-    """The class names in a cell, each once: `A`, `A;B`, `['A', 'B']` or `["A", "B"]`. Raises: CellFault."""
-    parts: object = text.split(BETWEEN)
-    if text.strip().startswith("["):
-        try:
-            parts = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            parts = None
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise CellFault(f"expected names as A;B or ['A', 'B'], got {text[:80]!r}")
-    names = list(dict.fromkeys(" ".join(part.split()) for part in parts if part.strip()))
+    """The class names in a cell, each once. Raises: CellFault."""
+    names = read_names(text)
     if NOISE in names and len(names) > 1:
         raise CellFault(f"expected {NOISE!r} only alone, got {text[:80]!r}")
     check_names(names)

@@ -4,11 +4,17 @@ The boxes themselves are not in the manifest: `store.join(..., annotations=TABLE
 """
 
 import dataclasses
+import functools
+import logging
 from pathlib import Path
 
 from pipeline.drafts.folder import clips_of_folder
+from softlabels.audio.decode import probe_audio
 from softlabels.corpus.annotation_tables import read_annotations
 from softlabels.corpus.manifest import Clip
+from softlabels.errors import SoftLabelsError
+
+logger = logging.getLogger(__name__)
 
 
 def clips_of_tables(
@@ -23,7 +29,20 @@ def clips_of_tables(
     Raises: ManifestError: as `clips_of_folder` and `read_annotations`; or a label that no manifest can hold.
     """
     clips = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
-    found = read_annotations(tables, clips, extents="clips", label_column=label_column)
+    root = relative_to or folder
+
+    def duration_of(path: str) -> float | None:
+        try:
+            info = probe_audio(root / path)
+        except SoftLabelsError:
+            return None
+        return info.frames / info.rate_hz
+
+    found = read_annotations(
+        tables, clips, extents="clips", label_column=label_column, duration_of=functools.cache(duration_of)
+    )
+    for note in found.notes:
+        logger.warning(note)
     names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}
     for clip, name in found.boxes[["clip", "name"]].tolist():
         names[clip].add(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import softlabels
-from pipeline.options import option
+from pipeline.options import check_numbers, option
 from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
@@ -56,6 +56,10 @@ class LabelOptions:
     layout: Layout | None = option(None, "all classes, or only those above a threshold")
     min_probability: float | None = option(None, "the threshold of sparse, default 0.0001", metavar="P")
     shard_windows: int | None = option(None, "windows a file; default by corpus, 64 to 1024", metavar="N")
+
+    def __post_init__(self) -> None:
+        names = ("overlap_s", "jitters", "min_probability", "shard_windows")
+        check_numbers({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from softlabels.classes.class_list import ClassList
-from softlabels.classes.finder import ClassFinder
+from softlabels.classes.finder import nearest_names
 from softlabels.corpus.hard_labels import HardLabels
+from softlabels.corpus.label_cell import NOISE
+from softlabels.corpus.label_names import find_labels
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import ManifestError
 from softlabels.ragged import owners, ranges
@@ -27,15 +29,19 @@ class HumanLabels:
     """The annotated clips of a manifest that the store has.
 
     clips: the manifest's rows; position: (clips,) int64, their rows in `StoreIndex.clips`. classes: (labelled,) int64
-    positions in the teacher's list of the classes in use; hard: one group a clip over these. unknown: label -> clips,
-    for labels that the teacher has no class for. not_stored, not_annotated: clips of the manifest left out.
+    positions in the teacher's list of the classes in use; hard: one group a clip over these. unknown: label -> clips
+    and the teacher's class with the nearest name, or "", for labels that the teacher has no class for; in_doubt:
+    (clips,) bool: with such a label, so that nothing else is known to be absent. names: label, as the manifest has it,
+    -> position. not_stored, not_annotated: clips of the manifest left out.
     """
 
     clips: tuple[Clip, ...]
     position: np.ndarray
     classes: np.ndarray
     hard: HardLabels
-    unknown: dict[str, int]
+    unknown: dict[str, tuple[int, str]]
+    in_doubt: np.ndarray
+    names: dict[str, int]
     not_stored: int
     not_annotated: int
 
@@ -51,25 +57,26 @@ class HumanLabels:
             )
         kept = [i for i in np.flatnonzero(stored).tolist() if manifest[i].labels is not None]
         clips = tuple(manifest[i] for i in kept)
-        finder = ClassFinder(teacher)
-        found = {name: finder.find(name) for clip in clips for name in clip.labels or ()}
-        classes = np.unique([hit[0] for hit in found.values() if hit]).astype(np.int64)
-        columns = {name: int(np.searchsorted(classes, hit[0])) for name, hit in found.items() if hit}
-        unknown = Counter(name for clip in clips for name in clip.labels or () if found[name] is None)
+        found = find_labels(clips, teacher, "the manifest", teacher=teacher, other_labels="unknown", doubts="unknown")
+        used = {name for clip in clips for name in clip.labels or ()} | ({NOISE} & found.positions.keys())
+        names = {name: found.positions[name] for name in sorted(used & found.positions.keys())}
+        classes = np.unique(list(names.values())).astype(np.int64)
+        columns = {name: int(np.searchsorted(classes, at)) for name, at in found.positions.items() if at in classes}
+        unknown = Counter(name for clip in clips for name in found.others.intersection(clip.labels or ()))
+        nearest = nearest_names(unknown, teacher)
+        in_doubt = np.array([not found.others.isdisjoint(clip.labels or ()) for clip in clips], bool)
+        hard = HardLabels.of_clips(found.read(clips), columns)
         return cls(
             clips=clips,
             position=position[kept],
             classes=classes,
-            hard=HardLabels.of_clips([_only(clip, columns) for clip in clips], columns),
-            unknown=dict(unknown.most_common()),
+            hard=dataclasses.replace(hard, base=np.where(in_doubt, np.nan, hard.base).astype(np.float32)),
+            unknown={name: (count, nearest[name]) for name, count in unknown.most_common()},
+            in_doubt=in_doubt,
+            names=names,
             not_stored=int((~stored).sum()),
             not_annotated=int(stored.sum()) - len(clips),
         )
-
-
-def _only(clip: Clip, columns: dict[str, int]) -> Clip:
-    """The clip without the labels that the teacher has no class for."""
-    return dataclasses.replace(clip, labels=tuple(name for name in clip.labels or () if name in columns))
 
 
 class ClipEvidence:
@@ -123,6 +130,7 @@ class ClipEvidence:
         hard = self.labels.hard.rows(clip, len(self.labels.classes))
         absent = np.where(hard == 0, p[:, self.labels.classes], -1)  # neither annotated nor unsure
         p[self._first[clip + 1] == self._first[clip]] = -1  # noise says nothing of classes that nobody labels
+        p[self.labels.in_doubt[clip]] = -1  # nor does a label that is no class: the other may be what it means
         p[:, self.labels.classes] = absent
         best = p.argmax(axis=1)
         value = p[np.arange(len(p)), best]

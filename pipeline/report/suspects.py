@@ -29,8 +29,8 @@ _ENOUGH = 5  # clips with a label, before anything is called usual for it
 class Suspect:
     """One clip whose label is likely wrong.
 
-    window: in the index, where the teacher scores the other class highest. label: the one in doubt; labels: all of the
-    clip's. score: in log-odds, above 0, higher is more suspicious.
+    window: in the index, where the teacher scores the other class highest. label: the one in doubt, as the manifest
+    has it; labels: all of the clip's. score: in log-odds, above 0, higher is more suspicious.
     """
 
     clip_id: str
@@ -100,7 +100,8 @@ def _suspect(
 ) -> Suspect:
     window, labels = int(evidence.other_window[clip]), evidence.labels
     other = float(evidence.other[clip])
-    label = classes[int(labels.classes[evidence.entry_class[entry]])] if entry >= 0 else NOISE
+    doubted = int(labels.classes[evidence.entry_class[entry]]) if entry >= 0 else -1
+    label = next((name for name in labels.clips[clip].labels or () if labels.names.get(name) == doubted), NOISE)
     return Suspect(
         clip_id=labels.clips[clip].clip_id,
         window=window,

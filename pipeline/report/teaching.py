@@ -17,7 +17,7 @@ def what_is_taught(
 
     Nothing of it is kept: who trains joins with a class list of their own.
     """
-    options = JoinOptions(missing="drop", canary=False, min_coverage=0.0)
+    options = JoinOptions(missing="drop", canary=False, min_coverage=0.0, other_labels="unknown")
     with tempfile.TemporaryDirectory() as folder:
         try:
             labels = join(store, manifest, classes=classes, options=options, root=root, cache_dir=folder)

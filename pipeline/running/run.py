@@ -13,7 +13,7 @@ import softlabels
 from pipeline.engines.engine import BackendName, Engine, connected
 from pipeline.labelling.claims import Claims
 from pipeline.labelling.worker import ShardStatus, ShardTask, check_teacher, status_of
-from pipeline.options import option
+from pipeline.options import check_numbers, option
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.processes import Workers
 from pipeline.running.closing import RunSummary, sum_up, write_endings
@@ -57,6 +57,9 @@ class RunOptions:
     )
     budget: AudioBudget = DEFAULT_BUDGET
 
+    def __post_init__(self) -> None:
+        check_numbers({"jobs": self.jobs, "timeout_s": self.timeout_s})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvents:
@@ -97,6 +100,7 @@ def run(
       >>> pipeline.run("data_manifest.csv", "new", teacher="standin:teacher", options=options).labelled
       14
     """
+    check_numbers({"jobs": jobs})
     events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
     with (

@@ -36,8 +36,9 @@ class OpenModel:
 class BatchTeacher:
     """A model that scores waveforms in batches of one size. Attributes as in `Teacher`.
 
-    Raises: TeacherError: the model is not one from (batch, samples[, 1]) to (batch, classes) float32, or it has another
-      number of outputs than there are classes. EnvironmentTrouble: it does not fit in memory.
+    Raises: TeacherError: the model is not one from (batch, samples[, 1]) to (batch, classes) float32, it has another
+      number of outputs than there are classes, or its answers depend on what else is in a batch. EnvironmentTrouble: it
+      does not fit in memory.
     """
 
     notice = ""
@@ -50,6 +51,8 @@ class BatchTeacher:
         batch, self.window_samples, channels = waveform_shape(self._path, model)
         self._shape = (self.window_samples, *channels)
         self.batch_size = self._fit(choice, batch)
+        if not choice.batch_fixed:  # else another process has looked
+            self._check_independence()
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(batch_size, window_samples) float32 -> (batch_size, classes) float32.
@@ -77,6 +80,19 @@ class BatchTeacher:
         least = wanted if choice.batch_fixed or of_model is not None else 1
         return largest_batch(self._path, wanted, self._try, self._model.is_out_of_memory, least=least)
 
+    def _check_independence(self) -> None:
+        """Score one quiet window among silence and among noise. Raises: TeacherError: that makes a difference."""
+        if self.batch_size == 1:
+            return
+        batches = (_batch_of_one(self.batch_size, self.window_samples, loud) for loud in (0.0, 0.9))
+        alone, among = (self._forward(batch, self.batch_size)[0].copy() for batch in batches)
+        if not np.allclose(alone, among, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise TeacherError(
+                f"model '{self._path}': its answer to a window depends on the others in its batch, by up to "
+                f"{np.nanmax(np.abs(alone - among)):.3g}, as with a layer that normalises over the batch; label with "
+                "--batch-size 1, or export the model without it"
+            )
+
     def _try(self, batch_size: int) -> None:
         """Score silence: what does not hold now must not turn up after hours."""
         try:
@@ -88,6 +104,15 @@ class BatchTeacher:
                 f"model '{self._path}': cannot score a batch of {batch_size} windows: {type(e).__name__}: {e}"
             ) from e
         _check_answer(self._path, answer, (batch_size, len(self.classes)))
+
+
+def _batch_of_one(batch_size: int, samples: int, loud: float) -> np.ndarray:
+    """(batch, samples): a window that is half quiet noise, half silence; the others noise of an amplitude, or 0."""
+    noise = np.random.Generator(np.random.PCG64(2025)).uniform(-1, 1, (batch_size, samples)).astype(np.float32)
+    noise[1:] *= np.float32(loud)
+    noise[0] *= np.float32(1e-3)
+    noise[0, samples // 2 :] = 0
+    return noise
 
 
 def check_settings(choice: TeacherChoice) -> None:

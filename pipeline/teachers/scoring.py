@@ -35,6 +35,21 @@ def wide_probabilities(logits: np.ndarray, activation: Activation) -> np.ndarray
         return powers / powers.sum(axis=1, keepdims=True)
 
 
+def check_outputs(teacher: Teacher, answer: np.ndarray) -> None:
+    """Hold answers to control windows, (n, classes), against `outputs`. Raises: TeacherError: they are no logits."""
+    inside = answer.min() >= 0 and answer.max() <= 1 and answer.min() < answer.max()
+    if teacher.outputs != "logits" or not inside:
+        return
+    ends_in = "softmax" if answer.shape[1] > 1 and np.allclose(answer.sum(axis=1), 1, atol=1e-3) else "sigmoid"
+    sums = " and sum to 1" if ends_in == "softmax" else ""
+    raise TeacherError(
+        f"teacher {teacher.name!r}: --outputs logits, but all its answers to control windows lie from "
+        f"{answer.min():.3g} to {answer.max():.3g}{sums}: it most likely ends in a {ends_in}, and a second one would "
+        f"flatten every label; give --outputs probabilities --activation {ends_in} (a teacher class of your own: "
+        "outputs = 'probabilities')"
+    )
+
+
 def numerics_class(teacher: Teacher) -> str:
     """Digest of the answer to 8 fixed synthetic windows: tells CPU class, runtime and a wrong model apart."""
     integers = np.random.Generator(np.random.PCG64(2024)).integers(-8192, 8192, (8, teacher.window_samples))
@@ -42,4 +57,5 @@ def numerics_class(teacher: Teacher) -> str:
     padding = np.zeros((-8 % teacher.batch_size, teacher.window_samples), np.float32)
     batches = np.concatenate([windows, padding]).reshape(-1, teacher.batch_size, teacher.window_samples)
     answer = np.concatenate([score(teacher, batch).copy() for batch in batches])[:8]
+    check_outputs(teacher, answer)
     return hashlib.sha256(answer.tobytes()).hexdigest()

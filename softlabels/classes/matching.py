@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from softlabels.classes.class_list import Activation, ClassList
-from softlabels.classes.finder import ClassFinder, normalised
+from softlabels.classes.finder import ClassFinder
 from softlabels.errors import ClassListError, JoinError
-from softlabels.ragged import offsets_of
+from softlabels.ragged import offsets_of, owners
 from softlabels.tables import open_table, raise_faults, some
 
 How = Literal["exact", "scientific name", "common name", "mapping", ""]
@@ -27,8 +27,7 @@ COLUMNS = ("student_class", "teacher_class")
 JOIN_AGAIN = "correct and join again"
 MIN_COVERAGE = 0.5  # a student's list of which the teacher has less than half is most likely the wrong list
 _RENAMED = "by scientific name only: the other half of the name differs (renamed or translated)"
-_MOVED = "by common name only: the scientific name differs (a genus that moved, or a code)"
-_MIXED = "by scientific name though the common name is another class's (halves mixed up?)"
+_MOVED = "by common name only: the scientific name differs (a genus that moved)"
 ROUNDING = 0.01  # stored probabilities are rounded: a softmax row may sum to a little more than 1
 
 
@@ -58,6 +57,12 @@ class ClassMatch:
     def covered(self) -> np.ndarray:
         """(classes,) bool: the student classes that the teacher has."""
         return np.diff(self.offsets) > 0
+
+    def classes_made_of(self) -> dict[int, int]:
+        """teacher class -> the student class that the mapping file makes of it."""
+        owner = owners(np.diff(self.offsets))
+        pairs = zip(self.teacher_classes.tolist(), owner.tolist(), strict=True)
+        return {theirs: ours for theirs, ours in pairs if self.how[ours] == "mapping"}
 
     def pool(self, probabilities: np.ndarray, activation: Activation) -> np.ndarray:
         """The teacher's probabilities in the student's classes.
@@ -124,14 +129,14 @@ def match_classes(
     """Find each class of the student's list in the teacher's.
 
     A class that the mapping file names is what the file says: it is the user's explicit word. All others are found
-    by exact name, else by scientific name, else by a common name that only one teacher class has.
+    by exact name, else by scientific name, else by a common name that only one teacher class has, see `ClassFinder`.
 
     Args:
       mapping: the mapping file, see the module.
       min_coverage: the share of the student's classes that the teacher must have, in [0, 1]. Classes that the
         mapping file leaves empty count as lacking.
-    Raises: ValueError: min_coverage outside [0, 1]; ClassListError: a faulty mapping file, or a teacher class found
-      for two student classes, all faults together; JoinError: too few classes are found.
+    Raises: ValueError: min_coverage outside [0, 1]; ClassListError: a faulty mapping file, a name that is a teacher's
+      class by one half only, or a teacher class found for two, all faults together; JoinError: too few are found.
     """
     if not 0 <= min_coverage <= 1:
         raise ValueError(f"min_coverage: expected a share from 0 to 1, got {min_coverage!r}")
@@ -141,6 +146,8 @@ def match_classes(
         hit = None if c in mapped else finder.find(name)
         if hit:
             links.append(_Link(c, *hit, f"found by {'exact name' if hit[1] == 'exact' else hit[1]}"))
+        elif c not in mapped and (half := finder.half(name)):
+            faults.append(f"class {c}, {name!r}: {half}; `softlabels classes LIST` drafts a mapping file")
     links.sort(key=lambda link: link.student)
     faults += _shared_faults(links, student, teacher)
     source = "class lists" if mapping is None else f"class mapping '{mapping}'"
@@ -213,16 +220,12 @@ def _notes(links: list[_Link], student: ClassList, finder: ClassFinder) -> Itera
     """What is odd about the two lists, each with an example."""
     pairs = [(link.how, link.teacher, student[link.student]) for link in links if link.teacher is not None]
     positions = [position for how, position, _ in pairs if how != "mapping"]
-    if positions != sorted(positions):
+    if len(positions) == len(finder.classes) and positions != sorted(positions):  # a subset has an order of its own
         yield "the list has the teacher's classes in another order; they meet by name, never by position"
-    odd: dict[str, list[str]] = {_RENAMED: [], _MOVED: [], _MIXED: []}
+    odd: dict[str, list[str]] = {_RENAMED: [], _MOVED: []}
     for how, position, name in pairs:
-        theirs, what = finder.classes[position], _MOVED if how == "common name" else _RENAMED
-        if how == "scientific name" and finder.contradicts(name, theirs):
-            what = _MIXED
-        elif how not in ("scientific name", "common name") or not _other_half_differs(name, theirs):
-            continue
-        odd[what].append(f"{name!r} for {theirs!r}")
+        if how != "mapping" and finder.differs(name, position):
+            odd[_MOVED if how == "common name" else _RENAMED].append(f"{name!r} for {finder.classes[position]!r}")
     for what, examples in odd.items():
         if examples:
             found = "1 class was found" if len(examples) == 1 else f"{len(examples)} classes were found"
@@ -238,9 +241,3 @@ def _notes(links: list[_Link], student: ClassList, finder: ClassFinder) -> Itera
     underscored = [n for c, n in enumerate(student) if c not in found_at_all and n.count("_") > 1 and " " not in n]
     if underscored:
         yield f"not found and written with underscores for spaces: {len(underscored)}, such as {underscored[0]!r}"
-
-
-def _other_half_differs(name: str, theirs: str) -> bool:
-    """Whether a name has two halves and they are not those of the teacher's name."""
-    scientific, _, common = theirs.partition("_")
-    return normalised(name) not in (normalised(scientific), normalised(common), normalised(theirs))

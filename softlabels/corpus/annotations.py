@@ -6,6 +6,8 @@ box B                                     |--|                    1 in window 1:
 extent  |------------------------------------------|              elsewhere 0 in windows 0 and 1, NaN in window 2
 """
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,18 +33,23 @@ class Annotations:
     listed_clips: (n,) int64, those with a box or an extent, in order; the others keep their manifest label.
     boxes: (boxes,) BOX: a label each, so that a box with several stands there several times; row: where in the tables
     it comes from, for errors. extents: (extents,) EXTENT by clip and time, without overlap.
-    outside: rows of Raven tables left out because no clip of the manifest reaches them.
+    outside: rows of Raven tables left out because no clip of the manifest reaches them; notes: what else was left out.
     """
 
     listed_clips: np.ndarray
     boxes: np.ndarray
     extents: np.ndarray
     outside: int
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> set[str]:
         """The names in use."""
         return set(self.boxes["name"])
+
+    def only(self, names: Collection[str]) -> "Annotations":
+        """The same without boxes of other names; extents and clips stay."""
+        return dataclasses.replace(self, boxes=self.boxes[[name in names for name in self.boxes["name"]]])
 
     def label_windows(
         self,

@@ -1,22 +1,16 @@
 """HardLabels: what people annotated, as rows of 1, 0 and NaN that are made when they are asked for."""
 
-import logging
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from softlabels.classes.class_list import ClassList
-from softlabels.classes.finder import ClassFinder
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
 from softlabels.ragged import offsets_of, owners, ranges
-from softlabels.tables import some
 
 TABLE_BYTES = 64 << 20
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +32,11 @@ class HardLabels:
 
     @classmethod
     def of_clips(cls, clips: Sequence[Clip], positions: dict[str, int]) -> "HardLabels":
-        """One group a clip: 1 for its labels, NaN for unsure ones, 0 for the rest; all NaN where nobody annotated it.
+        """One group a clip: 1 for its labels, NaN for unsure ones, 0 for the rest; NaN for it where it has no labels.
 
         Args:
-          positions: name -> class, for every label there is; see `clip_labels`. An unsure name that has none is
-            passed over: it is no class of this student's.
+          positions: name -> class, for every label there is; see `find_labels`. An unsure or absent name that has none
+            is passed over: it is no class of this student's.
         Raises: JoinError: a clip is given one class twice, under two names.
         """
         counts, index, value = [], [], []
@@ -51,11 +45,12 @@ class HardLabels:
             sure = sorted({positions[name] for name in clip.labels or ()})
             # Less what the clip is sure of, be it under another name.
             unsure = sorted({positions[name] for name in clip.unsure if name in positions} - set(sure))
+            absent = sorted({positions[name] for name in clip.absent if name in positions}.difference(sure, unsure))
             if len(sure) < len(clip.labels or ()):
                 twice.append(f"{clip.clip_id!r}: {', '.join(clip.labels or ())}")
-            counts.append(len(sure) + len(unsure))
-            index += sure + unsure
-            value += [1.0] * len(sure) + [np.nan] * len(unsure)
+            counts.append(len(sure) + len(unsure) + len(absent))
+            index += sure + unsure + absent
+            value += [1.0] * len(sure) + [np.nan] * len(unsure) + [0.0] * len(absent)
         if twice:
             listed = "; ".join(twice[:10])
             raise JoinError(f"{len(twice)} clips name one class twice, under two names: {listed}; keep one of them")
@@ -134,40 +129,3 @@ class HardLabels:
             base=self.base[first], offsets=offsets_of(counts), index=self.index[entry], value=self.value[entry]
         )
         return kept, which
-
-
-def clip_labels(
-    clips: Sequence[Clip], classes: ClassList, source: str | Path, *, further: Set[str] = frozenset()
-) -> tuple[HardLabels, dict[str, int]]:
-    """The labels of clips, one group a clip, and name -> class of every name in use, as `ClassFinder` finds them.
-
-    A name that only stands with a `?` may be in no class list: recordists name whatever sings in the background.
-
-    Args:
-      source: where the labels stand, for errors; further: names in use elsewhere, such as in annotations.
-    Raises: JoinError: a label that is not in the class list; and as `HardLabels.of_clips`.
-    """
-    names = {name for clip in clips for name in clip.labels or ()} | further
-    finder = ClassFinder(classes)
-    found = {name: finder.find(name) for name in names.union(name for clip in clips for name in clip.unsure)}
-    lacking = sorted(name for name, hit in found.items() if hit is None)
-    strange, unknown = [n for n in lacking if n not in names], [n for n in lacking if n in names]
-    if strange:
-        logger.warning(
-            "'%s': %d of the names marked '?' are not in the class list and say nothing, such as %r",
-            source,
-            len(strange),
-            strange[0],
-        )
-    positions = {name: hit[0] for name, hit in found.items() if hit is not None}
-    mixed = sorted(n for n in names & positions.keys() if finder.contradicts(n, classes[positions[n]]))
-    if mixed:
-        raise JoinError(
-            f"'{source}': {len(mixed)} labels have the halves of two different classes: {some(mixed)}; correct them"
-        )
-    if unknown:
-        raise JoinError(
-            f"'{source}': {len(unknown)} labels are not in the class list of {len(classes)}: {some(unknown)}; correct "
-            "them, add them to `classes`, or leave the clips out"
-        )
-    return HardLabels.of_clips(clips, positions), positions

@@ -1,9 +1,12 @@
 """Cells: the one grammar by which class names stand in a manifest, a table of annotations or a folder; and seconds.
 
 A;B            both classes
-noise          none of the classes
+noise          none of the classes (or the class of that name, where the class list of a join has one)
 A;?B           A; and B may be in it: neither present nor absent
+-B             B is absent, and nothing is known of the others; A;-B is A
 (empty)        not annotated
+
+A list as programs print it, such as `['A', 'B']` or `c("A", "B")`, is read like A;B; see `name_lists.py`.
 """
 
 import functools
@@ -11,40 +14,48 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-NOISE, UNSURE, BETWEEN = "noise", "?", ";"
+from softlabels.corpus.name_lists import CellFault, read_list
 
-
-class CellFault(ValueError):
-    """What is wrong with a cell; its reader says where the cell is."""
+NOISE, UNSURE, ABSENT, BETWEEN = "noise", "?", "-", ";"
+BACKGROUND = ("noise", "silence", "background", "other")  # in any case: what folders without a class are called
 
 
 @dataclass(frozen=True, slots=True)
 class LabelCell:
-    """labels: the annotated class names; () = annotated as none of the classes; None = not annotated. unsure: maybe."""
+    """What a cell says of classes.
+
+    labels: the annotated names; () = annotated as none of the classes; None = not annotated. unsure: maybe; absent:
+    surely not, which says something where labels is None.
+    """
 
     labels: tuple[str, ...] | None = None
     unsure: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The cell as `read_label` reads it."""
+        marked = [*(UNSURE + name for name in self.unsure), *(ABSENT + name for name in self.absent)]
         if self.labels is None:
-            return ""
-        return BETWEEN.join([*self.labels, *(UNSURE + name for name in self.unsure)]) or NOISE
+            return BETWEEN.join(marked) if self.absent else ""
+        return BETWEEN.join([*self.labels, *marked]) or NOISE
 
 
 @functools.lru_cache(maxsize=10_000)  # a million rows, a hundred labels: each is parsed and held once
 def read_label(text: str) -> LabelCell:
     """Read a cell. Raises: CellFault."""
-    if not text.strip():
+    listed = read_list(text)
+    if listed == [] or not text.strip():
         return LabelCell()
-    parts = [part.strip() for part in text.split(BETWEEN)]
+    parts = [part.strip() for part in (text.split(BETWEEN) if listed is None else listed)]
     if parts == [NOISE]:
         return LabelCell(())
-    names = [part.removeprefix(UNSURE).strip() for part in parts]
-    if "" in names or NOISE in names or len(set(names)) < len(names):
+    names = [part.removeprefix(UNSURE).removeprefix(ABSENT).strip() for part in parts]
+    if "" in names or NOISE in names or len(set(names)) < len(names) or any(BETWEEN in name for name in names):
         raise no_label(text)
-    unsure = tuple(name for name, part in zip(names, parts, strict=True) if part.startswith(UNSURE))
-    return LabelCell(tuple(part for part in parts if not part.startswith(UNSURE)), unsure)
+    pairs = list(zip(names, parts, strict=True))
+    unsure, absent = (tuple(n for n, part in pairs if part.startswith(mark)) for mark in (UNSURE, ABSENT))
+    labels = tuple(part for part in parts if not part.startswith((UNSURE, ABSENT)))
+    return LabelCell(labels if labels or not absent else None, unsure, absent)
 
 
 def no_label(text: str) -> CellFault:
@@ -54,11 +65,11 @@ def no_label(text: str) -> CellFault:
 
 def check_names(names: Iterable[str]) -> None:
     """Raises: CellFault: a name that no cell could hold as a class."""
-    strange = [name for name in names if BETWEEN in name or name.startswith(UNSURE) or not name.strip()]
+    strange = [name for name in names if BETWEEN in name or name.startswith((UNSURE, ABSENT)) or not name.strip()]
     if strange:
         raise CellFault(
             f"a class name may not hold {BETWEEN!r}, which joins labels, nor begin with {UNSURE!r}, which marks unsure "
-            f"ones, got {', '.join(map(repr, strange[:10]))}"
+            f"ones, or {ABSENT!r}, which marks absent ones, got {', '.join(map(repr, strange[:10]))}"
         )
 
 

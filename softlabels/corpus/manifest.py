@@ -4,7 +4,8 @@ column            meaning
 clip_id           unique text; `007` is not `7`
 path              audio file, relative to the manifest's folder (or the audio root); may not leave it
 label             class names joined by `;`; empty = not annotated; `noise` = annotated as none of the classes;
-                  `?Name` = may be in it: neither present nor absent (NaN); all other classes are absent
+                  `?Name` = may be in it: neither present nor absent (NaN); all other classes are absent;
+                  `-Name` alone = this class is absent, and nothing is known of the others
 split, fold       text of your own, such as train / test
 start_s, end_s    the stretch of the file that is the clip, in seconds; empty = from its start / to its end
 sha256            of the file, checked when given
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softlabels.corpus.label_cell import CellFault, LabelCell, read_label, read_seconds
+from softlabels.corpus.label_cell import LabelCell, read_label, read_seconds
+from softlabels.corpus.name_lists import CellFault
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
 from softlabels.tables import Table, open_table, raise_faults, write_table
@@ -36,6 +38,7 @@ class Clip:
 
     labels: the annotated class names; () = annotated as none of the classes; None = not annotated.
     unsure: class names that are neither present nor absent, of an annotated clip: recordists' secondary species.
+    absent: class names that are surely not there; of a clip with labels all others are absent anyway.
     end_s: None means to the end of the file.
     """
 
@@ -48,6 +51,7 @@ class Clip:
     start_s: float = 0.0
     end_s: float | None = None
     sha256: str = ""
+    absent: tuple[str, ...] = ()
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
@@ -93,7 +97,7 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
     for clip in clips:
         texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
         times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
-        label = LabelCell(clip.labels, clip.unsure).text()
+        label = LabelCell(clip.labels, clip.unsure, clip.absent).text()
         rows.append({**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label})
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
     write_table(path, columns, ([row[column] for column in columns] for row in rows))
@@ -145,6 +149,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         path=path,
         labels=label.labels,
         unsure=label.unsure,
+        absent=label.absent,
         split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
         fold=sys.intern(row.get("fold", "").strip()),
         start_s=start_s or 0.0,  # not -0

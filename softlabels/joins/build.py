@@ -16,7 +16,7 @@ from softlabels.classes.class_list import ClassList, as_class_list
 from softlabels.classes.matching import match_classes
 from softlabels.joins.check import check_join
 from softlabels.joins.clips import read_clips
-from softlabels.joins.hard import hard_half
+from softlabels.joins.hard import hard_half, name_labels, read_boxes
 from softlabels.joins.options import JoinInputs, JoinOptions
 from softlabels.joins.rows import find_rows
 from softlabels.joins.soft_array import soft_array
@@ -68,9 +68,14 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
     inputs = dataclasses.replace(inputs, store=store)
     clips = read_clips(inputs)
     match = match_classes(inputs.classes, store.classes, mapping=options.mapping, min_coverage=options.min_coverage)
+    annotated = read_boxes(clips, inputs)
+    names = name_labels(clips, annotated, match, inputs)
+    if annotated is not None:
+        annotated = annotated.only(names.positions.keys())
+    clips = clips.without(names.left_out(clips.chosen), annotated)
     rows = find_rows(clips, inputs)
     soft_path, soft = soft_array(store, rows, match, options.windows, folder)
-    hard, hard_group, in_time = hard_half(clips, rows, soft, inputs)
+    hard, hard_group, in_time = hard_half(clips, rows, soft, inputs, names=names, annotated=annotated)
     arrays = JoinArrays(
         clips=clips.table.append_column("in_time", pa.array(in_time)),
         clip_row=rows.clip_row,
@@ -80,7 +85,9 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         hard_group=hard_group,
         soft=soft,
     )
-    report = check_join(arrays, clips, rows, match, inputs)
+    report = check_join(
+        arrays, clips, rows, match, inputs, notes=(*names.notes, *(annotated.notes if annotated else ()))
+    )
     header = {
         "fingerprint": fingerprint,
         "report": dataclasses.asdict(report),

@@ -25,9 +25,18 @@ MAX_VALUES = 1 << 22  # of annotated clips whose maxima are looked at
 
 
 def check_join(
-    arrays: JoinArrays, clips: JoinClips, rows: JoinedRows, match: ClassMatch, inputs: JoinInputs
+    arrays: JoinArrays,
+    clips: JoinClips,
+    rows: JoinedRows,
+    match: ClassMatch,
+    inputs: JoinInputs,
+    *,
+    notes: Sequence[str] = (),
 ) -> JoinReport:
-    """Report on a join. Raises: JoinError: the teacher's labels do not belong to these rows or classes."""
+    """Report on a join; notes: what else a person should know.
+
+    Raises: JoinError: the teacher's labels do not belong to these rows or classes.
+    """
     sampled, soft, hard = arrays.annotated_sample(rows.has_soft)
     splits = dict.fromkeys(sorted({clip.split for clip in clips.chosen}), 0)
     for clip, count in zip(clips.chosen, np.bincount(arrays.clip_row, minlength=len(clips.chosen)), strict=True):
@@ -46,7 +55,7 @@ def check_join(
         max_values=MAX_VALUES,
         every_class=True,
     )
-    notes = list(match.notes)
+    notes = [*match.notes, *notes]
     if len(splits) > 1:
         listed = ", ".join(f"{name or '(none)'} {count:,}" for name, count in splits.items())
         notes.append(f"rows of several splits are joined ({listed}); split='train' keeps the others out of training")

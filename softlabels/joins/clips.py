@@ -1,10 +1,12 @@
 """The clips of a join: the manifest's rows of its split, each with its file as it was planned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from softlabels.corpus.annotations import Annotations
 from softlabels.corpus.clip_paths import read_clips_below
 from softlabels.corpus.label_cell import BETWEEN
 from softlabels.corpus.manifest import Clip
@@ -35,6 +37,22 @@ class JoinClips:
     def windows(self) -> np.ndarray:
         """(chosen,) int64: how many windows the store has planned of each; 0 where it never has."""
         return self.table["windows"].to_numpy()
+
+    def without(self, left_out: Sequence[bool], annotated: Annotations | None) -> "JoinClips":
+        """The clips that are not left out, and those of them that were annotated in time.
+
+        Raises: JoinError: no clip is left.
+        """
+        keep = ~np.array(left_out, bool)
+        if annotated is not None:
+            keep |= np.isin(self.listed_clip, annotated.listed_clips)
+        if keep.all():
+            return self
+        if not keep.any():
+            raise JoinError(f"all {len(keep)} clips have labels of other classes only; other_labels='drop' leaves none")
+        chosen = [clip for clip, kept in zip(self.chosen, keep.tolist(), strict=True) if kept]
+        table = self.table.filter(pa.array(keep))
+        return JoinClips(listed=self.listed, chosen=chosen, listed_clip=self.listed_clip[keep], table=table)
 
 
 def read_clips(inputs: JoinInputs) -> JoinClips:

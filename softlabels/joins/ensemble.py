@@ -69,6 +69,7 @@ def join(
     annotated_extents: str | Path | None = None,
     annotation_column: str | None = None,
     weak_labels: Literal["spread", "best"] = "spread",
+    other_labels: Literal["error", "absent", "unknown", "drop"] = "error",
     canary: bool = True,
     root: str | Path | None = None,
     cache_dir: str | Path | None = None,

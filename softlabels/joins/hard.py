@@ -1,36 +1,82 @@
 """The hard half of a join: whose label each row has. A clip's own, laid on its windows, or annotations in time."""
 
+import functools
+
 import numpy as np
 
+from softlabels.classes.matching import ClassMatch
 from softlabels.corpus.annotation_tables import read_annotations
-from softlabels.corpus.hard_labels import HardLabels, clip_labels
+from softlabels.corpus.annotations import Annotations
+from softlabels.corpus.hard_labels import HardLabels
+from softlabels.corpus.label_names import LabelNames, find_labels
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
 from softlabels.ragged import offsets_of, owners, ranges
 from softlabels.storage.soft_file import CheckedRows
+from softlabels.store.index import StoreIndex, positions_of
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it
 
 
+def read_boxes(clips: JoinClips, inputs: JoinInputs) -> Annotations | None:
+    """The annotations in time, if there are to be some. Raises: ManifestError: faulty ones."""
+    options = inputs.options
+    if options.annotations is None:
+        return None
+    durations = functools.cache(lambda: _durations(clips, inputs.store.index))  # few annotations ask for them
+    extents, column = options.annotated_extents, options.annotation_column
+    return read_annotations(
+        options.annotations,
+        clips.listed,
+        extents=extents,
+        label_column=column,
+        duration_of=lambda path: durations().get(path),
+    )
+
+
+def _durations(clips: JoinClips, index: StoreIndex) -> dict[str, float]:
+    """path -> seconds, of the manifest's files that the store has planned."""
+    stored = positions_of([clip.clip_id for clip in clips.listed], index.clips)
+    frames, rate = (index.clips[name].to_numpy() for name in ("frames", "rate_hz"))
+    pairs = zip(clips.listed, stored.tolist(), strict=True)
+    return {clip.path: float(frames[at] / rate[at]) for clip, at in pairs if at >= 0 and rate[at]}
+
+
+def name_labels(clips: JoinClips, annotated: Annotations | None, match: ClassMatch, inputs: JoinInputs) -> LabelNames:
+    """Which class each label is. Raises: JoinError: one that is none, or is one by half its name only."""
+    made_of = match.classes_made_of()
+    return find_labels(
+        clips.chosen,
+        inputs.classes,
+        inputs.manifest,
+        further=annotated.labels if annotated else frozenset(),
+        teacher=inputs.store.classes,
+        class_of=lambda teacher_class: made_of.get(teacher_class),
+        other_labels=inputs.options.other_labels,
+    )
+
+
 def hard_half(
-    clips: JoinClips, rows: JoinedRows, soft: CheckedRows, inputs: JoinInputs
+    clips: JoinClips,
+    rows: JoinedRows,
+    soft: CheckedRows,
+    inputs: JoinInputs,
+    *,
+    names: LabelNames,
+    annotated: Annotations | None,
 ) -> tuple[HardLabels, np.ndarray, np.ndarray]:
     """The labels of people, each different one once; (rows,) int32 which of them each row has; and who was careful.
 
-    soft: (rows, classes), which says where in a clip a weak label holds.
+    soft: (rows, classes), which says where in a clip a weak label holds. annotated: boxes of the names alone that are
+    classes.
     The third is (chosen clips,) bool: annotated in time.
-    Raises: ManifestError: faulty annotations. JoinError: labels that are not in the class list.
+    Raises: ManifestError: a box after the end of its clip. JoinError: a clip is given one class twice.
     """
-    options, window = inputs.options, inputs.store.spec.window
-    annotated = None
-    if options.annotations is not None:
-        extents, column = options.annotated_extents, options.annotation_column
-        annotated = read_annotations(options.annotations, clips.listed, extents=extents, label_column=column)
-    further = annotated.labels if annotated else set()
-    hard, positions = clip_labels(clips.chosen, inputs.classes, inputs.manifest, further=further)
+    window = inputs.store.spec.window
+    hard = HardLabels.of_clips(names.read(clips.chosen), names.positions)
     group = rows.clip_row
-    if options.weak_labels == "best":
+    if inputs.options.weak_labels == "best":
         alone = clips.windows <= 1  # a clip of several windows stays one if some of them have no row
         hard, group = best_window_labels(rows.clip_row, hard, soft, alone), np.arange(len(rows))
     if annotated is None:
@@ -51,7 +97,7 @@ def hard_half(
         np.repeat(clips.listed_clip[here], windows),
         start / window.rate_hz,
         window_s=window.window_s,
-        positions=positions,
+        positions=names.positions,
         clip_ends=clip_ends,
     )
     in_time = np.flatnonzero(np.isin(rows.clip_row, here))

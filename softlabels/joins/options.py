@@ -10,6 +10,7 @@ from softlabels.batches.rows import Pooling
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import MIN_COVERAGE
 from softlabels.corpus.annotation_tables import annotation_files
+from softlabels.corpus.label_names import OtherLabels
 from softlabels.digests import sha256_if_there, sha256_of
 from softlabels.labels.saved import JOIN_VERSION
 from softlabels.storage.location import Location
@@ -33,6 +34,7 @@ class JoinOptions:
     annotated_extents: str | Path | None = None
     annotation_column: str | None = None
     weak_labels: WeakLabels = "spread"
+    other_labels: OtherLabels = "error"
     canary: bool = True
 
     @classmethod
@@ -41,7 +43,8 @@ class JoinOptions:
         return cls(**{each.name: arguments[each.name] for each in dataclasses.fields(cls)})
 
     def __post_init__(self) -> None:
-        for name, choices in {"missing": Missing, "windows": Pooling, "weak_labels": WeakLabels}.items():
+        closed = {"missing": Missing, "windows": Pooling, "weak_labels": WeakLabels, "other_labels": OtherLabels}
+        for name, choices in closed.items():
             if getattr(self, name) not in get_args(choices):
                 listed = ", ".join(map(repr, get_args(choices)))
                 raise ValueError(f"{name}: expected one of {listed}, got {getattr(self, name)!r}")
