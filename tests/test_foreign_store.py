@@ -18,7 +18,8 @@ from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
 from pipeline.labelling import worker
 from pipeline.report import listening, page
-from softlabels import JoinError, StoreError
+from softlabels import AudioError, JoinError, StoreError
+from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import sha256_of
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.unfinished import remove
@@ -130,6 +131,14 @@ def test_a_store_does_not_say_where_audio_is_read(foreign: Path, made: Corpus, r
         assert "name it with --root" in printed
         assert "\x1b" not in printed
     assert opened.join(made.manifest).root == made.folder
+
+
+def test_where_the_audio_is_not_found_the_error_says_what_to_name(foreign: Path, made: Corpus) -> None:
+    write_hints(foreign, audio_root=str(made.folder), teacher=None)
+    shutil.copy(made.manifest, foreign.parent)
+    labels = softlabels.open(foreign).join(foreign.parent / made.manifest.name)
+    with pytest.raises(AudioError, match=f"below '{foreign.parent}', or name its folder with root="):
+        WindowAudio(labels, rate_hz=8000).read([0])
 
 
 def test_a_report_listens_to_no_bucket_that_a_store_names(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
