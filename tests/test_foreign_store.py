@@ -232,6 +232,18 @@ def test_the_memory_of_one_store_does_not_speak_for_another(
     assert own.audio_root() == made.folder
 
 
+def test_what_a_command_starts_does_not_look_into_the_current_folder(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    assert main(["verify", str(foreign), "--jobs", "1"]) == 0
+    (foreign.parent / "tqdm.py").write_text(TOUCH)
+    subprocess.run([sys.executable, "-m", "tqdm", "--version"], capture_output=True, check=True)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.engines
 def test_modules_beside_a_store_are_not_imported_by_workers(foreign: Path, made: Corpus) -> None:
     """A worker is started with `python -m`, which would look into the current folder first."""
     for name in ("numpy", "joblib", "json", "soundfile"):
