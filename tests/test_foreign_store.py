@@ -18,7 +18,8 @@ from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
 from pipeline.labelling import worker
 from pipeline.report import listening, page
-from softlabels import JoinError, StoreError
+from softlabels import AudioError, JoinError, StoreError
+from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import sha256_of
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.unfinished import remove
@@ -132,6 +133,14 @@ def test_a_store_does_not_say_where_audio_is_read(foreign: Path, made: Corpus, r
     assert opened.join(made.manifest).root == made.folder
 
 
+def test_where_the_audio_is_not_found_the_error_says_what_to_name(foreign: Path, made: Corpus) -> None:
+    write_hints(foreign, audio_root=str(made.folder), teacher=None)
+    shutil.copy(made.manifest, foreign.parent)
+    labels = softlabels.open(foreign).join(foreign.parent / made.manifest.name)
+    with pytest.raises(AudioError, match=f"below '{foreign.parent}', or name its folder with root="):
+        WindowAudio(labels, rate_hz=8000).read([0])
+
+
 def test_a_report_listens_to_no_bucket_that_a_store_names(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hints(foreign, audio_root="s3://stranger/audio", teacher=None)
     roots: list[object] = []
@@ -223,6 +232,18 @@ def test_the_memory_of_one_store_does_not_speak_for_another(
     assert own.audio_root() == made.folder
 
 
+def test_what_a_command_starts_does_not_look_into_the_current_folder(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    assert main(["verify", str(foreign), "--jobs", "1"]) == 0
+    (foreign.parent / "tqdm.py").write_text(TOUCH)
+    subprocess.run([sys.executable, "-m", "tqdm", "--version"], capture_output=True, check=True)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.engines
 def test_modules_beside_a_store_are_not_imported_by_workers(foreign: Path, made: Corpus) -> None:
     """A worker is started with `python -m`, which would look into the current folder first."""
     for name in ("numpy", "joblib", "json", "soundfile"):

@@ -18,6 +18,7 @@ import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
 from pipeline.checking.regenerate import regenerate
+from pipeline.cli.commands import main
 from pipeline.teachers import first_opening, keras_model, onnx_model
 from pipeline.teachers.batch_teacher import confirm, largest_batch
 from pipeline.teachers.first_opening import Opening
@@ -197,6 +198,25 @@ def test_a_models_labels_are_those_of_its_arithmetic_and_are_made_again_to_the_b
     results = regenerate(store, range(store.planned_shards), jobs=1)
     assert {(result.problem, result.likeness, result.restored) for result in results} == {("", "identical", True)}
     assert shard_bytes(corpus.folder / "store") == before
+
+
+@pytest.mark.parametrize("model", ["saved", "model.onnx"])
+def test_a_store_that_was_moved_is_scored_again_by_the_model_that_its_user_names(
+    corpus: Corpus, models: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rate, activation and batch size are in its spec."""
+    teacher = choice(models, model)
+    pipeline.run(corpus.manifest, corpus.folder / "store", teacher=teacher, options=HERE)
+    moved = shutil.move(corpus.folder / "store", tmp_path / "moved")
+    named = ["--teacher", teacher.kind, "--model", str(models / model), "--labels", teacher.labels]
+    command = ["verify", str(moved), "--recompute", "1", "--jobs", "1", "--root", str(corpus.folder), *named]
+    confirmed = ["--model-sha256", teacher.model_sha256]
+    assert main([*command, *confirmed, "--outputs", "logits"]) == 0
+    assert main([*command, *confirmed]) == 1
+    assert "needs --outputs" in capsys.readouterr().out
+    assert main([*command, "--outputs", "logits"]) == (1 if model == "saved" else 0)
+    assert ("is not confirmed" in capsys.readouterr().out) == (model == "saved")
+    assert main([*command, *confirmed, "--outputs", "probabilities"]) == 1
 
 
 @pytest.mark.parametrize("model", [*MODELS, "column.keras", "batch4", "batch4.onnx", "split.onnx"])

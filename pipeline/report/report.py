@@ -42,7 +42,9 @@ class ReportOptions:
     classes: str | Path | None = option(None, "a student's class list, to show the coverage of", metavar="LIST")
     mapping: str | Path | None = option(None, "for names that are not found; see `softlabels classes`", metavar="CSV")
     other: StoreReader | None = option(None, "another store of the same audio", flags="--compare", metavar="STORE")
-    root: str | Path | None = option(None, "where the audio is now, default where it was", metavar="DIR|URL")
+    root: str | Path | None = option(
+        None, "where the audio is, default where your own run on this store found it", metavar="DIR|URL"
+    )
     suspects: str | Path | None = option(None, "write likely wrong labels, worst first", metavar="CSV")
 
     def __post_init__(self) -> None:

@@ -62,7 +62,8 @@ class WindowAudio:
                     samples[position : position + len(block)] = block
                     position += len(block)
         except AudioError as e:
+            where = f" below {str(self._rows.root)!r}, or name its folder with root=" if e.reason == "missing" else ""
             raise AudioError(
-                f"{e.reason}: clip {sound.clip_id!r}: {e.detail}; `softlabels run` checks the corpus"
+                f"{e.reason}: clip {sound.clip_id!r}: {e.detail}; `softlabels run` checks the corpus{where}"
             ) from e
         return samples
