@@ -27,6 +27,10 @@ class Structure:
     most: int | None = None
     note: str = ""
 
+    def is_exactly(self, frames: int) -> bool:
+        """Whether it says that there are so many frames, no more and no fewer."""
+        return self.fewest == self.most == frames
+
     def check(self, frames: int) -> None:
         """Hold it against the frames that the decoder reads. Raises: AudioError: contradictory, truncated."""
         if self.fewest is None or self.most is None or self.fewest <= frames <= self.most:
