@@ -138,9 +138,16 @@ def test_chunks_tags_and_padding_after_the_samples_are_no_samples(tmp_path: Path
     data = content(tmp_path, "WAV")
     expected = labelled(tmp_path, data)[0]
     chunk = b"LIST" + struct.pack("<I", 26) + b"INFOICMT" + struct.pack("<I", 14) + b"made by hand\0\0"
-    for rest in (chunk, b"odd1" + struct.pack("<I", 3) + b"abc", b"TAG" + bytes(125), bytes(5000), chunk[:20]):
+    for rest in (
+        chunk,
+        b"odd1" + struct.pack("<I", 3) + b"abc",
+        b"TAG" + bytes(125),
+        bytes(-len(data) % 4096),
+        chunk[:20],
+    ):
         np.testing.assert_array_equal(labelled(tmp_path, data + rest)[0], expected)
-    assert refusal(tmp_path, data + noise(40).tobytes()).reason == "contradictory"
+    for rest in (noise(40).tobytes(), bytes(-len(data) % 4096 + 4096), bytes(500)):  # silence is sound
+        assert refusal(tmp_path, data + rest).reason == "contradictory"
 
 
 @pytest.mark.parametrize(("field", "value"), [(24, 24_001), (24, 47_000), (28, 48_007), (22, 3), (34, 24), (32, 1)])
