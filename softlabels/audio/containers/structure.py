@@ -88,7 +88,7 @@ def samples_of_chunk(*, promised: int, start: int, end: int, block: Block, fits:
         promised = rest
     elif promised == 0 and not fits:
         note, promised = f"its header promises 0 bytes, {rest} are there", rest
-    elif not fits or (unit > 1 and rest > promised and (promised + 1) % unit == 0):
+    elif rest // unit > promised // unit and (not fits or (unit > 1 and (promised + 1) % unit == 0)):
         more = f"the header promises {promised // unit * frames} {name}, the file has {rest // unit * frames}"
         raise AudioError(f"contradictory: {more}; {HINT}")
     if not block[0]:
