@@ -55,6 +55,15 @@ def garbled(content: bytes) -> bytes:
     return content[:middle] + bytes(2000) + content[middle + 2000 :]
 
 
+def one_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 8]) + content[middle + 1 :]
+
+
+def twice(content: bytes) -> bytes:
+    return content + content
+
+
 def wav(*, rate_hz: int = RATE_HZ, channels: int = 1, data: bytes = bytes(6400), promised: int | None = None) -> bytes:
     """A 16-bit WAV file with a header of one's own."""
     promised = len(data) if promised is None else promised
@@ -175,6 +184,22 @@ KINDS = {
         make=changed(written(noise(40_000), 16_000, format="OGG", subtype="OPUS"), half), ends="truncated"
     ),
     "truncated MP3": Bad(make=changed(written(noise(40_000), format="MP3"), half), ends="truncated"),
+    "truncated RF64": Bad(make=changed(written(noise(), format="RF64"), half), ends="truncated"),
+    "truncated W64": Bad(make=changed(written(noise(), format="W64"), half), ends="truncated"),
+    "truncated AIFF": Bad(make=changed(written(noise(), format="AIFF"), half), ends="truncated"),
+    "truncated CAF": Bad(make=changed(written(noise(8000), format="CAF"), half), ends="truncated"),
+    "OGG without its last page": Bad(
+        make=changed(written(noise(40_000), format="OGG"), lambda content: content[: content.rindex(b"OggS")]),
+        ends="labelled",
+        why="a recorder that was switched off leaves it so; what is there is complete",
+    ),
+    "OGG with one wrong bit": Bad(make=changed(written(noise(40_000), format="OGG"), one_bit), ends="damaged"),
+    "MP3 with one wrong bit": Bad(make=changed(written(noise(40_000), format="MP3"), one_bit), ends="damaged"),
+    "two MP3s joined": Bad(make=changed(written(noise(40_000), format="MP3"), twice), ends="contradictory"),
+    "two WAVs joined": Bad(make=changed(WHOLE, twice), ends="contradictory"),
+    "WAV of a size that wrapped": Bad(make=raw(wav(promised=44)), ends="contradictory"),
+    "WAV of a pipe": Bad(make=raw(wav(promised=0x7FFFF000)), ends="labelled", why="as sox writes it"),
+    "WAV whose size counts its header": Bad(make=raw(wav(promised=6400 + 44)), ends="labelled"),
     "garbled FLAC": Bad(make=changed(written(noise(12_000), format="FLAC"), garbled), ends="unreadable"),
     "garbled MP3": Bad(make=changed(written(noise(100_000), format="MP3"), garbled), ends="damaged"),
     "FLAC asking for 256 GiB": Bad(
@@ -257,6 +282,11 @@ KINDS = {
     "stretch shorter than a sample": Bad(make=WHOLE, ends="empty", stretch="0.1,0.10001"),
     # good, though not of the plainest
     "RF64": Bad(make=written(noise(), format="RF64"), ends="labelled"),
+    "W64": Bad(make=written(noise(), format="W64"), ends="labelled"),
+    "AIFF": Bad(make=written(noise(), format="AIFF"), ends="labelled"),
+    "CAF": Bad(make=written(noise(), format="CAF"), ends="labelled"),
+    "AU": Bad(make=written(noise(), format="AU"), ends="labelled"),
+    "GSM 6.10": Bad(make=written(noise(), subtype="GSM610"), ends="labelled"),
     "24 bit": Bad(make=written(noise(), subtype="PCM_24"), ends="labelled"),
     "8 bit": Bad(make=written(noise(), subtype="PCM_U8"), ends="labelled"),
     "Opus": Bad(make=written(noise(9600), 24_000, format="OGG", subtype="OPUS"), ends="labelled"),

@@ -138,9 +138,16 @@ def test_chunks_tags_and_padding_after_the_samples_are_no_samples(tmp_path: Path
     data = content(tmp_path, "WAV")
     expected = labelled(tmp_path, data)[0]
     chunk = b"LIST" + struct.pack("<I", 26) + b"INFOICMT" + struct.pack("<I", 14) + b"made by hand\0\0"
-    for rest in (chunk, b"odd1" + struct.pack("<I", 3) + b"abc", b"TAG" + bytes(125), bytes(5000), chunk[:20]):
+    for rest in (
+        chunk,
+        b"odd1" + struct.pack("<I", 3) + b"abc",
+        b"TAG" + bytes(125),
+        bytes(-len(data) % 4096),
+        chunk[:20],
+    ):
         np.testing.assert_array_equal(labelled(tmp_path, data + rest)[0], expected)
-    assert refusal(tmp_path, data + noise(40).tobytes()).reason == "contradictory"
+    for rest in (noise(40).tobytes(), bytes(-len(data) % 4096 + 4096), bytes(500)):  # silence is sound
+        assert refusal(tmp_path, data + rest).reason == "contradictory"
 
 
 @pytest.mark.parametrize(("field", "value"), [(24, 24_001), (24, 47_000), (28, 48_007), (22, 3), (34, 24), (32, 1)])
@@ -183,7 +190,7 @@ def sealed(page: bytes) -> bytes:
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_pages_of_an_ogg_are_checked(tmp_path: Path, codec: str) -> None:
-    data = content(tmp_path, "OGG", frames=150_000, subtype=codec)
+    data = content(tmp_path, "OGG", frames=120_000, subtype=codec)
     parts = pages(data)
     assert len(parts) > 4
     changed = bytearray(data)
@@ -203,15 +210,15 @@ def test_pages_of_an_ogg_are_checked(tmp_path: Path, codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_an_ogg_that_was_never_ended_but_is_complete_is_labelled_with_a_note(tmp_path: Path, codec: str) -> None:
-    parts = pages(content(tmp_path, "OGG", frames=150_000, subtype=codec))
+    parts = pages(content(tmp_path, "OGG", frames=120_000, subtype=codec))
     for kept in (-1, -2, 4):
         samples, note = labelled(tmp_path, b"".join(parts[:kept]))
-        assert 0 < len(samples) < 150_000
+        assert 0 < len(samples) < 120_000
         assert "not marked as the last" in note
 
 
 def test_an_ogg_whose_last_page_lacks_its_mark_is_labelled_to_its_end(tmp_path: Path) -> None:
-    parts = pages(content(tmp_path, "OGG", frames=150_000))
+    parts = pages(content(tmp_path, "OGG", frames=120_000))
     open_ended = sealed(parts[-1][:5] + bytes([parts[-1][5] & ~4]) + parts[-1][6:])
     samples, note = labelled(tmp_path, b"".join([*parts[:-1], open_ended]))
     np.testing.assert_array_equal(samples, labelled(tmp_path, b"".join(parts))[0])
@@ -377,7 +384,7 @@ def test_no_mutant_is_read_as_other_audio_that_it_contradicts(tmp_path: Path, on
     formats = list(SUBTYPES)
     bad = [
         (seed, format, kind, verdict)
-        for seed, format, kind, verdict in storm(formats, range(120), tmp_path, only_lies=only_lies)
+        for seed, format, kind, verdict in storm(formats, range(84), tmp_path, only_lies=only_lies)
         if verdict.bad
     ]
     assert bad == []

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from softlabels.audio.containers.container import Container, container_of, is_counted, read_structure, seeks_exactly
+from softlabels.audio.containers.container import Container, container_of, knows_length, read_structure, seeks_exactly
 from softlabels.audio.containers.structure import Structure
 from softlabels.audio.faults import AudioBytes, decoder_faults, os_errors_explained
 from softlabels.audio.tape import Tape, TapeDeck
@@ -79,15 +79,15 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
     if size > budget.max_bytes:
         raise AudioError(f"too-long: {size:,} bytes, the budget is {budget.max_bytes:,}")
     try:
-        frames, rate_hz, channels = _stated(path, container)
+        frames, is_counted, rate_hz, channels = _stated(path, container)
     except AudioError as e:
         if not isinstance(e.__cause__, ImportError):
             _structure(path, container)  # may know better why
         raise
     budget.check(rate_hz, channels, 0)
     structure = _structure(path, container, rate_hz)
-    budget.check(rate_hz, channels, frames or 0)
-    if frames is None:  # only decoding tells
+    budget.check(rate_hz, channels, frames)
+    if not is_counted and not structure.is_exactly(frames):  # only decoding tells
         frames = _count_frames(path, container, rate_hz, budget)
     structure.check(frames)
     if frames <= 0:
@@ -95,21 +95,21 @@ def probe_audio(path: str | Path, *, budget: AudioBudget = DEFAULT_BUDGET) -> Au
     return AudioInfo(container=container, frames=frames, rate_hz=rate_hz, channels=channels, note=structure.note)
 
 
-def _stated(path: str | Path, container: Container) -> tuple[int | None, int, int]:
-    """Frames, if its decoder knows them before it decodes; rate; channels."""
+def _stated(path: str | Path, container: Container) -> tuple[int, bool, int, int]:
+    """What its decoder says: frames, whether it knows them before it decodes; rate; channels."""
     if container == "m4a":
         with _open_m4a(path) as (file, _source):
             stream = file.streams.audio[0]
             if stream.codec_context is None:
                 raise AudioError(f"unsupported-container: a codec that FFmpeg does not know; {FFMPEG_HINT}")
-            return None, stream.rate, stream.channels
+            return 0, False, stream.rate, stream.channels
     with _open_soundfile(path) as (file, _source):
         frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
     if codec.startswith("DWVW"):
         raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
     if frames == UNKNOWN_FRAMES:
         raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
-    return frames if is_counted(container, codec) else None, rate_hz, channels
+    return frames, knows_length(container, codec), rate_hz, channels
 
 
 def _structure(path: str | Path, container: Container, rate_hz: int = 0) -> Structure:

@@ -3,10 +3,9 @@
 import struct
 from typing import BinaryIO
 
-from softlabels.audio.containers.structure import HINT, Block, Structure, samples_of_chunk
+from softlabels.audio.containers.structure import HINT, Block, Structure, is_padding, samples_of_chunk
 from softlabels.errors import AudioError
 
-PADDING = 1 << 16  # zeros after the samples, up to a whole block of a card
 PLAIN = frozenset((b"", b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"ulaw", b"ULAW"))
 PLAIN |= {b"alaw", b"ALAW", b"in24", b"in32", b"42ni", b"23ni", b"raw "}
 COMPANDED = frozenset((b"ulaw", b"ULAW", b"alaw", b"ALAW"))  # 8 bits a sample, whatever the header says
@@ -89,8 +88,7 @@ def _chunks_to(file: BinaryIO, position: int, end: int, form: str) -> bool:
         file.seek(position)
         head = file.read(length)
         if not any(head):
-            file.seek(position)
-            return end - position <= PADDING and not any(file.read(end - position))
+            return is_padding(file, position, end)
         if len(head) < length:
             return False
         name, size = struct.unpack(form, head)

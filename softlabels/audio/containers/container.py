@@ -58,7 +58,7 @@ def seeks_exactly(container: Container, subtype: str) -> bool:
     return container == "flac" or (container in _CHUNKED and subtype in _PLAIN)
 
 
-def is_counted(container: Container, subtype: str) -> bool:
+def knows_length(container: Container, subtype: str) -> bool:
     """Whether the decoder knows the length of a file before it has read it."""
     return container in ("flac", "ogg") or (container in _CHUNKED and subtype in _PLAIN)
 

@@ -12,6 +12,7 @@ from softlabels.errors import AudioError
 
 MOST_INDEX = 1 << 28  # bytes of an index that are read
 PARENTS = (b"trak", b"mdia", b"minf", b"stbl", b"edts")
+PRIMING = 3  # packets, at most
 KNOWN = frozenset(b"ftyp moov mdat free skip wide uuid udta meta moof mfra sidx styp".split())
 Box = tuple[bytes, int, int]  # type, first and last byte of its content
 
@@ -49,14 +50,18 @@ def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Track:
-    """A sound track. sizes, places: (packets,), (chunks,); durations: (runs, 2) of packets, ticks a packet."""
+    """A sound track. sizes, places: (packets,), (chunks,); durations: (runs, 2) of packets, ticks a packet.
+
+    skips: ticks before each edit; primed: whether a tag says how much its encoder put in front, which FFmpeg skips.
+    """
 
     ticks: int
     sizes: np.ndarray
     places: np.ndarray
     per_chunk: np.ndarray
     durations: np.ndarray
-    edits: list[tuple[int, int]]
+    skips: list[int]
+    primed: bool
 
 
 def _track(moov: bytes, start: int, stop: int) -> _Track | None:
@@ -78,7 +83,9 @@ def _track(moov: bytes, start: int, stop: int) -> _Track | None:
         sizes = np.full(packets, one_size) if one_size else _table(found[b"stsz"][4:], ">u4", 1)[:, 0]
         places = _table(found[b"stco"], ">u4", 1) if b"stco" in found else _table(found[b"co64"], ">u8", 1)
         runs, durations = _table(found[b"stsc"], ">u4", 3), _table(found[b"stts"], ">u4", 2)
-        edits = [(int(edit[0]), int(edit[1])) for edit in _table(found[b"elst"], ">i4", 3)] if b"elst" in found else []
+        edit = struct.Struct(">qqi" if found.get(b"elst", b"\0")[:1] == b"\1" else ">iii")
+        edits = found.get(b"elst", bytes(8))[8:]
+        skips = [skip for _, skip, _ in edit.iter_unpack(edits[: len(edits) // edit.size * edit.size])]
     except (KeyError, struct.error, IndexError) as e:
         raise damaged(f"a table of its index is missing or cut short: {e}") from e
     chunks = np.searchsorted(runs[:, 0], np.arange(1, len(places) + 1), side="right") - 1
@@ -92,7 +99,8 @@ def _track(moov: bytes, start: int, stop: int) -> _Track | None:
         places=places[:, 0],
         per_chunk=per_chunk,
         durations=durations,
-        edits=edits,
+        skips=skips,
+        primed=b"iTunSMPB" in moov,
     )
 
 
@@ -126,14 +134,15 @@ def _frames(track: _Track, rate_hz: int) -> Structure:
     """How many frames a decoder should read; it may read the last packet to its end, and skips what an edit skips."""
     if not track.ticks:
         raise damaged("its time scale is 0")
-    if not rate_hz or len(track.edits) > 1:
+    if not rate_hz or len(track.skips) > 1:
         return Structure()
     counts, ticks = track.durations[:, 0], track.durations[:, 1]
     total = int((counts * ticks).sum())
-    skipped = max(0, track.edits[0][1]) if track.edits else 0
+    skipped = max(0, track.skips[0]) if track.skips else 0
     longest = int(np.max(ticks[counts > 0], initial=0))
     most = total - int(ticks[-1]) + longest - skipped
     slack = 0 if track.ticks == rate_hz else 1 + rate_hz // 1000
+    total -= PRIMING * longest if track.primed else 0
     low, high = (frames * rate_hz // track.ticks for frames in (total - skipped, most))
     return Structure(fewest=max(1, low - slack), most=high + slack)
 

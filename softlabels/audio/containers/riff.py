@@ -3,7 +3,7 @@
 import struct
 from typing import BinaryIO
 
-from softlabels.audio.containers.structure import Block, Structure, damaged, samples_of_chunk
+from softlabels.audio.containers.structure import Block, Structure, damaged, is_padding, samples_of_chunk
 
 STREAMED = 0xFFFFFFFF  # the data size of a WAV whose writer could not go back, and of every RF64
 EXTENSIBLE = 0xFFFE  # a format tag that stands in the sub-format instead
@@ -12,7 +12,6 @@ KNOWN = frozenset(  # chunks that may follow the samples, and may be cut short w
     b"LIST id3  ID3  bext iXML fact cue  smpl inst plst JUNK junk PAD  FLLR guan wamd _PMX axml PEAK afsp"[i : i + 4]
     for i in range(0, 100, 5)
 )
-PADDING = 1 << 16  # zeros after the samples, up to a whole block of a card
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
@@ -89,8 +88,7 @@ def _chunks_to(file: BinaryIO, position: int, end: int) -> bool:
         if name[:3] == b"TAG" and end - position == 128:
             return True
         if not any(head):
-            file.seek(position)
-            return end - position <= PADDING and not any(file.read(end - position))
+            return is_padding(file, position, end)
         if len(head) < 8 or name in (b"RIFF", b"RF64", b"data") or not all(32 <= byte < 127 for byte in name):
             return False
         position += 8 + size + size % 2
@@ -104,8 +102,7 @@ def _w64_chunks_to(file: BinaryIO, position: int, end: int) -> bool:
         file.seek(position)
         head = file.read(24)
         if not any(head):
-            file.seek(position)
-            return end - position <= PADDING and not any(file.read(end - position))
+            return is_padding(file, position, end)
         size = int.from_bytes(head[16:], "little")
         if head[4:16] != W64_TAIL or head[:4] == b"data" or size < 24:
             return False

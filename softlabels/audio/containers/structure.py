@@ -4,10 +4,12 @@ Decoders do not ask: they read a file cut in half as a shorter one, and a header
 """
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from softlabels.errors import AudioError
 
 PLACEHOLDERS = (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 0xFFFFFFFF)  # sizes of writers that cannot go back
+CARD_BLOCK, SECTOR = 4096, 512
 HUGE = 1 << 62  # no file is as long: a placeholder of 64 bits
 HINT = "write it again with `ffmpeg -i IN -c:a flac OUT.flac` (for a WAV: `ffmpeg -ignore_length 1 -i IN ...`)"
 
@@ -26,6 +28,10 @@ class Structure:
     fewest: int | None = None
     most: int | None = None
     note: str = ""
+
+    def is_exactly(self, frames: int) -> bool:
+        """Whether it says that there are so many frames, no more and no fewer."""
+        return self.fewest == self.most == frames
 
     def check(self, frames: int) -> None:
         """Hold it against the frames that the decoder reads. Raises: AudioError: contradictory, truncated."""
@@ -48,6 +54,13 @@ def truncated(promised: int, there: int, unit: str) -> AudioError:
 def damaged(what: str) -> AudioError:
     """The error for a file whose own checksums or order do not hold."""
     return AudioError(f"damaged: {what}")
+
+
+def is_padding(file: BinaryIO, position: int, end: int) -> bool:
+    """Whether there is a byte of zeros, or zeros to the end of a block of a card: no more, for silence is sound."""
+    file.seek(position)
+    length = end - position
+    return (length == 1 or (length < CARD_BLOCK and end % SECTOR == 0)) and not any(file.read(length))
 
 
 def samples_of_chunk(*, promised: int, start: int, end: int, block: Block, fits: bool) -> Structure:
@@ -75,7 +88,7 @@ def samples_of_chunk(*, promised: int, start: int, end: int, block: Block, fits:
         promised = rest
     elif promised == 0 and not fits:
         note, promised = f"its header promises 0 bytes, {rest} are there", rest
-    elif not fits or (unit > 1 and rest > promised and (promised + 1) % unit == 0):
+    elif rest // unit > promised // unit and (not fits or (unit > 1 and (promised + 1) % unit == 0)):
         more = f"the header promises {promised // unit * frames} {name}, the file has {rest // unit * frames}"
         raise AudioError(f"contradictory: {more}; {HINT}")
     if not block[0]:
