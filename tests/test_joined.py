@@ -361,7 +361,7 @@ def test_weights_do_not_depend_on_how_many_rows_are_looked_at_together(tmp_path,
     hard[random.random((60, 4)) < 0.2], soft[random.random((60, 4)) < 0.2] = np.nan, np.nan
     labels = made_labels(tmp_path / "made", hard, soft, windows=6)
     weights = labels.sampling_weights()
-    monkeypatch.setattr("softlabels.labels.sampling.BLOCK", 7)
+    monkeypatch.setattr("softlabels.batches.sampling.BLOCK", 7)
     np.testing.assert_allclose(labels.sampling_weights(), weights, rtol=1e-12)
     np.testing.assert_allclose(weights.reshape(10, 6).sum(axis=1), 1)
 

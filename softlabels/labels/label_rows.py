@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softlabels.batches.rows import CropRule, Pooling, WindowSound
+from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import sha256_of
@@ -19,7 +20,6 @@ from softlabels.errors import JoinError
 from softlabels.labels.arrays import checked_rows, fill
 from softlabels.labels.crops import crop_rows, weighted_labels
 from softlabels.labels.report import JoinReport
-from softlabels.labels.sampling import best_rows, sampling_weights
 from softlabels.labels.saved import SavedJoin
 from softlabels.labels.steps import Step
 from softlabels.storage.location import Location
