@@ -89,10 +89,12 @@ class Workers:
     """The processes of a run: a pool for many calls, and a lane for those that are looked at alone.
 
     count: of the pool; 0 is none, everything is done in this process.
+    threads: of this process then, for what is safe in them.
+    timeout_s: of a shard, or a file; None leaves it to whoever calls.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, *, threads: int = 1, timeout_s: float | None = None) -> None:
+        self.count, self.threads, self.timeout_s = count, threads, timeout_s
         self.lane = ProcessLane() if count else InlineLane()
         self._started = 0  # processes of the pool, which joblib keeps for the next calls of the same run
 

@@ -143,7 +143,7 @@ def test_whatever_a_decoder_raises_is_the_files_and_only_the_files(
 
     def raising(self, *arguments: object, **options: object):
         source = arguments[0] if step == "__init__" else self.name
-        if Path(source.path).name == "c1.wav":
+        if Path(source.raw.path).name == "c1.wav":
             raise error
         return real(self, *arguments, **options)
 
@@ -242,10 +242,9 @@ def test_files_that_kill_or_hang_their_reader_are_named_and_all_others_probed(co
     monkeypatch.setattr(processes, "TRIES", 1)  # so many processes are enough here
     corpus.write_audio("c1.wav", rate_hz=8001)
     corpus.write_audio("c4.wav", rate_hz=8002)
-    workers = Workers(2)
-    probes = probe_files(
-        corpus.folder, [f"c{i}.wav" for i in range(6)], budget=standin.DeadlyBudget(), workers=workers, timeout_s=1.0
-    )
+    workers = Workers(2, timeout_s=1.0)
+    paths = [f"c{i}.wav" for i in range(6)]
+    probes = probe_files(corpus.folder, paths, budget=standin.DeadlyBudget(), workers=workers)
     workers.close()
     found = {path: (probe.reason, probe.detail) for path, probe in probes.items() if probe.reason or probe.trouble}
     assert found == {

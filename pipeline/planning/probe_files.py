@@ -30,9 +30,7 @@ def probe_files(
     *,
     cache: Path | None = None,
     budget: AudioBudget = DEFAULT_BUDGET,
-    jobs: int = 1,
     workers: Workers | None = None,
-    timeout_s: float | None = None,
     distrusted: Set[str] = frozenset(),
     on_probed: Callable[[int], None] = lambda files: None,
 ) -> dict[str, FileProbe]:
@@ -43,9 +41,7 @@ def probe_files(
       paths: relative to it.
       cache: a JSON-lines file to read and extend; None probes everything.
       budget: how much a file may ask for.
-      jobs: threads, where there are no processes.
       workers: processes, which a file may kill or hang; None, or none of them, probes here.
-      timeout_s: of a file there; None is far beyond what any needs.
       distrusted: paths that are probed again whatever the cache says.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
@@ -62,9 +58,9 @@ def probe_files(
     for first in range(0, len(todo), CHUNK_FILES):
         chunk = todo[first : first + CHUNK_FILES]
         if workers is not None and workers.count:
-            found = probe_in_processes(root, chunk, budget, workers=workers, timeout_s=timeout_s)
+            found = probe_in_processes(root, chunk, budget, workers=workers)
         else:
-            parallel = joblib.Parallel(n_jobs=jobs, backend="threading")
+            parallel = joblib.Parallel(n_jobs=workers.threads if workers else 1, backend="threading")
             found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
         probes |= {probe.path: probe for probe in found}
         _extend_cache(cache, found)
