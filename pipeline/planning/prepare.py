@@ -13,7 +13,8 @@ from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe_files import probe_files
-from pipeline.processes import Workers
+from pipeline.planning.probe_workers import LOOK_S
+from pipeline.processes import Workers, within
 from pipeline.teachers.loading import as_labelled, load_teacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
@@ -151,7 +152,7 @@ def prepare(
 
 
 def _check_root(root: Location) -> None:
-    if not is_there(root):
+    if not within(LOOK_S, is_there, root):
         raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
 
 

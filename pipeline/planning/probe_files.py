@@ -15,12 +15,13 @@ import joblib
 
 from pipeline.planning.probe import FileProbe, probe_file
 from pipeline.planning.probe_workers import probe_in_processes
-from pipeline.processes import Workers
+from pipeline.processes import Workers, within
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import file_states
 from softlabels.storage.local import full_disk_named
 from softlabels.storage.location import Location
 
+STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
 
 
@@ -50,7 +51,7 @@ def probe_files(
     paths = sorted(set(paths))
     known = _read_cache(cache)
     trusted = [path for path in paths if path in known and path not in distrusted]
-    states = file_states(root, trusted)
+    states = within(STATES_S + len(trusted) / STATES_A_SECOND, file_states, root, trusted)
     stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
     probes = {path: known[path] for path in trusted if states.get(path) == stored[path]}
     on_probed(len(probes))
