@@ -11,13 +11,17 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from softlabels.errors import EnvironmentTrouble
 
 PR_SET_PDEATHSIG = 1
 TRIES = 2  # of a call that loses its process, before it is blamed
@@ -89,10 +93,12 @@ class Workers:
     """The processes of a run: a pool for many calls, and a lane for those that are looked at alone.
 
     count: of the pool; 0 is none, everything is done in this process.
+    threads: of this process then, for what is safe in them.
+    timeout_s: of a shard, or a file; None leaves it to whoever calls.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, *, threads: int = 1, timeout_s: float | None = None) -> None:
+        self.count, self.threads, self.timeout_s = count, threads, timeout_s
         self.lane = ProcessLane() if count else InlineLane()
         self._started = 0  # processes of the pool, which joblib keeps for the next calls of the same run
 
@@ -147,6 +153,27 @@ def lose_alone(lane: ProcessLane | InlineLane, attempt: Callable[[], str], contr
         if not how or (lost >= TRIES and "SIGKILL" not in how):
             break
     return how
+
+
+def within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result or exception; a mount that hangs keeps the thread that asks it, not the run.
+
+    Raises: EnvironmentTrouble: no answer within so many seconds.
+    """
+    answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(function(*arguments))
+        except BaseException as e:
+            answer.set_exception(e)
+
+    threading.Thread(target=work, daemon=True).start()
+    concurrent.futures.wait([answer], timeout=seconds)
+    if not answer.done():
+        where = ", ".join(f"'{each}'" for each in arguments if isinstance(each, str | Path))
+        raise EnvironmentTrouble(f"{where}: no answer within {seconds:.4g} s; a mount that hangs?")
+    return answer.result()
 
 
 def wait_until(trouble: Callable[[], str]) -> str:

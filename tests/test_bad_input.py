@@ -185,7 +185,7 @@ def test_an_io_error_inside_the_decoder_is_not_blamed_on_the_file(corpus: Corpus
 
     def failing(self, *arguments: object, **options: object):
         source = arguments[0] if step == "__init__" else self.name
-        if Path(source.path).name == "c1.wav":
+        if Path(source.raw.path).name == "c1.wav":
             raise soundfile.LibsndfileError(2)  # SF_ERR_SYSTEM: the operating system refused
         return real(self, *arguments, **options)
 

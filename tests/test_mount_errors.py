@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,8 @@ import pipeline
 import softlabels
 from pipeline import RunEvents, RunOptions, processes
 from pipeline.cli.commands import main
-from pipeline.planning import probe_workers
+from pipeline.planning import prepare, probe_workers
+from pipeline.planning import probe_files as probe_files_module
 from pipeline.planning.probe import probe_file
 from pipeline.planning.probe_files import probe_files
 from pipeline.processes import Workers
@@ -143,7 +145,7 @@ def test_whatever_a_decoder_raises_is_the_files_and_only_the_files(
 
     def raising(self, *arguments: object, **options: object):
         source = arguments[0] if step == "__init__" else self.name
-        if Path(source.path).name == "c1.wav":
+        if Path(source.raw.path).name == "c1.wav":
             raise error
         return real(self, *arguments, **options)
 
@@ -162,6 +164,21 @@ def test_a_file_is_missing_only_below_a_root_that_is_there(tmp_path) -> None:
     assert probe_file(tmp_path, "x" * 300).reason == "unreadable"
     with pytest.raises(AudioError, match="missing"):
         probe_audio(tmp_path / "b.wav")
+
+
+@pytest.mark.parametrize("moment", ["the root", "the files"])
+def test_a_mount_that_hangs_keeps_no_run_for_ever(corpus: Corpus, monkeypatch, moment: str) -> None:
+    run(corpus)
+    released = threading.Event()
+    real, name = os.stat, corpus.folder.name if moment == "the root" else "c3.wav"
+    monkeypatch.setattr(prepare, "LOOK_S", 0.2)
+    monkeypatch.setattr(probe_files_module, "STATES_S", 0.2)
+    monkeypatch.setattr(
+        os, "stat", lambda path, **how: (Path(str(path)).name == name and not released.wait(20)) or real(path, **how)
+    )
+    with pytest.raises(EnvironmentTrouble, match="no answer within 0.2.* s; a mount that hangs"):
+        run(corpus)
+    released.set()
 
 
 # ---------------------------------------------------------------------------------------------- circuit breaker
@@ -242,10 +259,9 @@ def test_files_that_kill_or_hang_their_reader_are_named_and_all_others_probed(co
     monkeypatch.setattr(processes, "TRIES", 1)  # so many processes are enough here
     corpus.write_audio("c1.wav", rate_hz=8001)
     corpus.write_audio("c4.wav", rate_hz=8002)
-    workers = Workers(2)
-    probes = probe_files(
-        corpus.folder, [f"c{i}.wav" for i in range(6)], budget=standin.DeadlyBudget(), workers=workers, timeout_s=1.0
-    )
+    workers = Workers(2, timeout_s=1.0)
+    paths = [f"c{i}.wav" for i in range(6)]
+    probes = probe_files(corpus.folder, paths, budget=standin.DeadlyBudget(), workers=workers)
     workers.close()
     found = {path: (probe.reason, probe.detail) for path, probe in probes.items() if probe.reason or probe.trouble}
     assert found == {

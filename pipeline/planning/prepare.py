@@ -13,7 +13,8 @@ from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe_files import probe_files
-from pipeline.processes import Workers
+from pipeline.planning.probe_workers import LOOK_S
+from pipeline.processes import Workers, within
 from pipeline.teachers.loading import as_labelled, load_teacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
@@ -104,22 +105,20 @@ def prepare(
     *,
     jobs: int,
     workers: Workers | None = None,
-    timeout_s: float | None = None,
     budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
     probe: bool = True,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
 
-    The audio is probed by the processes of `workers`, each file within `timeout_s`; without them in `jobs` threads.
+    The audio is probed by the processes of `workers`, without them in `jobs` threads.
     Without `probe` the store's plan is taken as it is: another run has just made it.
 
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
     """
     storage = open_storage(store)
     storage.check()
-    if not is_there(root):
-        raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
+    _check_root(root)
     existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
@@ -134,9 +133,7 @@ def prepare(
         cache=_probe_cache(storage),
         budget=budget,
         distrusted=_changed(existing),
-        jobs=jobs,
-        workers=workers,
-        timeout_s=timeout_s,
+        workers=workers or Workers(0, threads=jobs),
         on_probed=lambda done: on_probed(done, len(paths)),
     )
     readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
@@ -156,6 +153,11 @@ def prepare(
         store=existing,
         waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
     )
+
+
+def _check_root(root: Location) -> None:
+    if not within(LOOK_S, is_there, root):
+        raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
 
 
 def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:

@@ -15,12 +15,13 @@ import joblib
 
 from pipeline.planning.probe import FileProbe, probe_file
 from pipeline.planning.probe_workers import probe_in_processes
-from pipeline.processes import Workers
+from pipeline.processes import Workers, within
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import file_states
 from softlabels.storage.local import full_disk_named
 from softlabels.storage.location import Location
 
+STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
 
 
@@ -30,9 +31,7 @@ def probe_files(
     *,
     cache: Path | None = None,
     budget: AudioBudget = DEFAULT_BUDGET,
-    jobs: int = 1,
     workers: Workers | None = None,
-    timeout_s: float | None = None,
     distrusted: Set[str] = frozenset(),
     on_probed: Callable[[int], None] = lambda files: None,
 ) -> dict[str, FileProbe]:
@@ -43,9 +42,7 @@ def probe_files(
       paths: relative to it.
       cache: a JSON-lines file to read and extend; None probes everything.
       budget: how much a file may ask for.
-      jobs: threads, where there are no processes.
       workers: processes, which a file may kill or hang; None, or none of them, probes here.
-      timeout_s: of a file there; None is far beyond what any needs.
       distrusted: paths that are probed again whatever the cache says.
       on_probed: called with the number of files just finished.
     Returns: path -> probe, for every path.
@@ -54,7 +51,7 @@ def probe_files(
     paths = sorted(set(paths))
     known = _read_cache(cache)
     trusted = [path for path in paths if path in known and path not in distrusted]
-    states = file_states(root, trusted)
+    states = within(STATES_S + len(trusted) / STATES_A_SECOND, file_states, root, trusted)
     stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
     probes = {path: known[path] for path in trusted if states.get(path) == stored[path]}
     on_probed(len(probes))
@@ -62,9 +59,9 @@ def probe_files(
     for first in range(0, len(todo), CHUNK_FILES):
         chunk = todo[first : first + CHUNK_FILES]
         if workers is not None and workers.count:
-            found = probe_in_processes(root, chunk, budget, workers=workers, timeout_s=timeout_s)
+            found = probe_in_processes(root, chunk, budget, workers=workers)
         else:
-            parallel = joblib.Parallel(n_jobs=jobs, backend="threading")
+            parallel = joblib.Parallel(n_jobs=workers.threads if workers else 1, backend="threading")
             found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
         probes |= {probe.path: probe for probe in found}
         _extend_cache(cache, found)

@@ -23,16 +23,12 @@ LOOK_S = 60.0  # for a look at the root: a mount that hangs gives no answer
 PUT_OFF = 3  # files, before somebody looks whether the root is there at all
 
 
-def probe_in_processes(
-    root: Location, paths: list[str], budget: AudioBudget, *, workers: Workers, timeout_s: float | None
-) -> list[FileProbe]:
+def probe_in_processes(root: Location, paths: list[str], budget: AudioBudget, *, workers: Workers) -> list[FileProbe]:
     """Probe files, in order; what is wrong with a file is in its probe.
 
-    Args:
-      timeout_s: of a file; None is FILE_S.
     Raises: EnvironmentTrouble: the root is gone, or does not answer, and does not come back.
     """
-    limit_s, probes = timeout_s or FILE_S, dict.fromkeys(paths, FileProbe(path=""))
+    limit_s, probes = workers.timeout_s or FILE_S, dict.fromkeys(paths, FileProbe(path=""))
     todo = dict.fromkeys(paths)
     while todo:
         try:

@@ -25,13 +25,11 @@ from softlabels.storage.local import LocalStorage
 SHARD = 16  # windows
 
 
-def fit_if_new(
-    prepared: Preparation, workers: Workers, timeout_s: float | None, on_fit: Callable[[int, int | None], None]
-) -> Preparation:
+def fit_if_new(prepared: Preparation, workers: Workers, on_fit: Callable[[int, int | None], None]) -> Preparation:
     """The preparation with the components of a new store, if it is to have some and has none yet.
 
     Args:
-      workers, timeout_s: as of `Rounds`.
+      workers: as of `Rounds`.
       on_fit: called with how many windows are to be scored, and again with how many components they gave.
     Raises: TeacherError, EnvironmentTrouble, StorageFullError: what would stop the labelling too.
     """
@@ -46,7 +44,7 @@ def fit_if_new(
         task = ShardTask(shard=0, clips=(), spec=spec, teacher=prepared.choice, root=str(prepared.root), store=folder)
         slices = [tuple(drawn[first : first + SHARD]) for first in range(0, len(drawn), SHARD)]
         tasks = [dataclasses.replace(task, shard=shard, clips=clips) for shard, clips in enumerate(slices)]
-        Rounds(workers=workers, timeout_s=timeout_s, on_status=_not_put_off).run(tasks)
+        Rounds(workers=workers, on_status=_not_put_off).run(tasks)
         probabilities = _read(LocalStorage(folder), len(tasks), spec, len(classes))
     components = fit_components(probabilities, classes, most=choice.to_fit)
     on_fit(len(probabilities), 0 if components is None else len(components))

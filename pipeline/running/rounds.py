@@ -45,14 +45,13 @@ LOOK_S = 60.0  # for that look: a mount that hangs gives no answer
 class Rounds:
     """Labels tasks until none is left.
 
-    workers: the processes; without any, labels right here.
-    timeout_s: time limit of a shard; None is by its number of windows.
+    workers: the processes; without any, labels right here. The time limit of a shard, if they have none, is by its
+      number of windows.
     on_status: called with what became of each shard.
     engine: labels in place of processes of this machine.
     """
 
     workers: Workers
-    timeout_s: float | None
     on_status: Callable[[ShardStatus], None]
     engine: Engine | None = None
     _put_off: int = field(init=False, default=0)  # shards in a row
@@ -185,7 +184,7 @@ class Rounds:
         return status.message if status.outcome == "failed" else status
 
     def _limit(self, task: ShardTask) -> float:
-        return START_S + WINDOW_S * task.windows if self.timeout_s is None else self.timeout_s
+        return self.workers.timeout_s or START_S + WINDOW_S * task.windows
 
 
 def _blame(clip: PlannedClip, how: str) -> PlannedClip:

@@ -105,7 +105,7 @@ def run(
     clips, audio_root = read_clips(manifest, root)
     with (
         _trouble_named(store),
-        contextlib.closing(Workers(_count_workers(options, jobs))) as workers,
+        contextlib.closing(_workers(options, jobs)) as workers,
         _claiming(store, options) as claims,
         connected(options.backend, options.address, jobs) as engine,
     ):
@@ -117,12 +117,11 @@ def run(
             labelling or LabelOptions(),
             jobs=jobs,
             workers=workers,
-            timeout_s=options.timeout_s,
             budget=options.budget,
             on_probed=events.on_probe,
             probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
         )
-        prepared = fit_if_new(prepared, workers, options.timeout_s, events.on_fit)
+        prepared = fit_if_new(prepared, workers, events.on_fit)
         opened = write_plan(store, prepared)
         check_teacher(prepared.teacher, opened.spec)
         own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
@@ -176,7 +175,7 @@ class _Shift:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
-        rounds = Rounds(workers=workers, timeout_s=self.options.timeout_s, on_status=self._on_status, engine=engine)
+        rounds = Rounds(workers=workers, on_status=self._on_status, engine=engine)
         try:
             if claims is None or self.options.task is None:
                 rounds.run(self.tasks)
@@ -208,8 +207,9 @@ class _Shift:
             raise _Stop(f"--on-error fail: {status.message}")
 
 
-def _count_workers(options: RunOptions, jobs: int) -> int:
-    return 0 if options.backend == "sequential" else joblib.effective_n_jobs(jobs)
+def _workers(options: RunOptions, jobs: int) -> Workers:
+    count = 0 if options.backend == "sequential" else joblib.effective_n_jobs(jobs)
+    return Workers(count, threads=jobs, timeout_s=options.timeout_s)
 
 
 def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> list[ShardTask]:

@@ -174,7 +174,7 @@ def read_audio(path: str | Path, *, rate_hz: int, start: int = 0, stop: int | No
 def _container(path: str | Path) -> tuple[Container, int]:
     """What the first bytes say, and the size in bytes."""
     with AudioBytes(path) as source:
-        head, size = source.read(12), source.size
+        head, size = source.buffered.read(12), source.size
         source.check()
     if not head:
         raise AudioError("empty: the file has 0 bytes")
@@ -252,7 +252,7 @@ def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[tup
     doing = ""
     with AudioBytes(path) as source, decoder_faults(source, "libsndfile"):
         try:
-            with (_Straight if straight else soundfile.SoundFile)(source) as file:
+            with (_Straight if straight else soundfile.SoundFile)(source.buffered) as file:
                 source.check()  # a header that was not read
                 doing = "decoding stopped: "
                 yield file, source
@@ -272,7 +272,7 @@ def _open_m4a(path: str | Path) -> Iterator[tuple["InputContainer", AudioBytes]]
     container = None
     with AudioBytes(path) as source, decoder_faults(source, "FFmpeg"):
         try:
-            with av.open(source, "r", metadata_errors="replace") as container:  # titles need not be UTF-8
+            with av.open(source.buffered, "r", metadata_errors="replace") as container:  # titles need not be UTF-8
                 source.check()
                 if not container.streams.audio:
                     raise AudioError("unsupported-container: the file has no audio track")

@@ -6,6 +6,7 @@ does their reading, keeps the first error of the operating system, and gives not
 sample is made of what was not read.
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.os_errors import ABSENT, is_environment
+
+BUFFER_BYTES = 1 << 16  # an MP3 is read in pieces of a frame
 
 
 def audio_os_error(path: str | Path, e: OSError) -> SoftLabelsError:
@@ -35,66 +38,56 @@ def os_errors_explained(path: str | Path) -> Iterator[None]:
         raise audio_os_error(path, e) from e
 
 
-class AudioBytes:
-    """The bytes of a file for a decoder: a reader that can be sought, and that remembers what failed.
+class AudioBytes(io.RawIOBase):
+    """The bytes of a file for a decoder, which reads them through `buffered`; remembers what failed.
 
     Only positioned reads are asked of the system, so that there is no seek that could fail unseen.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Raises: AudioError: missing, unreadable (no file at all); EnvironmentTrouble."""
-        self.path, self.position = path, 0
+        self.path, self._position, self._descriptor = path, 0, -1
         self.error: OSError | None = None
         with os_errors_explained(path):
             mode = os.stat(path).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
                 raise AudioError("unreadable: expected a file, found a pipe, socket or device")
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self.size = os.fstat(self._descriptor).st_size
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-
-    def __enter__(self) -> "AudioBytes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+            self.size = os.fstat(self._descriptor).st_size
+        self.buffered = io.BufferedReader(self, BUFFER_BYTES)
 
     def check(self) -> None:
         """Raises: AudioError, EnvironmentTrouble: a read has failed, whatever the decoder made of it."""
         if self.error is not None:
             raise audio_os_error(self.path, self.error) from self.error
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as far as the file goes; nothing where it cannot be read any more."""
-        view, done = memoryview(buffer).cast("B"), 0
-        while done < len(view) and self.error is None:
-            try:
-                got = os.preadv(self._descriptor, [view[done:]], self.position)
-            except OSError as e:
-                self.error = e
-                return 0
-            if not got:
-                break
-            done, self.position = done + got, self.position + got
-        return done
+    def readable(self) -> bool:
+        return True
 
-    def read(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(memoryview(buffer)[: self.readinto(buffer)])
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as there is something; nothing more once a read has failed."""
+        if self.error is not None:
+            return 0
+        try:
+            got = os.preadv(self._descriptor, [buffer], self._position)
+        except OSError as e:
+            self.error = e
+            return 0
+        self._position += got
+        return got
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.position = max(0, offset + (0, self.position, self.size)[whence & 3])  # FFmpeg has flags above
-        return self.position
+        self._position = max(0, offset + (0, self._position, self.size)[whence])
+        return self._position
 
-    def tell(self) -> int:
-        return self.position
-
-    def write(self, data: bytes) -> int:
-        """Never called: soundfile wants it to be there."""
-        raise NotImplementedError
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
 
 
 @contextmanager
