@@ -11,6 +11,7 @@ import softlabels
 from pipeline.options import check_numbers, option
 from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
+from pipeline.planning.lost_paths import check_lost
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe import probe_files
 from pipeline.teachers.loading import as_labelled, load_teacher
@@ -133,6 +134,7 @@ def prepare(
         jobs=jobs,
         on_probed=lambda done: on_probed(done, len(paths)),
     )
+    check_lost(probes, root, new=existing is None)
     readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
     new = _new_clips([lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable], existing)
     if existing is None and labelling.shard_windows is None:
