@@ -5,10 +5,16 @@
     ds     = softlabels.make_dataset(labels, batch_size=64)       # -> (x, y_true), y_true = [hard | soft]
     loss   = softlabels.DistillationLoss.for_labels(labels)
 
-What needs Keras or TensorFlow is loaded when it is first used.
+What needs Keras or TensorFlow is loaded when it is first used. What Keras has to know by name, because saved models
+name it, is loaded with Keras, whichever is imported first.
 """
 
 import importlib
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from softlabels.classes.class_list import ClassList
@@ -80,7 +86,51 @@ __all__ = [
 ]
 
 
+_WITHOUT_KERAS = {"softlabels.loss", "softlabels.loss.targets"}
+
+
+def _register() -> None:
+    """Load the modules whose classes Keras has to find."""
+    for name in ("softlabels.loss.distillation", "softlabels.loss.metrics"):
+        importlib.import_module(name)
+
+
+class _WithKeras(MetaPathFinder):
+    """Follows the first import of Keras with `_register`: Keras finds a saved loss only among what is loaded."""
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != "keras" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(
+            self
+        )  # only while it asks the other finders: TensorFlow looks for Keras before it loads it
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_register(module: ModuleType) -> None:
+                load(module)
+                sys.meta_path.remove(self)
+                if {name for name in sys.modules if name.startswith("softlabels.loss")} <= _WITHOUT_KERAS:
+                    _register()  # else one of them has asked for Keras and is half loaded itself; see __getattr__
+
+            spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "keras" in sys.modules:
+    _register()
+else:
+    sys.meta_path.insert(0, _WithKeras())
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        if "keras" in sys.modules:
+            _register()
+        return value
     raise AttributeError(f"module 'softlabels' has no attribute {name!r}")

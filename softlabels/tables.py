@@ -1,6 +1,7 @@
 """CSV tables that people write: the one reader, with line numbers, and the one way their faults are reported.
 
-All of a table is text: `007` is not 7. A byte-order mark, CRLF and blank lines are fine.
+All of a table is text: `007` is not 7. A byte-order mark, CRLF and blank lines, also those of a spreadsheet (`,,,`),
+are fine.
 """
 
 import csv
@@ -58,7 +59,7 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
             quoting: Literal[0, 3] = csv.QUOTE_NONE if raven and '"' not in header else csv.QUOTE_MINIMAL
             lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
             columns = [name.strip() for name in next(lines, [])]
-            yield Table(columns, ((lines.line_num, fields) for fields in lines if any(fields)))
+            yield Table(columns, ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields))))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise error(f"{what} '{path}': expected a UTF-8 CSV file, got: {e}") from e
 

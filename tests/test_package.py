@@ -22,6 +22,22 @@ def test_importing_softlabels_is_fast_and_loads_no_framework() -> None:
     assert float(took) < 1.0
 
 
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import softlabels, importlib.util; importlib.util.find_spec('keras'); import keras",  # as TensorFlow does
+        "import softlabels.loss.class_weights, softlabels; softlabels.AlphaSchedule; import keras",
+    ],
+)
+def test_keras_knows_the_saved_classes_whichever_is_imported_first(imports: str) -> None:
+    names = ("DistillationLoss", "HardLabelMetric", "TeacherAgreement")
+    done = python(
+        f"import os; os.environ['KERAS_BACKEND'] = 'numpy'\n{imports}\n"
+        f"print([keras.saving.get_registered_object('softlabels>' + name).__name__ for name in {names}])"
+    )
+    assert done.stdout == f"{list(names)}\n", done.stderr
+
+
 def test_opening_a_store_and_joining_load_no_framework(birdnet_store) -> None:
     store, manifest = str(birdnet_store.storage.root), str(REPOSITORY / "data_manifest.csv")
     done = python(

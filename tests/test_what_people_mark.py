@@ -4,12 +4,14 @@ and the numbers that they give to flags."""
 from pathlib import Path
 
 import pytest
+from conftest import Corpus
 
 import pipeline
 from pipeline.cli.commands import main
-from softlabels import Clip, ManifestError
+from softlabels import Clip, ManifestError, read_manifest
 from softlabels.corpus.annotation_tables import read_annotations
 
+SEQUENTIAL = pipeline.RunOptions(backend="sequential")
 FILES = [Clip(clip_id=name, path=f"x/{name}.wav") for name in ("r1", "r2", "r3")]
 HEADER = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies\n"
 
@@ -153,3 +155,48 @@ def test_numbers_have_their_ranges(arguments: list[str], complaint: str, capsys)
 def test_python_refuses_the_same_numbers(options, settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"^--.*: expected"):
         options(**settings)
+
+
+# --- rows and paths
+
+
+@pytest.mark.parametrize("empty", [",,\n", "\n", " , ,\n", "\u00a0,,\t\n", ",\n", ",,,,\n"])
+def test_empty_rows_of_a_spreadsheet_are_skipped(tmp_path: Path, empty: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(f"clip_id,path,label\n{empty}a,a.wav,A\n{empty}b,b.wav,\n{empty}{empty}")
+    assert [clip.clip_id for clip in read_manifest(path)] == ["a", "b"]
+    path.write_text(f"clip_id,path,label\n{empty}a,,A\n")
+    with pytest.raises(ManifestError, match="line 3: .*expected a path"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("there", "written", "hint"),
+    [
+        ("a/x.wav", "a\\x.wav", r"but 'a/x.wav' is, with '/' for '\\'"),
+        ("a/X.WAV", "A/x.wav", "but 'a/X.WAV' is, in other case"),
+        ("a/gru\u0308n.wav", "a/gr\u00fcn.wav", r"but 'a/gru\u0308n.wav' is, in other Unicode characters \(NFC, NFD\)"),
+        ("x.wav", "corpus/x.wav", "it is below --root "),
+        ("sub/x.wav", "x.wav", "it is below --root .*/sub"),
+        ("y.wav", "x.wav", "such as 'x.wav': is --root right"),
+    ],
+)
+def test_a_root_below_which_nothing_is_there_is_refused_before_a_store_is_made(
+    tmp_path: Path, there: str, written: str, hint: str
+) -> None:
+    corpus = Corpus(tmp_path / "corpus")
+    corpus.write_audio(there)
+    corpus.write_manifest(f"clip_id,path\na,{written}\n")
+    with pytest.raises(ManifestError, match=rf"(?s)none of the 1 files of the manifest is below .*{hint}"):
+        pipeline.run(corpus.manifest, tmp_path / "store", teacher="standin:teacher", options=SEQUENTIAL)
+    assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_some_files_that_are_not_there_are_a_warning(tmp_path: Path, caplog) -> None:
+    corpus = Corpus(tmp_path / "corpus")
+    corpus.write_audio("a.wav")
+    corpus.write_manifest("clip_id,path\na,a.wav\nb,A.wav\n")
+    summary = pipeline.run(corpus.manifest, tmp_path / "store", teacher="standin:teacher", options=SEQUENTIAL)
+    assert (summary.labelled, summary.quarantined) == (3, 1)
+    assert "1 of 2 files are not below" in caplog.text
+    assert "'A.wav' (but 'a.wav' is, in other case)" in caplog.text

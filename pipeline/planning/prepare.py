@@ -11,6 +11,7 @@ import softlabels
 from pipeline.options import check_numbers, option
 from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
+from pipeline.planning.lost_paths import check_lost
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
 from pipeline.planning.probe_files import probe_files
 from pipeline.planning.probe_workers import LOOK_S
@@ -136,6 +137,7 @@ def prepare(
         workers=workers or Workers(0, threads=jobs),
         on_probed=lambda done: on_probed(done, len(paths)),
     )
+    check_lost(probes, root, new=existing is None)
     readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
     new = _new_clips([lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable], existing)
     if existing is None and labelling.shard_windows is None:
