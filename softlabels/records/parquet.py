@@ -69,12 +69,13 @@ def _count(footer: pq.FileMetaData, budget: int, most_text: int | None) -> None:
     """Raises: StoreError: more bytes than the budget, by what the footer says of each column."""
     unpacked = values = text = 0
     for group in map(footer.row_group, range(footer.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            sizes = column.total_uncompressed_size, column.total_compressed_size, column.num_values
-            if min(sizes) < 0:
-                raise StoreError(f"expected sizes of 0 or more, its footer says {min(sizes)}")
-            unpacked, values = unpacked + sizes[0], values + sizes[2]
-            text += sizes[0] if column.physical_type == "BYTE_ARRAY" else 0
+        columns = [group.column(i) for i in range(group.num_columns)]
+        unpacked += max(group.total_byte_size, sum([column.total_uncompressed_size for column in columns]))
+        values += sum([column.num_values for column in columns])
+        if most_text is not None:
+            text += sum([c.total_uncompressed_size for c in columns if c.physical_type == "BYTE_ARRAY"])
+    if min(unpacked, values, text) < 0:
+        raise StoreError("expected sizes of 0 or more in its footer")
     if max(unpacked, values * _VALUE) > budget:
         raise StoreError(f"unpacks to {max(unpacked, values * _VALUE):,} bytes, expected at most {budget:,}")
     if most_text is not None and text > most_text:
