@@ -242,9 +242,9 @@ def test_a_plan_is_counted_before_it_is_decoded(data: Callable[[], bytes], compl
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
-def parquet_bytes(table: pa.Table, **options: bool) -> bytes:
+def parquet_bytes(table: pa.Table, **options: object) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", **options)
+    pq.write_table(table, sink, **{"compression": "zstd", **options})
     return sink.getvalue()
 
 
@@ -277,6 +277,44 @@ def test_a_shard_of_long_names_is_refused_before_it_is_decoded(folder: Path) -> 
     replace_shard(folder, 0, parquet_bytes(long))
     with pytest.raises(StoreError, match="bytes of text, expected at most"):
         softlabels.open(folder).read_shard(0)
+
+
+def grown(data: bytes, unpacked: int) -> bytes:
+    """The same file; the header of its first page says so many bytes, its footer what it said before."""
+    assert data[4:6] == b"\x15\x04" or data[4:6] == b"\x15\x00"  # field 1, i32: a page of a dictionary, or of data
+    assert data[6] == 0x15  # field 2, i32
+    end = next(i for i in range(7, 12) if data[i] < 128) + 1
+    zigzag, digits = unpacked << 1, bytearray()
+    for _ in range(end - 7):
+        digits.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    digits[-1] &= 127
+    return data[:7] + bytes(digits) + data[end:]
+
+
+@pytest.mark.parametrize("unpacked", [49, 60, 63])
+def test_a_page_that_says_more_than_its_footer_is_refused_before_it_is_decoded(folder: Path, unpacked: int) -> None:
+    path = folder / "plan" / "0001.parquet"
+    path.write_bytes(grown(parquet_bytes(pq.read_table(path), compression="none", use_dictionary=False), unpacked))
+    with (
+        mock.patch.object(pq.ParquetFile, "read", side_effect=AssertionError("decoded")),
+        pytest.raises(StoreError, match=r"pages of column shard have 6 values in [\d,]+ bytes, its footer says 6 in"),
+    ):
+        decode_plan(path.read_bytes())
+
+
+@pytest.mark.parametrize("end", [5, 8, 20, 300])
+def test_pages_that_are_none_are_named(end: int) -> None:
+    data = repeated(3)
+    with pytest.raises(StoreError, match="expected a Parquet file"):
+        decode_plan(data[:4] + b"\xff" * end + data[4 + end :])
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_pages_as_we_write_them_are_held(corpus: Corpus, layout: str) -> None:
+    store = label(corpus, layout=layout, keep_classes=None)
+    assert verify(store, jobs=1, untrusted=True).problems == ()
+    assert all(len(store.read_shard(shard, pages=True)) for shard in store.receipts)
 
 
 def test_quarantined_windows_that_a_clip_has_not_are_refused(folder: Path) -> None:
@@ -379,6 +417,22 @@ def test_an_older_store_opens_verifies_and_grows(tmp_path: Path) -> None:
     new = max(after.receipts)
     assert (after.receipts[0].plan, after.receipts[new].plan) == ("", after.plan_digests[1])
     assert after.receipt(0).to_bytes() == (store / "receipts" / "00000.g0.json").read_bytes()
+
+
+def test_a_success_that_keeps_the_plan_to_itself_is_a_problem(folder: Path) -> None:
+    path = folder / "_SUCCESS-0001.json"
+    path.write_bytes(softlabels.open(folder).success_bytes(1, with_plan=False))
+    assert "_SUCCESS-0001.json does not fit" in verify(softlabels.open(folder), jobs=1).problems[0]
+
+
+def test_more_windows_than_memory_are_refused(folder: Path) -> None:
+    strip(folder)
+    change_spec(folder, shard_windows=(1 << 31) - 1)
+    change_plan(folder, windows=one((1 << 31) - 100, 5), shard=one(4, 5))
+    plan = folder / "plan" / "0001.parquet"
+    plan.write_bytes(encode_plan(decode_plan(plan.read_bytes())))
+    with mock.patch("os.sysconf", return_value=1 << 16), pytest.raises(StoreError, match="windows, whose index takes"):
+        len(softlabels.open(folder).index)
 
 
 class TestDigestOfAStore:

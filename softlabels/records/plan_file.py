@@ -131,7 +131,9 @@ def decode_plan(data: bytes, fingerprint: str = "") -> pa.Table:
             raise StoreError(f"expected the columns {SCHEMA}, got {schema.remove_metadata()}")
 
     texts = [field.name for field in SCHEMA if field.type == pa.string()]
-    return read_parquet(data, check, texts=texts).cast(SCHEMA).replace_schema_metadata(None).combine_chunks()
+    return (
+        read_parquet(data, check, texts=texts, pages=True).cast(SCHEMA).replace_schema_metadata(None).combine_chunks()
+    )
 
 
 def check_plan(table: pa.Table, spec: LabelSpec, *, first_shard: int) -> None:

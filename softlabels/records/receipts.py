@@ -48,7 +48,8 @@ class ReceiptHead:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a receipt, or only its head. Raises: ValueError, TypeError, KeyError: damaged."""
-        content = {"plan": "", **parse_json(data)}
+        content = parse_json(data)
+        content.setdefault("plan", "")  # in stores of before
         if content.keys() != _KINDS.keys():
             raise ValueError(f"expected the fields {', '.join(sorted(_KINDS))}, got {', '.join(sorted(content))}")
         for name, kind in _KINDS.items():  # a store may have a million receipts: no more work for each than this

@@ -106,12 +106,18 @@ def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
 
 
 def decode_shard(
-    data: bytes, spec: LabelSpec, classes: int, *, keys: tuple[pa.ChunkedArray, np.ndarray] | None = None
+    data: bytes,
+    spec: LabelSpec,
+    classes: int,
+    *,
+    keys: tuple[pa.ChunkedArray, np.ndarray] | None = None,
+    pages: bool = False,
 ) -> ShardRows:
     """The rows in a shard file, page checksums verified; sparse rows come back dense.
 
     Args:
       keys: the clip_id and window_index, (rows,) each, that its rows have to have, in order; None does not ask.
+      pages: hold its pages against its footer, too.
     Raises: StoreError: not a shard of this spec, damaged, or other rows.
     """
 
@@ -124,7 +130,8 @@ def decode_shard(
 
     rows = None if keys is None else len(keys[1])
     text = None if keys is None else keys[0].nbytes + _TEXT_BEYOND
-    table = read_parquet(data, check, rows=rows, rows_are="windows as planned, in order", most_text=text)
+    what = "windows as planned, in order"
+    table = read_parquet(data, check, rows=rows, rows_are=what, most_text=text, pages=pages)
     if keys is not None and not _has_keys(table, *keys):
         raise StoreError(
             f"expected {len(keys[1])} windows as planned, in order, got {len(table)}; plan or receipt was edited"

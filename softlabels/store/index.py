@@ -1,5 +1,6 @@
 """What a store has planned and labelled, from plan and receipts alone: a Census, or window by window a StoreIndex."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from softlabels.records.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
 
 LABELLED, QUARANTINED, MISSING = 0, 1, 2
+BYTES_A_WINDOW = 25  # of an index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,6 +110,7 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
     """Lay out the windows of all plans; a clip planned again counts only as last planned."""
     stretches, clip_of, clips = _current_stretches(plans)
     windows, shard_of = _integers(stretches, "windows"), _integers(stretches, "shard").astype(np.int32)
+    _check_memory(int(windows.sum()))
     committed = np.isin(shard_of, list(receipts))  # (stretches,)
     clip, shard = np.repeat(clip_of, windows), np.repeat(shard_of, windows)  # (windows,) each
     window_index = ranges(_integers(stretches, "first_window"), windows, np.int32)
@@ -135,6 +138,16 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
         row=_row_in_shard(shard, state == LABELLED),
         start=start,
     )
+
+
+def _check_memory(windows: int) -> None:
+    """Raises: StoreError: no machine like this one can hold the index; of a plan that was made up, most likely."""
+    needed, there = windows * BYTES_A_WINDOW, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise StoreError(
+            f"its plans have {windows:,} windows, whose index takes {needed >> 30:,} GB; this machine has "
+            f"{there >> 30:,} GB of memory"
+        )
 
 
 def _current_stretches(plans: Sequence[pa.Table]) -> tuple[pa.Table, np.ndarray, pa.Table]:

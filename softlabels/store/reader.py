@@ -102,6 +102,10 @@ class StoreReader:
         """sha256 of the plan file that has a shard."""
         return next(file.digest for file in self._plan_files if shard in file.shards)
 
+    def plan_shards(self, number: int) -> range:
+        """The shards that a plan file has; the first file is number 1."""
+        return self._plan_files[number - 1].shards
+
     @cached_property
     def _plan_files(self) -> list[PlanFile]:
         return read_plans(self.storage, self.spec)
@@ -160,7 +164,7 @@ class StoreReader:
         Args:
           with_plan: name the digest of the plan, as all stores do but those of before.
         """
-        shards = self.plans[number - 1]["shard"].unique().sort().to_pylist()
+        shards = self.plan_shards(number)
         contents = self.storage.get_many([self.receipt_keys[shard] for shard in shards])
         digest = self.plan_digests[number - 1] if with_plan else ""
         return success_bytes(number, [self.receipts[shard] for shard in shards], contents, digest)
@@ -216,16 +220,17 @@ class StoreReader:
         root = location(run.audio_root)
         return root if isinstance(root, str) or root.is_dir() else None
 
-    def read_shard(self, shard: int, *, cached: bool = True) -> ShardRows:
+    def read_shard(self, shard: int, *, cached: bool = True, pages: bool = False) -> ShardRows:
         """The rows of one committed shard; its digest and page checksums are verified.
 
         Args:
           cached: whether the copy of a bucket's shard in this user's cache will do.
+          pages: hold its pages against its footer before they are decoded, as of a store by somebody else.
         Raises: StoreError: not committed, or damaged; the message says how to repair it.
         """
         data = self.shard_bytes(shard, cached=cached)
         try:
-            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard))
+            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard), pages=pages)
         except StoreError as e:
             raise self._damaged(shard, e) from e
 

@@ -45,7 +45,7 @@ def receipt(data: bytes, *, shard: int = SHARD, quarantined: int = 0) -> Receipt
         quarantined=entries,
         audio={},
         environment={},
-        numerics_class="n" * 64,
+        numerics_class="9" * 64,
     )
 
 
