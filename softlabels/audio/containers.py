@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from softlabels.audio.faults import AudioBytes, decoder_faults
 from softlabels.errors import AudioError
 
 STREAMED = 0xFFFFFFFF  # the data size of a WAV whose writer could not go back
@@ -17,8 +18,8 @@ def check_intact(path: str | Path, container: str) -> None:
     """
     checks = {"wav": _check_wav, "ogg": _check_ogg, "mp3": _check_mp3}
     if container in checks:
-        with open(path, "rb") as file:
-            checks[container](file)
+        with AudioBytes(path) as source, decoder_faults(source, "its header"):
+            checks[container](source.buffered)
 
 
 def _check_wav(file: BinaryIO) -> None:
