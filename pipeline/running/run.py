@@ -103,31 +103,31 @@ def run(
     check_numbers({"jobs": jobs})
     events, options = events or RunEvents(), options or RunOptions()
     clips, audio_root = read_clips(manifest, root)
-    with (
-        _trouble_named(store),
-        contextlib.closing(_workers(options, jobs)) as workers,
-        _claiming(store, options) as claims,
-        connected(options.backend, options.address, jobs) as engine,
-    ):
-        prepared = prepare(
-            clips,
-            audio_root,
-            store,
-            TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
-            labelling or LabelOptions(),
-            jobs=jobs,
-            workers=workers,
-            budget=options.budget,
-            on_probed=events.on_probe,
-            probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
-        )
-        prepared = fit_if_new(prepared, workers, events.on_fit)
-        opened = write_plan(store, prepared)
-        check_teacher(prepared.teacher, opened.spec)
-        own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
-        remember_run(opened.storage, opened.spec.fingerprint(), own)
-        shift = _Shift(opened, prepared, options, events)
-        shift.work(workers, engine, claims)
+    with _trouble_named(store):
+        with (
+            contextlib.closing(_workers(options, jobs)) as workers,
+            _claiming(store, options) as claims,
+            connected(options.backend, options.address, jobs) as engine,
+        ):
+            prepared = prepare(
+                clips,
+                audio_root,
+                store,
+                TeacherChoice(kind=teacher) if isinstance(teacher, str) else teacher,
+                labelling or LabelOptions(),
+                jobs=jobs,
+                workers=workers,
+                budget=options.budget,
+                on_probed=events.on_probe,
+                probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
+            )
+            prepared = fit_if_new(prepared, workers, events.on_fit)
+            opened = write_plan(store, prepared)
+            check_teacher(prepared.teacher, opened.spec)
+            own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
+            remember_run(opened.storage, opened.spec.fingerprint(), own)
+            shift = _Shift(opened, prepared, options, events)
+            shift.work(workers, engine, claims)
         opened = softlabels.open(store) if shift.tasks else opened
         if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
             write_endings(opened)

@@ -113,8 +113,8 @@ def _stated(path: str | Path, container: Container) -> tuple[int, bool, int, int
 
 
 def _structure(path: str | Path, container: Container, rate_hz: int = 0) -> Structure:
-    with os_errors_explained(path):
-        return read_structure(path, container, rate_hz=rate_hz)
+    with AudioBytes(path) as source, decoder_faults(source, "its header"):
+        return read_structure(source.buffered, container, rate_hz=rate_hz)
 
 
 def stream_audio(

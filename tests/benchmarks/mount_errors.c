@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { OPEN, READ, SEEK, STAT, LIST, KINDS };
@@ -84,6 +85,22 @@ ssize_t pread64(int fd, void *into, size_t size, off64_t at) {
     REAL(call, "pread64");
     return about_fd(fd) && fails(READ) ? -1 : real(fd, into, size, at);
 }
+#define VECTOR_READER(name, offset)                                                                      \
+    ssize_t name(int fd, const struct iovec *into, int count, offset at) {                               \
+        typedef ssize_t (*call)(int, const struct iovec *, int, offset);                                 \
+        REAL(call, #name);                                                                               \
+        return about_fd(fd) && fails(READ) ? -1 : real(fd, into, count, at);                             \
+    }
+VECTOR_READER(preadv, off_t)
+VECTOR_READER(preadv64, off64_t)
+#define FLAGGED_READER(name, offset)                                                                     \
+    ssize_t name(int fd, const struct iovec *into, int count, offset at, int flags) {                    \
+        typedef ssize_t (*call)(int, const struct iovec *, int, offset, int);                            \
+        REAL(call, #name);                                                                               \
+        return about_fd(fd) && fails(READ) ? -1 : real(fd, into, count, at, flags);                      \
+    }
+FLAGGED_READER(preadv2, off_t)
+FLAGGED_READER(preadv64v2, off64_t)
 off_t lseek(int fd, off_t at, int from) {
     typedef off_t (*call)(int, off_t, int);
     REAL(call, "lseek");

@@ -1,7 +1,6 @@
 """Which container a file is, what its own structure says of its samples, and where it can be entered in the middle."""
 
 import re
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from softlabels.audio.containers.chunks import read_aiff, read_au, read_caf
@@ -33,21 +32,20 @@ def container_of(head: bytes) -> Container | None:
     return next((container for pattern, container in _MAGIC if re.match(pattern, head, re.DOTALL)), None)
 
 
-def read_structure(path: str | Path, container: Container, *, rate_hz: int = 0) -> Structure:
+def read_structure(file: BinaryIO, container: Container, *, rate_hz: int = 0) -> Structure:
     """What a file's own structure says of its samples.
 
     Args:
-      path: the file.
+      file: at its start.
       container: what it is.
       rate_hz: what its decoder says; 0 if it says nothing.
     Raises: AudioError: truncated; contradictory: it holds more than its header says; damaged: a checksum, a number or a
       place in it does not fit; unsupported-container for an OGG of several streams. OSError.
     """
-    with open(path, "rb") as file:
-        if container == "m4a":
-            return _read_aac(file, rate_hz)
-        readers = {"wav": read_wav, "flac": read_flac, "ogg": read_ogg, "mp3": read_mp3, "w64": read_w64}
-        return (readers | {"aiff": read_aiff, "caf": read_caf, "au": read_au})[container](file)
+    if container == "m4a":
+        return _read_aac(file, rate_hz)
+    readers = {"wav": read_wav, "flac": read_flac, "ogg": read_ogg, "mp3": read_mp3, "w64": read_w64}
+    return (readers | {"aiff": read_aiff, "caf": read_caf, "au": read_au})[container](file)
 
 
 def seeks_exactly(container: Container, subtype: str) -> bool:
