@@ -17,8 +17,8 @@ import joblib
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget, audio_os_error, audio_sha256, probe_audio
 from softlabels.audio.root import file_state, file_states, local_file
 from softlabels.errors import AudioError, EnvironmentTrouble
-from softlabels.storage.local import full_disk_named
 from softlabels.storage.location import Location
+from softlabels.storage.unfinished import full_disk_named
 
 CHUNK_FILES = 512  # the cache is written after so many
 
@@ -127,7 +127,7 @@ def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
     if cache is None or not usable:
         return
     lines = [json.dumps(dataclasses.asdict(probe)) for probe in usable]
-    with full_disk_named(cache.parent, cache.name):
+    with full_disk_named(f"store '{cache.parent}'", cache.name):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with open(cache, "a", encoding="utf-8") as file:
             file.write("\n".join(["", *lines, ""]))  # the first break ends a line that a kill may have cut short

@@ -27,6 +27,7 @@ from softlabels.labels.saved import open_join, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
 from softlabels.storage.soft_file import open_soft
+from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.reader import StoreReader
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class JoinedLabels(LabelRows):
     def save(self, path: str | Path) -> Path:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
 
-        Raises: JoinError: there is something at `path` already.
+        Raises: JoinError: there is something at `path` already. StorageFullError: no room; nothing is left there.
         Example:
           >>> softlabels.load_labels(labels.save("saved"))
           JoinedLabels(14 rows, 3 classes, sigmoid)
@@ -204,7 +205,8 @@ class JoinedLabels(LabelRows):
         }
         saved = self._saved
         open_soft(saved.soft_path, saved.arrays.soft.shape, verify=True)  # what is damaged is not passed on
-        write_join(path, saved.arrays, {**saved.header, **changed}, soft=saved.soft_path, copy=True)
+        with all_or_nothing(path) as temporary:
+            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=saved.soft_path, copy=True)
         return path
 
     def as_pydataset(

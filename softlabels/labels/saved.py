@@ -26,6 +26,7 @@ from softlabels.digests import canonical_json, sha256_of, sha256_of_file
 from softlabels.errors import JoinError
 from softlabels.labels.arrays import JoinArrays
 from softlabels.storage.soft_file import open_array, open_soft
+from softlabels.storage.unfinished import save_array
 
 JOIN_VERSION = 3
 READABLE = (2, 3)  # of version 2 nothing says which clips were annotated in time
@@ -73,9 +74,9 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
         writer.write_table(arrays.clips.combine_chunks())
     for name, stem in _ROWS.items():
-        np.save(folder / f"{stem}.npy", getattr(arrays, name))
+        save_array(folder / f"{stem}.npy", getattr(arrays, name))
     for name in _HARD:
-        np.save(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
+        save_array(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
     if copy:
         shutil.copyfile(soft, folder / "soft.npy")
     files = {path.name: _described(path) for path in sorted(folder.iterdir())}

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,7 @@ from softlabels.errors import JoinError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
-from softlabels.storage.unfinished import all_or_nothing, remove
+from softlabels.storage.unfinished import all_or_nothing, clock, full_disk_named, remove
 
 logger = logging.getLogger(__name__)
 Opened = TypeVar("Opened")
@@ -37,15 +36,16 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
 
     Args:
       open_: raises JoinError while there is nothing intact at `path`.
-    Raises: JoinError: the folder cannot be written; and what `build` raises.
+    Raises: JoinError: the folder cannot be written; StorageFullError; and what `build` raises.
     """
     with contextlib.suppress(JoinError):
         return open_()
     with contextlib.ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path.parent)
-            stack.enter_context(_locked(path))
+            with full_disk_named(f"'{path.parent}'", path.name):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sweep(path.parent)
+                stack.enter_context(_locked(path))
         except OSError as e:
             raise JoinError(f"joins cannot be kept in '{path.parent}': {e.strerror}; name another cache_dir=") from e
         try:
@@ -78,7 +78,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     """Delete what killed builds left behind."""
-    for path in folder.glob(f"{TEMPORARY}*"):
+    found = list(folder.glob(f"{TEMPORARY}*"))
+    now = clock(folder) if found else 0.0
+    for path in found:
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - SWEEP_AFTER_S:
+            if path.lstat().st_mtime < now - SWEEP_AFTER_S:
                 remove(path)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from softlabels.errors import JoinError
+from softlabels.storage.unfinished import allocate
 from softlabels.threads import in_threads
 
 DIGEST_BYTES, DIGEST_BLOCK = 32, 16 << 20
@@ -53,7 +54,7 @@ class SoftFile:
     @contextmanager
     def mapped(self) -> Iterator[np.memmap]:
         """The array to change in place. Room for it is taken before: a full disk would be a SIGBUS then."""
-        os.posix_fallocate(self._descriptor, 0, self.array.offset + self.array.nbytes)
+        allocate(self._descriptor, self.array.offset + self.array.nbytes)
         yield self.array
         self.array.flush()
 
