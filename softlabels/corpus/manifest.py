@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from softlabels.corpus.label_cell import CellFault, LabelCell, read_label, read_name, read_seconds
+from softlabels.corpus.label_cell import CellFault, LabelCell, check_names, read_label, read_name, read_seconds
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
 from softlabels.storage.unfinished import text_file
@@ -112,9 +112,12 @@ def check_names_of(clips: list[Clip], where: str) -> list[Clip]:
     """
     faults = []
     for clip in clips:
-        names = [name for name in (*(clip.labels or ()), *clip.unsure, clip.split, clip.fold) if name]
         wrong = [fault_of_name(clip.clip_id, _ID, MAX_PATH), fault_of_name(clip.path, _PATH, MAX_PATH)]
-        wrong += [fault_of_name(name) for name in names]
+        wrong += [fault_of_name(name) for name in (clip.split, clip.fold) if name]
+        try:
+            check_names([*(clip.labels or ()), *clip.unsure])
+        except CellFault as e:
+            wrong.append(str(e))
         faults += [f"'{shortened(clip.path)}': {fault}" for fault in wrong if fault][:1]
     raise_faults(where, faults, ManifestError, do="rename these files or classes, then run again")
     return clips
