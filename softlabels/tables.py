@@ -2,9 +2,14 @@
 
 All of a table is text: `007` is not 7. A byte-order mark, CRLF and blank lines, also those of a spreadsheet (`,,,`),
 are fine.
+
+A spreadsheet takes a cell that begins with = + - @ for a formula, and runs it; a file name may be one. So the tables
+that we write have an apostrophe before such a cell (and before one that begins with apostrophes and then this), and our
+reader takes it off again: what is read is what was written.
 """
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +17,12 @@ from pathlib import Path
 from typing import IO, Literal
 
 from softlabels.errors import SoftLabelsError
+from softlabels.texts import Shown, printable
 
 SHOWN = 10  # faults, and names in a message
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four are wide forms of the first
+_GUARDS = (b",'", b"\n'", b"\"'", b"\r'")  # where a cell may begin with an apostrophe
+_BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
@@ -44,12 +53,15 @@ class Table:
 
 
 @contextmanager
-def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tabs: bool = False) -> Iterator[Table]:
+def open_table(
+    path: str | Path, what: str, error: type[SoftLabelsError], *, tabs: bool = False, ours: bool = False
+) -> Iterator[Table]:
     """Read a UTF-8 CSV for as long as the block lasts.
 
     Args:
       what: to call it in an error, such as "manifest"; error: to raise.
       tabs: a header with a tab in it makes it a table of Raven's: tab-separated, nothing quoted unless the header is.
+      ours: `write_rows` may have written it, so that cells may have an apostrophe before them.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -59,22 +71,38 @@ def open_table(path: str | Path, what: str, error: type[SoftLabelsError], *, tab
             quoting: Literal[0, 3] = csv.QUOTE_NONE if raven and '"' not in header else csv.QUOTE_MINIMAL
             lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
             columns = [name.strip() for name in next(lines, [])]
-            yield Table(columns, ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields))))
+            rows = ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields)))
+            if ours and _may_have_guards(path):
+                rows = ((line, [_unguarded(cell) for cell in fields]) for line, fields in rows)
+            yield Table(columns, rows)
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise error(f"{what} '{path}': expected a UTF-8 CSV file, got: {e}") from e
 
 
-def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[object]], *, mode: str = "w") -> None:
-    """Write a CSV that `open_table` reads."""
-    with open(path, mode, encoding="utf-8", newline="") as file:
-        write_rows(file, columns, rows)
-
-
 def write_rows(file: IO[str], columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """The same into an open file."""
+    """Write a CSV that `open_table` reads, and that a spreadsheet runs nothing of."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([_guarded(cell) for cell in row] for row in rows)
+
+
+def _guarded(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _may_have_guards(path: str | Path) -> bool:
+    """Asked once a table, because most have none and a million rows."""
+    with open(path, "rb") as file:
+        before = b""
+        while block := file.read(_BLOCK):
+            if any(guard in before + block for guard in _GUARDS):
+                return True
+            before = block[-1:]
+    return False
 
 
 def raise_faults(
@@ -83,9 +111,9 @@ def raise_faults(
     """Raise all faults together, the first ten shown; does nothing where there are none."""
     if faults:
         more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        listed = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
+        listed = "".join(f"\n  {printable(fault)}" for fault in faults[:SHOWN])
         count = f"{len(faults)} fault{'s' * (len(faults) > 1)}"
-        raise error(f"{source}: {count}; {do}:{listed}{more}")
+        raise error(Shown(f"{printable(source)}: {count}; {do}:{listed}{more}"))
 
 
 def some(names: Iterable[object]) -> str:

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from softlabels.corpus.clip_table import IN_TIME, SCHEMA
 from softlabels.corpus.hard_labels import HardLabels
+from softlabels.kept.soft_file import open_soft, write_soft
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import write_join
-from softlabels.storage.soft_file import open_soft, write_soft
 
 _COUNTS = ("clips", "rows", "rows_both", "rows_hard_only", "rows_soft_only", "rows_neither", "windows_quarantined")
 _COUNTS += ("windows_missing", "shared_audio", "agreement_rows")

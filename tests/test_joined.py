@@ -15,6 +15,7 @@ from made_labels import made_labels
 
 import softlabels
 from softlabels import JoinError
+from softlabels.errors import StorageFullError
 from softlabels.soft_label_store import SoftLabelStore
 
 # --- the join is built once
@@ -96,7 +97,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(corpus, store, monkeypatch) 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageFullError, match=r"No space left on device while writing soft-.*make room"):
         store.join(corpus.manifest)
     assert list((store.storage.root / "joins").iterdir()) == []
 

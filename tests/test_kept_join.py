@@ -22,11 +22,11 @@ from pipeline.checking.verify import verify
 from softlabels import JoinError
 from softlabels.digests import canonical_json, sha256_of
 from softlabels.errors import EnvironmentTrouble
+from softlabels.kept.built_once import open_or_build
+from softlabels.kept.kept_file import described
+from softlabels.kept.soft_file import PAGE, open_soft, write_soft
 from softlabels.labels.joined_labels import JoinedLabels
-from softlabels.storage.built_once import open_or_build
 from softlabels.storage.file_cache import FileCache
-from softlabels.storage.kept_file import described
-from softlabels.storage.soft_file import PAGE, open_soft, write_soft
 
 ROWS, CLASSES = 600, 60  # 144,128 bytes of soft labels: three pages
 

@@ -1,11 +1,14 @@
+import datetime
 import errno
 import hashlib
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bucket import Server, serve, use_buckets
@@ -129,6 +132,20 @@ class TestEveryStorage:
         assert storage.sweep("shards", {named}, older_than_s=-5) == 1
         assert list(storage.list("shards")) == [named, "shards/notes.txt"]  # the second has no name of ours
         assert storage.exists("elsewhere")
+
+    @pytest.mark.parametrize("off_s", [2 * 86_400, -2 * 86_400])
+    def test_the_clock_of_this_machine_sweeps_nothing(self, storage: Storage, monkeypatch, off_s: int) -> None:
+        class Off(datetime.datetime):
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+                return super().now(tz) + datetime.timedelta(seconds=off_s)
+
+        storage.put("shards/orphan", b"1")
+        ours = SimpleNamespace(datetime=Off, timedelta=datetime.timedelta, UTC=datetime.UTC)
+        monkeypatch.setattr("softlabels.storage.bucket.datetime", ours)
+        monkeypatch.setattr(time, "time", lambda now=time.time: now() + off_s)
+        assert storage.sweep("shards", set(), older_than_s=86_400) == 0
+        assert storage.sweep("shards", set(), older_than_s=-5) == 1
 
     def test_it_travels_in_a_pickle_and_by_its_name(self, storage: Storage) -> None:
         storage.put("k", b"1")

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from softlabels.errors import JoinError
+from softlabels.kept.soft_file import check_soft
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.saved import JOIN_VERSION
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
-from softlabels.storage.soft_file import check_soft
 
 FOLDER = "joins"
 

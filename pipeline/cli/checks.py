@@ -9,7 +9,7 @@ from pipeline.checking.compare import Comparison, compare
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.flags import Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, print_json, progress
+from pipeline.cli.printing import named, print_fields, print_json, print_line, progress
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
@@ -41,9 +41,9 @@ def _inspect(args: Namespace) -> int:
     store = open_store(args.store)
     contents = _described(store)
     if args.quarantine:
-        print("clip_id\tfirst_window\twindows\treason\tdetail")
+        print_line("clip_id", "first_window", "windows", "reason", "detail")
         for entry in store.census.quarantine:
-            print(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail, sep="\t")
+            print_line(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail)
     elif args.json:
         print_json(contents)
     else:
@@ -151,7 +151,7 @@ def _verify(args: Namespace) -> int:
         problems=len(problems),
     )
     for problem in problems:
-        print(f"problem  {problem}")
+        print_line(f"problem  {problem}")
     return code
 
 
@@ -176,7 +176,7 @@ def _regenerate(args: Namespace) -> int:
     results = filled(regenerate, args, store=open_store(args.store), teacher=_teacher(args))
     for result in results:
         done = "restored" if result.restored else "accepted" if result.accepted else ""
-        print(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())
+        print_line(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())
     return 1 if any(result.problem for result in results) else 0
 
 
@@ -217,15 +217,17 @@ def _print_comparison(found: Comparison) -> None:
         **named(found, "heard_by_both", "heard_by_a_only", "heard_by_b_only"),
         kl=f"{found.kl:.6f}",
     )
-    print("\nclass\tkl\tcorrelation\tmean_a\tmean_b")
+    print_line()
+    print_line("class", "kl", "correlation", "mean_a", "mean_b")
     for each in found.classes[:WORST_CLASSES]:
         correlation = "" if each.correlation is None else f"{each.correlation:.3f}"
-        print(each.name, f"{each.kl:.4f}", correlation, f"{each.mean_a:.4f}", f"{each.mean_b:.4f}", sep="\t")
-    print("\nclip_id\tstart_a_s\tstart_b_s\tkl\ta\tp_a\tb\tp_b")
+        print_line(each.name, f"{each.kl:.4f}", correlation, f"{each.mean_a:.4f}", f"{each.mean_b:.4f}")
+    print_line()
+    print_line("clip_id", "start_a_s", "start_b_s", "kl", "a", "p_a", "b", "p_b")
     for window in found.most_different:
-        times = f"{window.start_a_s:.2f}\t{window.start_b_s:.2f}\t{window.kl:.2f}"
-        tops = f"{window.class_a}\t{window.probability_a:.3f}\t{window.class_b}\t{window.probability_b:.3f}"
-        print(window.clip_id, times, tops, sep="\t")
+        times = (f"{window.start_a_s:.2f}", f"{window.start_b_s:.2f}", f"{window.kl:.2f}")
+        tops = (window.class_a, f"{window.probability_a:.3f}", window.class_b, f"{window.probability_b:.3f}")
+        print_line(window.clip_id, *times, *tops)
 
 
 def _some(names: tuple[str, ...]) -> str:

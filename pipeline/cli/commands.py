@@ -5,40 +5,48 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
+import logging
 import os
 import signal
-import sys
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
 from pipeline.cli.inputs import add_classes, add_manifest
 from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
+from pipeline.cli.printing import EscapingFormatter, tell, tell_error
+from pipeline.cli.streams import lenient_streams
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
+from softlabels.storage.unfinished import NO_ROOM
+from softlabels.texts import Shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    args = make_parser().parse_args(argv)
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers start as `python -m`, which else imports from this folder
-    for warning in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(warning, _terminate)
-    try:
-        check_flags(args)
-        code: int = args.action(args)
-        return code
-    except (StorageFullError, EnvironmentTrouble) as e:
-        print(f"softlabels {args.name}: {e}", file=sys.stderr)
-        return 3
-    except (SoftLabelsError, ValueError, OSError) as e:
-        print(f"softlabels {args.name}: {e}", file=sys.stderr)
-        return 2
-    except Terminated as e:
-        print(f"\nsoftlabels {args.name}: stopped by {e}; the same command goes on from here", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    if logging.lastResort is not None:  # it prints what the library warns of
+        logging.lastResort.setFormatter(EscapingFormatter())
+    with lenient_streams() as end_output:
+        args = make_parser().parse_args(argv)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers are `python -m`, which imports from here else
+        for warning in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(warning, _terminate)
+        try:
+            check_flags(args)
+            code: int = args.action(args)
+            end_output()
+            return code
+        except (StorageFullError, EnvironmentTrouble) as e:
+            tell_error(args.name, e)
+            return 3
+        except (SoftLabelsError, ValueError, OSError) as e:
+            tell_error(args.name, e)
+            return 3 if isinstance(e, OSError) and e.errno in NO_ROOM else 2
+        except Terminated as e:
+            tell(Shown(f"\nsoftlabels {args.name}: stopped by {e}; the same command goes on from here"))
+            return 3
+        except KeyboardInterrupt:
+            tell(Shown(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here"))
+            return 130
 
 
 class Terminated(KeyboardInterrupt):

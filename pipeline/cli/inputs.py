@@ -1,7 +1,6 @@
 """What is made before a run: `softlabels manifest` and `softlabels classes`."""
 
 import shlex
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
-from pipeline.cli.printing import progress
+from pipeline.cli.printing import print_fields, print_line, progress, tell
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.folder import with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
@@ -76,9 +75,9 @@ def _manifest(args: Namespace) -> int:
             clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
     write_manifest(clips, args.output)
     classes = {name for clip in clips for name in clip.labels or () if name.casefold() not in BACKGROUND}
-    print(f"clips    {len(clips)}\nclasses  {len(classes)}\nwritten  {args.output}")
+    print_fields(clips=str(len(clips)), classes=str(len(classes)), written=args.output)
     for line in (*found.remarks, *found.problems, *_manifest_advice(args.output, source)):
-        print(line, file=sys.stderr)
+        tell(line)
     return 1 if found.problems else 0
 
 
@@ -141,9 +140,9 @@ def _classes(args: Namespace) -> int:
     fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
     fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
     for name, value in fields.items():
-        print(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
+        print_line(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
     for line in _class_advice(args, looks, student, teacher):
-        print(line, file=sys.stderr)
+        tell(line)
     return 1 if looks else 0
 
 

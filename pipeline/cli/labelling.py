@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
 from pipeline.cli.inputs import root_of
-from pipeline.cli.printing import print_fields, progress_bar
+from pipeline.cli.printing import print_fields, print_line, progress_bar, tell, tell_above
 from pipeline.drafts.folder import clips_of_folder, folder_remarks
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
@@ -96,7 +95,7 @@ def _run(args: Namespace) -> int:
                 summary = filled(run, args, manifest=clips, root=root, labelling=labelling, **how)
         if args.dry_run:
             print_fields(**dataclasses.asdict(expected) | {"seconds": f"{expected.seconds:,.0f}"}, store=args.store)
-            print("nothing was labelled; the same command without --dry-run does it", file=sys.stderr)
+            tell("nothing was labelled; the same command without --dry-run does it")
             return 0
     manifest = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
     _print_summary(summary, seconds=time.monotonic() - began, manifest=manifest)
@@ -145,7 +144,7 @@ def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
     if not args.dry_run and not Path(MANIFEST).exists():
         write_manifest(clips, MANIFEST)
         for line in (f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", *folder_remarks(clips)):
-            print(line, file=sys.stderr)
+            tell(line)
     return clips, location(args.root) if args.root else root
 
 
@@ -178,15 +177,15 @@ class RunConsole(AbstractContextManager):
         self._close()
         found = f"{components} fitted on" if components else "none, too little varies in"
         what = "scoring, once for this store," if components is None else found
-        print(f"components: {what} {windows:,} windows", file=sys.stderr)
+        tell(f"components: {what} {windows:,} windows")
 
     def _on_plan(self, windows: int, shards: int, window: WindowSpec, teacher: Teacher) -> None:
         self._close()
         if shards:  # an unchanged store is worth one line in all
-            print(f"teacher: {teacher.name}, {len(teacher.classes):,} classes", file=sys.stderr)
+            tell(f"teacher: {teacher.name}, {len(teacher.classes):,} classes")
             if teacher.notice:
-                print(f"notice: {teacher.notice}", file=sys.stderr)
-            print(f"labelling {windows:,} windows in {shards:,} shards", file=sys.stderr)
+                tell(f"notice: {teacher.notice}")
+            tell(f"labelling {windows:,} windows in {shards:,} shards")
             self._hop_s = window.hop_s
             self._bar = progress_bar(windows, "windows")
 
@@ -197,15 +196,15 @@ class RunConsole(AbstractContextManager):
         elapsed = self._bar.format_dict["elapsed"]
         self._bar.set_postfix_str(f"{self._bar.n * self._hop_s / max(elapsed, 1e-9):,.0f} x real time")
         if status.quarantined:
-            self._bar.write(f"quarantined {status.quarantined} windows, first {status.message}", file=sys.stderr)
+            tell_above(self._bar, f"quarantined {status.quarantined} windows, first {status.message}")
         elif status.outcome == "deferred":
-            self._bar.write(f"put off shard {status.shard}: {status.message}", file=sys.stderr)
+            tell_above(self._bar, f"put off shard {status.shard}: {status.message}")
 
 
 def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
     """What a run did, and what to type next; one line if there was nothing to do."""
     if not (summary.shards_done or summary.missing or summary.stopped or summary.different or summary.deferred):
-        print(
+        print_line(
             f"{summary.store}: nothing to do, {summary.clips:,} clips, {summary.labelled:,} windows labelled, "
             f"{summary.quarantined:,} quarantined"
         )
@@ -221,7 +220,7 @@ def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> No
         store=summary.store,
     )
     for line in _advice(summary, manifest):
-        print(line, file=sys.stderr)
+        tell(line)
 
 
 def _advice(summary: RunSummary, manifest: Path) -> Iterator[str]:

@@ -1,12 +1,11 @@
 """What is made of a store: `softlabels report` and `softlabels export`."""
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, progress
+from pipeline.cli.printing import named, print_fields, progress, tell
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.report.report import ReportOptions, report
 from softlabels.soft_label_store import open as open_store
@@ -46,7 +45,7 @@ def _report(args: Namespace) -> int:
         bytes=done.bytes,
         written=f"{args.output} {options.suspects or ''}".rstrip(),
     )
-    print(f"next: open {args.output} in a browser", file=sys.stderr)
+    tell(f"next: open {args.output} in a browser")
     return 0
 
 
@@ -82,7 +81,7 @@ def _export(args: Namespace) -> int:
     print_fields(rows=done.rows, **counts, written=args.output)
     if store.census.missing:
         missing = f"{store.census.missing:,} windows are not labelled yet"
-        print(f"{missing}: `softlabels run`, then export again", file=sys.stderr)
+        tell(f"{missing}: `softlabels run`, then export again")
     for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     return 1 if store.census.missing else 0

@@ -21,7 +21,8 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import ClassFinder, unambiguous
 from softlabels.classes.matching import COLUMNS
 from softlabels.errors import ClassListError
-from softlabels.tables import write_table
+from softlabels.storage.unfinished import text_file
+from softlabels.tables import write_rows
 
 # What eBird's codes make of colours, beside their first letters: blkpho Black Phoebe, bkcchi Black-capped Chickadee.
 _COLOURS = {"black": ("blk", "bk"), "brown": ("brn", "bn"), "gray": ("gry", "gy"), "green": ("grn", "gn")}
@@ -66,7 +67,8 @@ def write_draft(rows: list[DraftRow], path: str | Path) -> None:
     """Write a mapping file. Raises: ClassListError: it is there already; nobody's edits are overwritten."""
     try:
         lines = ([r.student_class, r.teacher_class, r.how, "look" if r.look else ""] for r in rows)
-        write_table(path, [*COLUMNS, "how", "look"], lines, mode="x")
+        with text_file(path, replace=False) as file:
+            write_rows(file, [*COLUMNS, "how", "look"], lines)
     except FileExistsError as e:
         raise ClassListError(f"'{path}' is there already: delete it first, or name another file with -o") from e
 

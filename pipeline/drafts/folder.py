@@ -12,7 +12,7 @@ import joblib
 
 from softlabels.audio.decode import audio_sha256
 from softlabels.corpus.label_cell import ABSENT, BACKGROUND, NOISE, LabelCell, check_names
-from softlabels.corpus.manifest import Clip
+from softlabels.corpus.manifest import Clip, check_names_of
 from softlabels.corpus.name_lists import CellFault
 from softlabels.errors import AudioError, ManifestError
 from softlabels.threads import in_threads
@@ -40,7 +40,8 @@ def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled
       relative_to: what the paths are relative to; None is the folder itself. Its clip_ids always are.
       unlabelled: leave every clip not annotated. Files that lie in `folder` itself always are.
     Returns: clips sorted by clip_id, which is the path in Unicode NFC.
-    Raises: ManifestError: no such folder, no audio in it, or two files whose names differ only in Unicode form.
+    Raises: ManifestError: no such folder, no audio in it, two files whose names differ only in Unicode form, or a name
+      that no manifest can hold, because it is not UTF-8 or has control characters.
     """
     if not folder.is_dir():
         raise ManifestError(f"'{folder}': no such folder; expected a folder with recordings")
@@ -55,7 +56,7 @@ def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled
         clips[clip_id] = Clip(clip_id=clip_id, path=where, labels=cell.labels, absent=cell.absent)
     if not clips:
         raise ManifestError(f"'{folder}': no audio in it: expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return [clips[clip_id] for clip_id in sorted(clips)]
+    return check_names_of([clips[clip_id] for clip_id in sorted(clips)], f"'{folder}'")
 
 
 def with_digests(

@@ -22,6 +22,7 @@ from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
 from softlabels.errors import StoreError
 from softlabels.ragged import offsets_of
+from softlabels.storage.unfinished import allocate, save_array
 from softlabels.store.index import LABELLED, StoreIndex
 from softlabels.store.reader import StoreReader
 
@@ -42,7 +43,7 @@ def write_teacher_cache(
     row[order] = np.arange(len(order))
     covered = np.diff(match.offsets) > 0  # (classes,)
     folder.mkdir()
-    mapped = np.lib.format.open_memmap(folder / "mapped.npy", "w+", np.float16, (len(index), len(classes)))
+    mapped = _room_for(folder / "mapped.npy", (len(index), len(classes)))
     for entries, rows in labelled_shards(store):
         pooled = match.pool(rows.probabilities, store.activation)
         pooled[:, ~covered] = 0  # the mask speaks for them: a NaN would make the lookup give up the whole row
@@ -50,12 +51,20 @@ def write_teacher_cache(
         on_windows(len(entries))
     mapped[row[index.state != LABELLED]] = np.nan
     mapped.flush()
-    np.save(folder / "starts.npy", index.start_s(order).astype(np.float32))
+    save_array(folder / "starts.npy", index.start_s(order).astype(np.float32))
     counts = np.bincount(recording, minlength=len(stems))
     np.savez(folder / "index.npz", sample_id=stems, row_offset=offsets_of(counts)[:-1], n_windows=counts)
     meta = {"classes": list(classes), "teacher_mask": covered.tolist(), "teacher_window_s": store.spec.window.window_s}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(rows=len(index), notes=tuple(_notes(store, match)))
+
+
+def _room_for(path: Path, shape: tuple[int, int]) -> np.memmap:
+    """A new array of float16 on the disk, to fill in any order."""
+    mapped: np.memmap = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    with open(path, "r+b") as file:
+        allocate(file.fileno(), mapped.offset + mapped.nbytes)
+    return mapped
 
 
 def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ def _schema(store: StoreReader, classes: ClassList) -> pa.Schema:
 
 def _write_parquet(tables: Iterable[pa.Table], file: Path, schema: pa.Schema) -> int:
     written = 0
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with open(file, "xb") as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for table in tables:
             writer.write_table(table)
             written += len(table)

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from softlabels.errors import SoftLabelsError
 from softlabels.storage.protocol import Storage
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Claims:
         """Let go of everything: others need not wait for the expiry."""
         self._ended.set()
         self._thread.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, SoftLabelsError):  # a full disk, too
             self.storage.put(self._beat_key(self.owner), LEFT.encode())
 
     def free(self, names: list[str]) -> dict[str, Claim]:
@@ -127,7 +128,7 @@ class Claims:
             number += 1
             try:
                 self._beat(number)
-            except OSError as e:  # the next one may come through; without any, others do the work again
+            except (OSError, SoftLabelsError) as e:  # the next one may come through; without any, others do the work
                 logger.debug("no beat %d: %s", number, e)
 
     def _beat(self, number: int) -> None:

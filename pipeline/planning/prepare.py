@@ -23,7 +23,7 @@ from softlabels.audio.root import is_there
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
 from softlabels.corpus.clip_paths import below_root
-from softlabels.corpus.manifest import Clip, read_manifest
+from softlabels.corpus.manifest import Clip, check_names_of, read_manifest
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, ManifestError, StoreError
 from softlabels.records.plan_file import PlannedClip, encode_plan, plan_table, same_clip
@@ -87,7 +87,7 @@ class Preparation:
 
 def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Location]:
     """The clips of a manifest, and the folder or bucket that their paths are relative to."""
-    clips = manifest if isinstance(manifest, list) else read_manifest(manifest)
+    clips = check_names_of(manifest, "clips") if isinstance(manifest, list) else read_manifest(manifest)
     if root is not None:
         audio_root = location(root)
     elif isinstance(manifest, list):

@@ -18,8 +18,8 @@ from pipeline.planning.probe_workers import probe_in_processes
 from pipeline.processes import Workers, within
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import file_states
-from softlabels.storage.local import full_disk_named
 from softlabels.storage.location import Location
+from softlabels.storage.unfinished import full_disk_named
 
 STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
@@ -83,7 +83,7 @@ def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:
     if cache is None or not usable:
         return
     lines = [json.dumps(dataclasses.asdict(probe)) for probe in usable]
-    with full_disk_named(cache.parent, cache.name):
+    with full_disk_named(f"store '{cache.parent}'", cache.name):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with open(cache, "a", encoding="utf-8") as file:
             file.write("\n".join(["", *lines, ""]))  # the first break ends a line that a kill may have cut short

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipeline.options import option
 from softlabels.corpus.manifest import read_manifest
+from softlabels.storage.unfinished import write_text
 from softlabels.store.reader import StoreReader
 
 MAX_BYTES = 15_000_000
@@ -104,10 +105,10 @@ def report(
     )
     if options.suspects:
         write_suspects(suspects, options.suspects)
-    Path(output).write_text(page, encoding="utf-8")
+    write_text(output, page)
     return Reported(
         annotated=len(labels.clips) if labels else 0,
         suspects=len(suspects),
         duplicates=len(found.duplicates),
-        bytes=len(page.encode()),
+        bytes=len(page.encode(errors="backslashreplace")),
     )

@@ -18,8 +18,9 @@ from pipeline.report.clip_evidence import ClipEvidence
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.label_cell import NOISE
 from softlabels.odds import log_odds
+from softlabels.storage.unfinished import text_file
 from softlabels.store.index import StoreIndex
-from softlabels.tables import write_table
+from softlabels.tables import write_rows
 
 _FLOOR = 1e-3
 _ENOUGH = 5  # clips with a label, before anything is called usual for it
@@ -82,7 +83,8 @@ def write_suspects(suspects: list[Suspect], path: str | Path) -> None:
     columns = [field.name for field in dataclasses.fields(Suspect) if field.name not in ("window", "labels")]
     rows = ([getattr(suspect, name) for name in columns] for suspect in suspects)
     texts = ([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
-    write_table(path, columns, texts)
+    with text_file(path) as file:
+        write_rows(file, columns, texts)
 
 
 def _usual(margin: np.ndarray) -> float:

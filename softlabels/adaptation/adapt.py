@@ -20,7 +20,7 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.calibration.shift import prevalences
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.evidence.examples import Annotated, Unannotated
-from softlabels.storage.soft_file import CheckedRows
+from softlabels.kept.soft_file import CheckedRows
 from softlabels.tables import some
 
 ADAPTED = "adapted"

@@ -15,11 +15,11 @@ import numpy as np
 from softlabels.classes.class_list import Activation
 from softlabels.digests import canonical_json
 from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
+from softlabels.kept.built_once import open_or_build
+from softlabels.kept.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.odds import log_odds
 from softlabels.ragged import places_by_value
 from softlabels.records.shard import ShardRows
-from softlabels.storage.built_once import open_or_build
-from softlabels.storage.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads

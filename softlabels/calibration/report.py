@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from softlabels.evidence.ranking import average_precision, operating_point
+from softlabels.storage.unfinished import write_text
 
 BINS = 10  # of equal width, from 0 to 1
 _SHOWN = 20  # classes in print
@@ -25,7 +26,7 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
 def class_table(head: str, lines: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError
+from softlabels.texts import fault_of_name, shortened
 
 Activation = Literal["sigmoid", "softmax"]  # each class by itself; classes that exclude each other
 REST = "rest"  # a class of a distribution that stands for none of the others
@@ -17,7 +18,8 @@ REST = "rest"  # a class of a distribution that stands for none of the others
 class ClassList:
     """Ordered, unique class names, usually `Scientific name_Common name`.
 
-    Raises: ClassListError: no names, an empty name, a name with a line break, or a name given twice.
+    Raises: ClassListError: no names, an empty name, one with a line break or control character, one of more than 1,000
+      characters, or a name given twice.
     Example:
       >>> softlabels.ClassList(("Aus aus_Alpha", "Bus bus_Beta")).index("Bus bus_Beta")
       1
@@ -27,14 +29,16 @@ class ClassList:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        faults = [f"{name!r} is given {n} times" for name, n in Counter(self.names).items() if n > 1]
+        faults = [f"{shortened(name)!r} is given {n} times" for name, n in Counter(self.names).items() if n > 1]
         faults += [
-            f"name {i} is {name!r}" for i, name in enumerate(self.names) if name != " ".join(name.split()) or not name
+            f"name {i} is {shortened(name)!r}"
+            for i, name in enumerate(self.names)
+            if name != " ".join(name.split()) or fault_of_name(name)
         ]
         if not self.names or faults:
             raise ClassListError(
                 f"class list of {len(self.names)} names: expected unique names without stray white space, "
-                f"got: {'; '.join(faults[:10]) or 'nothing'}"
+                f"control characters and endless text, got: {'; '.join(faults[:10]) or 'nothing'}"
             )
         object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
 

@@ -174,7 +174,7 @@ def match_classes(
 
 def _read_links(path: str | Path, student: ClassList, teacher: ClassList) -> tuple[list[_Link], list[str]]:
     """What a mapping file says, and what is wrong with it. Raises: ClassListError: not such a file."""
-    with open_table(path, "class mapping", ClassListError) as table:
+    with open_table(path, "class mapping", ClassListError, ours=True) as table:
         if any(table.columns.count(name) != 1 for name in COLUMNS):
             raise ClassListError(
                 f"class mapping '{path}': expected the columns {', '.join(COLUMNS)} in line 1, each once, separated by "

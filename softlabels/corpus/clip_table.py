@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.storage.kept_file import open_table
+from softlabels.kept.kept_file import open_table
 
 _COLUMNS = ("clip_id", "path", "split", "fold", "label", "start", "end", "frames", "rate_hz", "channels", "container")
 _NUMBERS = ("start", "end", "frames", "rate_hz", "channels", "size", "windows")

@@ -11,10 +11,11 @@ A list as programs print it, such as `['A', 'B']` or `c("A", "B")`, is read like
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from softlabels.corpus.name_lists import CellFault, read_list
+from softlabels.texts import fault_of_name, shortened
 
 NOISE, UNSURE, ABSENT, BETWEEN = "noise", "?", "-", ";"
 BACKGROUND = ("noise", "silence", "background", "other")  # in any case: what folders without a class are called
@@ -52,6 +53,7 @@ def read_label(text: str) -> LabelCell:
     names = [part.removeprefix(UNSURE).removeprefix(ABSENT).strip() for part in parts]
     if "" in names or NOISE in names or len(set(names)) < len(names) or any(BETWEEN in name for name in names):
         raise no_label(text)
+    _check_texts(names)
     pairs = list(zip(names, parts, strict=True))
     unsure, absent = (tuple(n for n, part in pairs if part.startswith(mark)) for mark in (UNSURE, ABSENT))
     labels = tuple(part for part in parts if not part.startswith((UNSURE, ABSENT)))
@@ -60,17 +62,33 @@ def read_label(text: str) -> LabelCell:
 
 def no_label(text: str) -> CellFault:
     """The error of a cell that is none."""
-    return CellFault(f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {text!r}")
+    return CellFault(
+        f"expected different class names joined by ';', or {NOISE!r} alone, as label, got {shortened(text)!r}"
+    )
 
 
-def check_names(names: Iterable[str]) -> None:
+@functools.lru_cache(maxsize=10_000)
+def read_name(text: str) -> str:
+    """Read a cell with one name in it, such as a split; the same ones are one text. Raises: CellFault."""
+    _check_texts([text.strip()])
+    return text.strip()
+
+
+def check_names(names: Sequence[str]) -> None:
     """Raises: CellFault: a name that no cell could hold as a class."""
     strange = [name for name in names if BETWEEN in name or name.startswith((UNSURE, ABSENT)) or not name.strip()]
     if strange:
         raise CellFault(
             f"a class name may not hold {BETWEEN!r}, which joins labels, nor begin with {UNSURE!r}, which marks unsure "
-            f"ones, or {ABSENT!r}, which marks absent ones, got {', '.join(map(repr, strange[:10]))}"
+            f"ones, or {ABSENT!r}, which marks absent ones, got {', '.join(repr(shortened(n)) for n in strange[:10])}"
         )
+    _check_texts(names)
+
+
+def _check_texts(names: Iterable[str]) -> None:
+    fault = next(filter(None, map(fault_of_name, names)), "")
+    if fault:
+        raise CellFault(fault)
 
 
 def read_seconds(text: str, column: str = "") -> float:
@@ -80,5 +98,5 @@ def read_seconds(text: str, column: str = "") -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise CellFault(f"expected seconds from 0 up{f' as {column}' if column else ''}, got {text!r}")
+        raise CellFault(f"expected seconds from 0 up{f' as {column}' if column else ''}, got {shortened(text)!r}")
     return seconds

@@ -12,24 +12,27 @@ sha256            of the file, checked when given
 """
 
 import math
-import re
-import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from softlabels.corpus.label_cell import LabelCell, read_label, read_seconds
+from softlabels.corpus.label_cell import LabelCell, check_names, read_label, read_name, read_seconds
 from softlabels.corpus.name_lists import CellFault
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
-from softlabels.tables import Table, open_table, raise_faults, write_table
+from softlabels.storage.unfinished import text_file
+from softlabels.tables import Table, open_table, raise_faults, write_rows
+from softlabels.texts import MAX_PATH, fault_of_name, shortened
 
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
 _NOT_ANNOTATED = LabelCell()
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_READERS: dict[str, Callable[[str], Any]] = {"label": read_label, "split": read_name, "fold": read_name}
+_READERS |= {column: partial(read_seconds, column=column) for column in ("start_s", "end_s")}
+_ID, _PATH = "text without control characters as clip_id", "a path without control characters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ def read_manifest(path: str | Path) -> list[Clip]:
         raise ManifestError(
             f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings"
         )
-    with open_table(path, "manifest", ManifestError) as table:
+    with open_table(path, "manifest", ManifestError, ours=True) as table:
         _check_header(path, table)
         clips: list[Clip] = []
         seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
@@ -77,7 +80,7 @@ def read_manifest(path: str | Path) -> list[Clip]:
             if clip.clip_id in seen:
                 wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
             seen.setdefault(clip.clip_id, line)
-            table.faults += [f"line {line}: clip_id {clip.clip_id!r}: {what}" for what in wrong]
+            table.faults += [f"line {line}: clip_id {shortened(clip.clip_id)!r}: {what}" for what in wrong]
             clips.append(clip)
     raise_faults(f"manifest '{path}'", table.faults, ManifestError)
     if not clips:
@@ -88,19 +91,40 @@ def read_manifest(path: str | Path) -> list[Clip]:
 def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
     """Write clips as a manifest that `read_manifest` reads back equal; only the columns in use are written.
 
+    Raises: ManifestError: a name that no manifest can hold; nothing is written. StorageFullError: no room; an older
+      manifest is intact.
     Example:
       >>> softlabels.write_manifest([softlabels.Clip(clip_id="a", path="a.wav", labels=("Bus bus_Beta",))], "new.csv")
       >>> len(softlabels.read_manifest("new.csv"))
       1
     """
-    rows = []
+    clips, rows = check_names_of(list(clips), f"'{path}'"), []
     for clip in clips:
         texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
         times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
         label = LabelCell(clip.labels, clip.unsure, clip.absent).text()
         rows.append({**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label})
     columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
-    write_table(path, columns, ([row[column] for column in columns] for row in rows))
+    with text_file(path) as file:
+        write_rows(file, columns, ([row[column] for column in columns] for row in rows))
+
+
+def check_names_of(clips: list[Clip], where: str) -> list[Clip]:
+    """The clips, none of which has a name that no manifest can hold.
+
+    Raises: ManifestError: of a file whose name is not UTF-8, or holds control characters; all are counted.
+    """
+    faults = []
+    for clip in clips:
+        wrong = [fault_of_name(clip.clip_id, _ID, MAX_PATH), fault_of_name(clip.path, _PATH, MAX_PATH)]
+        wrong += [fault_of_name(name) for name in (clip.split, clip.fold) if name]
+        try:
+            check_names([*(clip.labels or ()), *clip.unsure])
+        except CellFault as e:
+            wrong.append(str(e))
+        faults += [f"'{shortened(clip.path)}': {fault}" for fault in wrong if fault][:1]
+    raise_faults(where, faults, ManifestError, do="rename these files or classes, then run again")
+    return clips
 
 
 def _check_header(path: str | Path, table: Table) -> None:
@@ -121,24 +145,25 @@ def _check_header(path: str | Path, table: Table) -> None:
 
 def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
     """A clip and what is wrong with it."""
-    faults: list[str] = []
-    clip_id = unicodedata.normalize("NFC", row["clip_id"])
-    if not clip_id.strip() or _CONTROL.search(clip_id):
-        faults.append("expected text without control characters as clip_id")
-    path = row["path"]
-    if not path.strip() or _CONTROL.search(path):
-        faults.append(f"expected a path without control characters, got {path!r}")
-    elif path.startswith("/") or ".." in path.split("/"):
-        faults.append(f"path {path!r} leaves the manifest's folder: expected a path below it (or below --root)")
-    cells: dict[str, Any] = {"label": _NOT_ANNOTATED, "start_s": 0.0, "end_s": None}
+    clip_id, path = unicodedata.normalize("NFC", row["clip_id"]), row["path"]
+    faults = []
+    if wrong := fault_of_name(clip_id, _ID, MAX_PATH):
+        faults.append(wrong)
+    if wrong := fault_of_name(path, _PATH, MAX_PATH):
+        faults.append(wrong)
+    if path.startswith("/") or ".." in path.split("/"):
+        faults.append(
+            f"path {shortened(path)!r} leaves the manifest's folder: expected a path below it (or below --root)"
+        )
+    cells: dict[str, Any] = {"label": _NOT_ANNOTATED, "start_s": 0.0, "end_s": None, "split": "", "fold": ""}
     for column in cells:
-        text = row.get(column, "")
+        text = row.get(column)
         try:
-            if text.strip():
-                cells[column] = read_label(text) if column == "label" else read_seconds(text, column)
+            if text and text.strip():
+                cells[column] = _READERS[column](text)
         except CellFault as e:
             faults.append(str(e))
-    label, start_s, end_s = cells.values()
+    label, start_s, end_s, split, fold = cells.values()
     if end_s is not None and end_s <= start_s:
         faults.append(f"expected start_s before end_s, got {start_s:g} and {end_s:g}")
     sha256 = row.get("sha256", "").strip().lower()
@@ -150,8 +175,8 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         labels=label.labels,
         unsure=label.unsure,
         absent=label.absent,
-        split=sys.intern(row.get("split", "").strip()),  # a million rows, two texts
-        fold=sys.intern(row.get("fold", "").strip()),
+        split=split,
+        fold=fold,
         start_s=start_s or 0.0,  # not -0
         end_s=end_s,
         sha256=sha256,

@@ -20,10 +20,10 @@ from softlabels.joins.hard import hard_half, name_labels, read_boxes
 from softlabels.joins.options import JoinInputs, JoinOptions
 from softlabels.joins.rows import find_rows
 from softlabels.joins.soft_array import soft_array
+from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.saved import write_join
-from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.storage.location import location
 from softlabels.store.reader import StoreReader
 

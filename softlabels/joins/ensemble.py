@@ -35,13 +35,13 @@ from softlabels.evidence.examples import Annotated
 from softlabels.joins.build import join as join_store
 from softlabels.joins.check import figures
 from softlabels.joins.options import JoinOptions
+from softlabels.kept.built_once import cache_folder, open_or_build
+from softlabels.kept.soft_file import open_soft, write_soft
 from softlabels.labels.arrays import JoinArrays, annotated_clips
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import open_join, write_join
 from softlabels.records.plan_file import ClipIdentity, same_clip
-from softlabels.storage.built_once import cache_folder, open_or_build
-from softlabels.storage.soft_file import open_soft, write_soft
 from softlabels.store.reader import StoreReader
 from softlabels.tables import some
 from softlabels.threads import in_threads

@@ -12,8 +12,8 @@ from softlabels.corpus.label_names import LabelNames, find_labels
 from softlabels.joins.clips import JoinClips
 from softlabels.joins.options import JoinInputs
 from softlabels.joins.rows import JoinedRows
+from softlabels.kept.soft_file import CheckedRows
 from softlabels.ragged import offsets_of, owners, ranges
-from softlabels.storage.soft_file import CheckedRows
 from softlabels.store.index import StoreIndex, positions_of
 
 PRESENT = 0.5  # of the clip's highest probability: a window that has as much is taken for one with the class in it

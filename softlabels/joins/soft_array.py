@@ -16,9 +16,9 @@ from softlabels.classes.matching import ClassMatch
 from softlabels.digests import canonical_json
 from softlabels.errors import StoreError
 from softlabels.joins.rows import JoinedRows
+from softlabels.kept.built_once import open_or_build
+from softlabels.kept.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.ragged import places_by_value
-from softlabels.storage.built_once import open_or_build
-from softlabels.storage.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 

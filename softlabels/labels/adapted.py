@@ -15,11 +15,11 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.digests import sha256_of
 from softlabels.errors import JoinError
 from softlabels.evidence.agreement import row_blocks
+from softlabels.kept.built_once import cache_folder, open_or_build
+from softlabels.kept.soft_file import CheckedRows, open_soft, write_soft
 from softlabels.labels.arrays import annotated_clips, unannotated_windows
 from softlabels.labels.saved import SavedJoin, open_join, write_join
-from softlabels.storage.built_once import cache_folder, open_or_build
 from softlabels.storage.opening import open_storage
-from softlabels.storage.soft_file import CheckedRows, open_soft, write_soft
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 

@@ -20,7 +20,7 @@ from softlabels.evidence.examples import (
     Unannotated,
     annotated_examples,
 )
-from softlabels.storage.soft_file import CheckedRows
+from softlabels.kept.soft_file import CheckedRows
 from softlabels.windows import WindowSpec
 
 SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 64 << 20  # of rows looked at

@@ -26,6 +26,7 @@ from softlabels.labels.label_rows import LabelRows
 from softlabels.labels.saved import open_join, said_by, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
+from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.own_runs import has_read
 from softlabels.store.reader import StoreReader
 
@@ -189,7 +190,7 @@ class JoinedLabels(LabelRows):
     def save(self, path: str | Path) -> Path:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
 
-        Raises: JoinError: there is something at `path` already.
+        Raises: JoinError: there is something at `path` already. StorageFullError: no room; nothing is left there.
         Example:
           >>> softlabels.load_labels(labels.save("saved"))
           JoinedLabels(14 rows, 3 classes, sigmoid)
@@ -206,7 +207,8 @@ class JoinedLabels(LabelRows):
         saved = open_join(self.path, verify=True)  # what is damaged is not passed on
         if saved.header != self._saved.header:
             raise JoinError(f"'{self.path}' was replaced since these labels were made; join again, then save")
-        write_join(path, saved.arrays, {**saved.header, **changed}, soft=None)
+        with all_or_nothing(path) as temporary:
+            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None)
         return path
 
     def as_pydataset(

@@ -29,9 +29,10 @@ from softlabels.corpus.hard_labels import HardLabels
 from softlabels.digests import canonical_json, sha256_of
 from softlabels.errors import ClassListError, JoinError
 from softlabels.evidence.agreement import row_blocks
+from softlabels.kept.kept_file import SMALL, check_file, described, open_array, opened, reading
+from softlabels.kept.soft_file import open_soft, read_in_full, write_soft
 from softlabels.labels.arrays import JoinArrays
-from softlabels.storage.kept_file import SMALL, check_file, described, open_array, opened, reading
-from softlabels.storage.soft_file import open_soft, read_in_full, write_soft
+from softlabels.storage.unfinished import save_array
 from softlabels.threads import in_threads
 
 JOIN_VERSION = 4
@@ -83,9 +84,9 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
         writer.write_table(arrays.clips.combine_chunks())
     for name, stem in _ROWS.items():
-        np.save(folder / f"{stem}.npy", getattr(arrays, name))
+        save_array(folder / f"{stem}.npy", getattr(arrays, name))
     for name in _HARD:
-        np.save(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
+        save_array(folder / f"hard_{name}.npy", getattr(arrays.hard, name))
     if soft is None:
         blocks = (arrays.soft[block] for block in row_blocks(*arrays.soft.shape))
         write_soft(folder / "soft.npy", arrays.soft.shape, blocks)

@@ -205,20 +205,29 @@ class ObjectStorage(Storage):
         raise trouble
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
-        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=older_than_s)
-        stale = self._ask(
+        spare = self._ask(
             f"listing {folder}",
             lambda: [
-                m["path"]
+                m
                 for m in self._objects(folder)
-                if m["last_modified"] < before
-                and m["path"] not in keep
-                and may_sweep(folder, PurePosixPath(m["path"]).name)
+                if m["path"] not in keep and may_sweep(folder, PurePosixPath(m["path"]).name)
             ],
         )
+        if not spare:
+            return 0
+        before = self._clock() - datetime.timedelta(seconds=older_than_s)
+        stale = [meta["path"] for meta in spare if meta["last_modified"] < before]
         if stale:
             self._delete(stale)
         return len(stale)
+
+    def _clock(self) -> datetime.datetime:
+        """The time now, by the clock of the server that dates the objects."""
+        key = f"{TEMPORARY}{secrets.token_hex(8)}"
+        self.put(key, b"now")
+        made = self._ask(f"looking at {key}", lambda: self._client.head(key))
+        self._delete(key)
+        return made["last_modified"]
 
     def _objects(self, folder: str) -> Iterator["ObjectMeta"]:
         for page in self._client.list(folder, chunk_size=PAGE):

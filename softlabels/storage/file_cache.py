@@ -19,7 +19,7 @@ from typing import BinaryIO
 from softlabels.digests import is_sha256, known_sha256
 from softlabels.errors import EnvironmentTrouble
 from softlabels.storage.protocol import TEMPORARY
-from softlabels.storage.unfinished import unfinished
+from softlabels.storage.unfinished import clock, take_name, unfinished
 
 DEFAULT_GIGABYTES = 20
 ROOM = 0.9  # of the limit is left by a clearing, so that not every file that comes needs one
@@ -90,7 +90,8 @@ class FileCache:
                 _delete_unused(str(path))
                 return None
             with contextlib.suppress(OSError):  # a cache of somebody else's, to be read only
-                os.utime(path, ns=(time.time_ns(), state.st_mtime_ns))  # for mounts that do not keep the time of access
+                # When it was last borrowed: its ctime by the clock of the file system, its atime for those close by.
+                os.utime(path, ns=(time.time_ns(), state.st_mtime_ns))
             stack.pop_all()
             return file
 
@@ -116,8 +117,12 @@ class FileCache:
     def _keep(self, temporary: Path, sha256: str) -> BinaryIO:
         """Give a finished and locked file its name, unless there is one: that may be in use and is never replaced."""
         for _ in range(KEEP_TRIES):
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self.folder / sha256)
+            try:
+                take_name(temporary, self.folder / sha256)
+            except FileExistsError:
+                pass
+            except OSError as e:
+                raise self._trouble(e) from e
             found = self._find(sha256)
             if found is not None:
                 return found
@@ -128,11 +133,11 @@ class FileCache:
         with contextlib.suppress(OSError):
             with os.scandir(self.folder) as entries:
                 files = [(entry.stat(), entry.path) for entry in entries if _is_ours(entry)]
-            fresh = time.time() - IDLE_S
             size = sum(state.st_size for state, _ in files)
             if size <= self.limit:
                 return
-            for state, path in sorted(files, key=lambda file: file[0].st_atime_ns):
+            fresh = clock(self.folder) - IDLE_S
+            for state, path in sorted(files, key=lambda file: (file[0].st_ctime_ns, file[0].st_atime_ns)):
                 if size <= self.limit * ROOM:
                     return
                 if TEMPORARY not in path or state.st_mtime < fresh:  # it is made before it is locked
@@ -170,9 +175,11 @@ def _delete_unused(path: str) -> bool:
             except BlockingIOError:
                 return False
             except OSError:
-                if os.fstat(file.fileno()).st_atime > time.time() - IDLE_S:
+                if os.fstat(file.fileno()).st_ctime > clock(Path(path).parent) - IDLE_S:
                     return False
-            if os.fstat(file.fileno()).st_ino != os.lstat(path).st_ino:  # cleared and fetched again meanwhile
+            # Between opening and locking another clearing may have deleted it, and its next borrower put a new one
+            # there: that one is in use. From here on nobody else deletes what we have locked.
+            if not os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
                 return False
             os.unlink(path)
             return True

@@ -4,13 +4,11 @@ import contextlib
 import errno
 import os
 import stat
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from softlabels.errors import StorageFullError, StoreError
+from softlabels.errors import EnvironmentTrouble, StorageFullError, StoreError
 from softlabels.storage.protocol import TEMPORARY, WRITING_S, Storage, may_sweep, too_large
-from softlabels.storage.unfinished import all_or_nothing, sync_folder, unfinished, write_synced
+from softlabels.storage.unfinished import NOT_OFFERED, clock, finish, full_disk_named, take_name, unfinished, write_new
 
 
 class LocalStorage(Storage):
@@ -29,9 +27,27 @@ class LocalStorage(Storage):
         return self.root / key
 
     def check(self) -> None:
-        """Every file system links and renames atomically. Raises: StoreError: there is a file."""
+        """See, before any work is done, whether files can be made here, and be named only if nothing has the name.
+
+        Raises: StoreError: there is a file, or it may not be written; StorageFullError; EnvironmentTrouble.
+        """
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
+        folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.is_dir())
+        try:
+            with self._full_disk_named("its first file"):
+                _try_names(folder / "check")
+        except StorageFullError:
+            if not self.exists("store.json"):  # else there may be nothing left to write
+                raise
+        except OSError as e:
+            if e.errno in NOT_OFFERED:
+                raise EnvironmentTrouble(
+                    f"store '{self.root}': its file system can neither link nor rename without replacing, so that two "
+                    "runs could not be told apart; label onto another disk, and copy the store when it is done"
+                ) from e
+            if not self.exists("store.json"):
+                raise StoreError(f"store '{self.root}': {e.strerror}; name another place with -o") from e
 
     def names(self) -> set[str]:
         names = os.listdir(self.root) if self.root.is_dir() else []
@@ -68,40 +84,36 @@ class LocalStorage(Storage):
         return dict(sorted(sizes.items()))
 
     def put(self, key: str, data: bytes) -> None:
-        path = self._written(key)
-        with full_disk_named(self.root, key):
-            with all_or_nothing(path) as temporary:
-                write_synced(temporary, data)
-            sync_folder(path.parent)
+        self._write(key, data, replace=True)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        path = self._written(key)
-        with full_disk_named(self.root, key), unfinished(path) as temporary:
-            write_synced(temporary, data)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                if os.path.lexists(path) and not path.is_file():  # else who waits for a file there waits for ever
-                    raise StoreError(f"'{self.root}': {key} is no file, or a link to nowhere; delete it") from None
-                return False
-            sync_folder(path.parent)
+        try:
+            self._write(key, data, replace=False)
+        except FileExistsError:
+            path = self.path(key)
+            if os.path.lexists(path) and not path.is_file():  # else who waits for a file there waits for ever
+                raise StoreError(f"'{self.root}': {key} is no file, or a link to nowhere; delete it") from None
+            return False
         return True
 
     def sweep(self, folder: str, keep: set[str], *, older_than_s: float) -> int:
         """Delete unfinished writes, and files whose key is not in `keep`, unless they are young; how many.
 
-        An unfinished write is left alone for a minute whatever is asked: it may be somebody's who is at it.
+        An unfinished write is left alone for a minute whatever is asked: it may be somebody's who is at it. A folder
+        that is a link is somebody else's.
         """
+        place = self.path(folder)
         if not self._is_own_folder(folder):
             return 0
-        swept, now = 0, time.time()
-        for path in self.path(folder).iterdir():
-            age_s = max(older_than_s, WRITING_S) if path.name.startswith(TEMPORARY) else older_than_s
+        with os.scandir(place) as entries:
+            listed = [e for e in entries if f"{folder}/{e.name}" not in keep and may_sweep(folder, e.name)]
+            spare = [entry for entry in listed if entry.is_file(follow_symlinks=False)]
+        swept, now = 0, clock(place) if spare else 0.0
+        for entry in spare:
+            age_s = max(older_than_s, WRITING_S) if entry.name.startswith(TEMPORARY) else older_than_s
             with contextlib.suppress(FileNotFoundError):  # another one is sweeping too
-                found = path.lstat()
-                ours = stat.S_ISREG(found.st_mode) and may_sweep(folder, path.name)
-                if ours and f"{folder}/{path.name}" not in keep and found.st_mtime < now - age_s:
-                    path.unlink()
+                if entry.stat(follow_symlinks=False).st_mtime < now - age_s:
+                    os.unlink(entry.path)
                     swept += 1
         return swept
 
@@ -120,15 +132,22 @@ class LocalStorage(Storage):
         below = [self.path("/".join(parts[: i + 1])) for i in range(len(parts))]
         return all(path.is_dir() and not path.is_symlink() for path in below)
 
+    def _write(self, key: str, data: bytes, *, replace: bool) -> None:
+        path = self._written(key)
+        with self._full_disk_named(key), unfinished(path) as temporary:
+            write_new(temporary, data)
+            finish(temporary, path, replace=replace)
 
-@contextlib.contextmanager
-def full_disk_named(root: str | Path, key: str) -> Iterator[None]:
-    """Turn the errors of a full disk or quota, at whatever step, into the one that stops a run resumably."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StorageFullError(
-            f"store '{root}': {e.strerror} while writing {key}; make room, then run the same command again"
-        ) from e
+    def _full_disk_named(self, key: str) -> contextlib.AbstractContextManager[None]:
+        return full_disk_named(f"store '{self.root}'", key)
+
+
+def _try_names(path: Path) -> None:
+    """Name a file, and see that the next one does not get the name. Raises: OSError."""
+    with unfinished(path) as first, unfinished(path) as second, unfinished(path) as name:
+        for each in (first, second):
+            write_new(each, b"1")
+        take_name(first, name)
+        with contextlib.suppress(FileExistsError):
+            take_name(second, name)
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))

@@ -1,62 +1,163 @@
 """Written beside its place first, then moved there: the one way a file or folder comes to be, intact or not at all."""
 
 import contextlib
+import ctypes
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
+import numpy as np
+
+from softlabels.errors import StorageFullError
 from softlabels.storage.protocol import TEMPORARY
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_OFFERED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
+_HERE, _NO_REPLACE = -100, 1  # AT_FDCWD and RENAME_NOREPLACE of Linux
+_LONGEST_SUFFIX, _PIECE = 32, 1 << 20
 
 
 @contextlib.contextmanager
 def unfinished(target: Path) -> Iterator[Path]:
-    """A path for a file in the folder of `target`, which is made; what is there in the end is deleted."""
-    temporary = _beside(target)
+    """A path for a file or folder beside `target`, whose folder is made; what is there in the end is deleted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
+    temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{suffix}"
     try:
         yield temporary
     finally:
-        _forget(temporary)
+        with contextlib.suppress(OSError):  # a temporary that stays is swept one day
+            remove(temporary)
+
+
+def finish(temporary: Path, target: Path, *, replace: bool = True) -> None:
+    """Give a file or folder its name: all of it is on the disk before, and the name is after.
+
+    Raises: OSError; FileExistsError: the name is taken, and not to be replaced.
+    """
+    _sync_all(temporary)
+    if replace:
+        os.replace(temporary, target)
+    else:
+        take_name(temporary, target)
+    _sync(target.parent)
 
 
 @contextlib.contextmanager
-def all_or_nothing(target: Path) -> Iterator[Path]:
-    """A path with the same ending, for a file or folder that becomes `target` if all goes well, else goes away."""
-    temporary = _beside(target)
+def all_or_nothing(target: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A path with the same ending, for a file or folder that becomes `target` if all goes well, else goes away.
+
+    Raises: StorageFullError: no room; what was there before is intact. FileExistsError: as `finish`.
+    """
+    with full_disk_named(f"'{target.parent}'", target.name), unfinished(target) as temporary:
+        try:
+            yield temporary
+            finish(temporary, target, replace=replace)
+        except OSError as e:
+            if e.filename == str(temporary):  # a person knows the other name
+                e.filename = str(target)
+            raise
+
+
+@contextlib.contextmanager
+def text_file(target: str | Path, *, replace: bool = True) -> Iterator[TextIO]:
+    """A UTF-8 file under a name that a user gave, to write inside the block; it is there in full or not at all.
+
+    Bytes of a path that are no text are written as escapes. An older file keeps its permissions, and a link goes on
+    leading to it; a pipe or a terminal is written to at once.
+    Raises: as `all_or_nothing`.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_file():
+        with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+        return
+    if replace and target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    target = Path(os.path.realpath(target)) if replace else target
+    with all_or_nothing(target, replace=replace) as temporary:
+        with open(temporary, "x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+        if target.exists():
+            shutil.copymode(target, temporary)
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """The same of one text."""
+    with text_file(target) as file:
+        file.write(text)
+
+
+def take_name(temporary: Path, target: Path) -> None:
+    """Give a finished file a name that nobody has: of several who try, one does. Its first name may stay.
+
+    By a link. FAT, exFAT and some shares have none; Linux has a rename that replaces nothing, as good for all who use
+    one machine. (An empty file made exclusively, then replaced, would be read empty by others, and stay if we died.)
+    Raises: FileExistsError: somebody has it. OSError: of `NOT_OFFERED`, the file system can do neither.
+    """
     try:
-        yield temporary
-        os.replace(temporary, target)
-    except BaseException:
-        _forget(temporary)
-        raise
+        os.link(temporary, target)
+    except OSError as e:
+        if e.errno not in NOT_OFFERED:
+            raise
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if rename is None:
+            raise
+        if rename(_HERE, os.fsencode(temporary), _HERE, os.fsencode(target), _NO_REPLACE):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(target)) from None
 
 
-def _beside(target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{target.suffix}"
+@contextlib.contextmanager
+def full_disk_named(place: str, name: str) -> Iterator[None]:
+    """Turn the errors of a full disk or quota, at whatever step, into the one that says what to do."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in NO_ROOM:
+            raise
+        raise StorageFullError(
+            f"{place}: {e.strerror} while writing {name}; make room, then run the same command again"
+        ) from e
 
 
-def _forget(temporary: Path) -> None:
-    with contextlib.suppress(OSError):  # a temporary that stays is swept one day
-        remove(temporary)
+def allocate(descriptor: int, size: int) -> None:
+    """Take room for the first bytes of a new file: written through a map, a full disk is a SIGBUS, not an error."""
+    try:
+        os.posix_fallocate(descriptor, 0, max(1, size))
+    except (AttributeError, OSError) as e:
+        if getattr(e, "errno", errno.ENOSYS) not in NOT_OFFERED:
+            raise
+        for start in range(0, size, _PIECE):
+            piece = os.pread(descriptor, min(_PIECE, size - start), start).ljust(min(_PIECE, size - start), b"\0")
+            while piece:  # a call may write less than it is given
+                written = os.pwrite(descriptor, piece, start)
+                piece, start = piece[written:], start + written
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file that survives a power cut, once its folder is synced too."""
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet; not synced."""
     with open(path, "xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Let what was linked or renamed in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file. NumPy's own errors have no number: a full disk could not be told from another fault."""
+    array = np.ascontiguousarray(array)
+    with open(path, "xb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data.cast("B") if array.size else b"")
+
+
+def clock(folder: Path) -> float:
+    """The time now, by the clock that dates the files of a folder: its server's, which need not be this machine's."""
+    with unfinished(folder / "clock") as marker:
+        write_new(marker, b"")
+        return marker.stat().st_mtime
 
 
 def remove(path: Path) -> None:
@@ -71,3 +172,26 @@ def remove(path: Path) -> None:
         aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         os.replace(path, aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync_all(path: Path) -> None:
+    """Let a file, or a folder with all that is in it, survive a power cut."""
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in files:
+            _sync(Path(folder, name))
+        _sync(Path(folder))
+    if not path.is_dir():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Let a file, or the names in a folder, survive a power cut; not every file system does so for a folder."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        if not path.is_dir() or e.errno not in (*NOT_OFFERED, errno.EACCES):
+            raise

@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,7 @@ from softlabels.errors import EnvironmentTrouble, JoinError
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
-from softlabels.storage.unfinished import all_or_nothing, remove
+from softlabels.storage.unfinished import all_or_nothing, clock, full_disk_named, remove
 
 logger = logging.getLogger(__name__)
 Opened = TypeVar("Opened")
@@ -42,15 +41,17 @@ def open_or_build(path: Path, open_: Callable[[], Opened], build: Callable[[Path
     Args:
       open_: raises JoinError while there is nothing intact at `path`. Any other error leaves alone what is there: a
         machine without memory or descriptors says nothing of it.
-    Raises: JoinError: the folder cannot be written; EnvironmentTrouble; and what `open_` and `build` raise.
+    Raises: JoinError: the folder cannot be written; StorageFullError; EnvironmentTrouble; and what `open_` and `build`
+      raise.
     """
     with contextlib.suppress(JoinError):
         return open_()
     with contextlib.ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path.parent)
-            stack.enter_context(_locked(path))
+            with full_disk_named(f"'{path.parent}'", path.name):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sweep(path.parent)
+                stack.enter_context(_locked(path))
         except OSError as e:
             kind = JoinError if e.errno in _PLACE else EnvironmentTrouble
             raise kind(f"joins cannot be kept in '{path.parent}': {e.strerror}; name another cache_dir=") from e
@@ -84,7 +85,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     """Delete what killed builds left behind, and nothing else: the folder may be any that a user named."""
-    for path in folder.glob(f"{TEMPORARY}*"):
+    found = [path for path in folder.glob(f"{TEMPORARY}*") if _OURS.fullmatch(path.name)]
+    now = clock(folder) if found else 0.0
+    for path in found:
         with contextlib.suppress(OSError):
-            if _OURS.fullmatch(path.name) and path.lstat().st_mtime < time.time() - SWEEP_AFTER_S:
+            if path.lstat().st_mtime < now - SWEEP_AFTER_S:
                 remove(path)

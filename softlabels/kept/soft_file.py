@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from softlabels.errors import JoinError
-from softlabels.storage.kept_file import REPAIR, map_array, opened, reading
+from softlabels.kept.kept_file import REPAIR, map_array, opened, reading
+from softlabels.storage.unfinished import allocate
 from softlabels.threads import in_threads
 
 PAGE_BITS = 16
@@ -165,7 +166,7 @@ class SoftFile:
     @contextmanager
     def mapped(self) -> Iterator[np.memmap]:
         """The array to change in place. Room for it is taken before: a full disk would be a SIGBUS then."""
-        os.posix_fallocate(self._descriptor, 0, self.array.offset + self.array.nbytes)
+        allocate(self._descriptor, self.array.offset + self.array.nbytes)
         yield self.array
         self.array.flush()
 
