@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.teachers import first_opening
+from pipeline.teachers import litert as litert_model
 from pipeline.teachers.first_opening import KNOWN, Opening, try_in_child
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import TeacherChoice
@@ -103,11 +104,13 @@ def test_however_a_reader_ends_it_is_told(end: str, monkeypatch: pytest.MonkeyPa
     assert not cache.exists()
 
 
-def test_a_model_that_is_refused_in_words_is_refused_again_by_its_opener(
-    monkeypatch: pytest.MonkeyPatch, cache: Path
+def test_a_model_that_is_refused_there_is_not_opened_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    monkeypatch.setattr(first_opening, "CHILD", "import sys; sys.exit(10)")
-    try_in_child(Opening(kind="keras", model=b"x", digest="d", shown="m"))
+    monkeypatch.setattr(litert_model, "open_interpreter", forbidden)
+    content = TFLITE.replace(b"main", b"niam")[:-40] + b"\xff" * 40
+    with pytest.raises(TeacherError, match=r"m\.tflite': LiteRT cannot load it: "):
+        load_teacher(litert(tmp_path, content))
     assert not cache.exists()
 
 

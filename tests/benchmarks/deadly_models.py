@@ -74,7 +74,7 @@ def end_of_bare_reader(kind: str, path: Path) -> str:
         os.dup2(null, 1)
         os.dup2(null, 2)
         try:
-            score_silence(kind, path, portable=False, device="cpu")
+            score_silence(kind, path, shown="m", portable=False, device="cpu")
         except BaseException:
             os._exit(1)
         os._exit(0)
