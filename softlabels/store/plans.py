@@ -42,10 +42,15 @@ def read_plans(storage: Storage, spec: LabelSpec) -> list[PlanFile]:
     return plans
 
 
-def hold_plans(storage: Storage, plans: list[PlanFile], receipts: Mapping[int, ReceiptHead]) -> None:
-    """Raises: StoreError: a plan is not the one that its shards were made from; stores of before do not say."""
+def hold_plans(storage: Storage, plans: list[PlanFile], receipts: Mapping[int, ReceiptHead], fingerprint: str) -> None:
+    """Raises: StoreError: a plan is not the one that its shards were made from; stores of before do not say.
+
+    Args:
+      fingerprint: of the store; a shard of another one is refused when it is read.
+    """
     for plan in plans:
-        strange = {receipts[shard].plan for shard in plan.shards if shard in receipts} - {"", plan.digest}
+        heads = [receipts[shard] for shard in plan.shards if shard in receipts]
+        strange = {head.plan for head in heads if head.fingerprint == fingerprint} - {"", plan.digest}
         if strange:
             raise StoreError(
                 f"store '{storage}': {plan.key} was edited: its sha256 is {plan.digest}, receipts of its shards say "

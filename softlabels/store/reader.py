@@ -137,13 +137,13 @@ class StoreReader:
     @cached_property
     def census(self) -> Census:
         """How many windows are planned, labelled, quarantined and missing."""
-        hold_plans(self.storage, self._plan_files, self.receipts)
+        hold_plans(self.storage, self._plan_files, self.receipts, self.spec.fingerprint())
         return take_census(self.plans, self.receipts)
 
     @cached_property
     def index(self) -> StoreIndex:
         """Every planned window, and where its label is."""
-        hold_plans(self.storage, self._plan_files, self.receipts)
+        hold_plans(self.storage, self._plan_files, self.receipts, self.spec.fingerprint())
         return build_index(self.plans, self.receipts, self.spec.window)
 
     def state(self) -> str:
