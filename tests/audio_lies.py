@@ -132,7 +132,7 @@ def read_through(path: Path, format: str) -> tuple[np.ndarray, int, int]:
     if format in ("M4A", "AAC"):
         import av
 
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = container.streams.audio[0]
             to_float = av.AudioResampler(format="fltp")
             blocks = [part.to_ndarray().T for frame in container.decode(audio=0) for part in to_float.resample(frame)]

@@ -304,7 +304,7 @@ def _open_m4a(path: str | Path) -> Iterator["InputContainer"]:
         raise AudioError(f"unsupported-container: M4A needs `pip install softlabels[m4a]`, or {FFMPEG_HINT}") from e
     container = None
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
             if not container.streams.audio:
                 raise AudioError("unsupported-container: the file has no audio track")
             yield container
