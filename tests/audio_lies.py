@@ -132,7 +132,7 @@ def read_through(path: Path, format: str) -> tuple[np.ndarray, int, int]:
     if format in ("M4A", "AAC"):
         import av
 
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = container.streams.audio[0]
             to_float = av.AudioResampler(format="fltp")
             blocks = [part.to_ndarray().T for frame in container.decode(audio=0) for part in to_float.resample(frame)]
@@ -243,7 +243,7 @@ def judge(path: Path, file: Original, kind: str) -> Verdict:
         return Verdict(outcome="labelled: same", bare=bare)
     if file.format == "AAC" and kind in ("cut", "grown"):  # a stream may end, and go on, between any two frames
         return Verdict(outcome="labelled: other, which nothing in the file contradicts", bare=bare)
-    if _is_a_byte_more_or_less(file, through) or _has_lost_its_tag(path, file):
+    if _is_a_byte_more_or_less(file, through) or _has_lost_its_tag(path, file) or _is_recoded(path, file):
         return Verdict(outcome="labelled: other, which nothing in the file contradicts", bare=bare)
     if file.format in CHECKSUMMED or len(through) != len(file.samples) or channels != file.channels:
         return Verdict(outcome="labelled: other", bare=bare, bad="contradicted by the file", detail=info.note)
@@ -258,6 +258,11 @@ def judge(path: Path, file: Original, kind: str) -> Verdict:
 def _is_a_byte_more_or_less(file: Original, through: np.ndarray) -> bool:
     """A pad byte, where a frame is a byte: it may as well be one."""
     return file.channels == 1 and file.subtype in ONE_BYTE and abs(len(through) - len(file.samples)) == 1
+
+
+def _is_recoded(path: Path, file: Original) -> bool:
+    """An AU of another encoding: its header is all that says how many bytes a sample has."""
+    return file.format == "AU" and path.read_bytes()[12:24] != file.content[12:24]
 
 
 def _has_lost_its_tag(path: Path, file: Original) -> bool:

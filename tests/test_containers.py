@@ -78,6 +78,13 @@ def test_an_m4a_without_its_index_is_truncated(tmp_path: Path) -> None:
     assert refusal(tmp_path, data[: data.index(b"moov") + 40]).reason == "truncated"
 
 
+def test_a_title_that_is_not_utf_8_is_no_fault_of_the_samples(tmp_path: Path) -> None:
+    data = original("M4A", np.random.default_rng(0), tmp_path).content
+    title = data.index(b"Lavf")  # the name of the encoder, among the titles
+    changed = data[:title] + b"\xe4\xf6\xfc\xdf" + data[title + 4 :]
+    np.testing.assert_array_equal(labelled(tmp_path, changed)[0], labelled(tmp_path, data)[0])
+
+
 # the header promises what is not meant
 
 

@@ -9,7 +9,6 @@ from softlabels.errors import AudioError
 PLAIN = frozenset((b"", b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"ulaw", b"ULAW"))
 PLAIN |= {b"alaw", b"ALAW", b"in24", b"in32", b"42ni", b"23ni", b"raw "}
 COMPANDED = frozenset((b"ulaw", b"ULAW", b"alaw", b"ALAW"))  # 8 bits a sample, whatever the header says
-LONGEST_PACKET = 4096  # frames, in CAF
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # encoding -> bytes of a sample
 
 
@@ -47,7 +46,7 @@ def read_aiff(file: BinaryIO) -> Structure:
 def read_caf(file: BinaryIO) -> Structure:
     """Read a CAF. Raises: AudioError: as `read_aiff`."""
     end = file.seek(0, 2)
-    position, valid = 8, 0
+    position, valid, priming = 8, 0, 0
     block: Block = (0, 0)
     found = Structure()
     file.seek(position)
@@ -58,7 +57,7 @@ def read_caf(file: BinaryIO) -> Structure:
             packet_bytes, frames = struct.unpack(">16xII8x", file.read(32).ljust(32, b"\0"))
             block = (packet_bytes, 1) if frames == 1 else (0, 0)
         elif name == b"pakt":
-            valid = int.from_bytes(file.read(16)[8:], "big")
+            valid, priming = struct.unpack(">8xQI", file.read(20).ljust(20, b"\0"))
         elif name == b"data":
             fits = _chunks_to(file, position + size, end, ">4sQ")
             promised = max(size - 4, 0)
@@ -67,7 +66,7 @@ def read_caf(file: BinaryIO) -> Structure:
         if position >= end:
             break
         file.seek(position)
-    return Structure(fewest=valid, most=valid + LONGEST_PACKET, note=found.note) if valid else found
+    return Structure(fewest=valid, most=valid + priming, note=found.note) if valid else found
 
 
 def read_au(file: BinaryIO) -> Structure:

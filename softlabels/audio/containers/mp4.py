@@ -10,7 +10,7 @@ import numpy as np
 from softlabels.audio.containers.structure import Structure, damaged, truncated
 from softlabels.errors import AudioError
 
-MOST_INDEX = 1 << 28  # bytes of an index that are read
+MOST_INDEX = 1 << 26  # bytes of an index that are read
 PARENTS = (b"trak", b"mdia", b"minf", b"stbl", b"edts")
 PRIMING = 3  # packets, at most
 KNOWN = frozenset(b"ftyp moov mdat free skip wide uuid udta meta moof mfra sidx styp".split())
@@ -40,9 +40,9 @@ def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
     for name, start, stop in _boxes(moov, 0, len(moov)):
         if name != b"trak" or (track := _track(moov, start, stop)) is None:
             continue
-        if not len(track.sizes) and b"moof" not in names:
+        if not track.packets and b"moof" not in names:
             raise damaged("its index names no packets")
-        if len(track.sizes):
+        if track.packets:
             _check_places(track, [(a, b) for name, a, b in boxes if name == b"mdat"], end)
             return _frames(track, rate_hz)
     return Structure()
@@ -50,14 +50,15 @@ def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Track:
-    """A sound track. sizes, places: (packets,), (chunks,); durations: (runs, 2) of packets, ticks a packet.
+    """A sound track. places, per_chunk, chunk_bytes: (chunks,); durations: (runs, 2) of packets, ticks a packet.
 
     skips: ticks before each edit; primed: whether a tag says how much its encoder put in front, which FFmpeg skips.
     """
 
     ticks: int
-    sizes: np.ndarray
+    packets: int
     places: np.ndarray
+    chunk_bytes: np.ndarray
     per_chunk: np.ndarray
     durations: np.ndarray
     skips: list[int]
@@ -65,7 +66,7 @@ class _Track:
 
 
 def _track(moov: bytes, start: int, stop: int) -> _Track | None:
-    """The tables of a track, None if it is no sound."""
+    """The tables of a track, None if it is no sound, or has its sizes in a shorter form."""
     found: dict[bytes, bytes] = {}
     todo = [(start, stop)]
     while todo:
@@ -74,13 +75,13 @@ def _track(moov: bytes, start: int, stop: int) -> _Track | None:
                 todo.append((a, b))
             else:
                 found.setdefault(name, moov[a:b])
-    if found.get(b"hdlr", b"")[8:12] != b"soun":
+    if found.get(b"hdlr", b"")[8:12] != b"soun" or b"stz2" in found:
         return None
     try:
         long = found[b"mdhd"][0] == 1
         ticks = int.from_bytes(found[b"mdhd"][20:24] if long else found[b"mdhd"][12:16], "big")
         one_size, packets = struct.unpack_from(">II", found[b"stsz"], 4)
-        sizes = np.full(packets, one_size) if one_size else _table(found[b"stsz"][4:], ">u4", 1)[:, 0]
+        sizes = np.zeros(0, np.int64) if one_size else _table(found[b"stsz"][4:], ">u4", 1)[:, 0]
         places = _table(found[b"stco"], ">u4", 1) if b"stco" in found else _table(found[b"co64"], ">u8", 1)
         runs, durations = _table(found[b"stsc"], ">u4", 3), _table(found[b"stts"], ">u4", 2)
         edit = struct.Struct(">qqi" if found.get(b"elst", b"\0")[:1] == b"\1" else ">iii")
@@ -90,12 +91,15 @@ def _track(moov: bytes, start: int, stop: int) -> _Track | None:
         raise damaged(f"a table of its index is missing or cut short: {e}") from e
     chunks = np.searchsorted(runs[:, 0], np.arange(1, len(places) + 1), side="right") - 1
     per_chunk = runs[chunks, 1] if len(runs) and (chunks >= 0).all() else np.zeros(len(places), np.int64)
-    counts = {len(sizes), int(per_chunk.sum()), int(durations[:, 0].sum())}
+    counts = {packets, int(per_chunk.sum()), int(durations[:, 0].sum())}
     if len(counts) > 1:
         raise damaged(f"the tables of its index are of {', '.join(map(str, sorted(counts)))} packets")
+    ends = np.concatenate([[0], np.cumsum(per_chunk)])
+    sums = np.concatenate([[0], np.cumsum(sizes)])
     return _Track(
         ticks=ticks,
-        sizes=sizes.astype(np.int64),
+        packets=packets,
+        chunk_bytes=per_chunk * one_size if one_size else np.diff(sums[ends]),
         places=places[:, 0],
         per_chunk=per_chunk,
         durations=durations,
@@ -116,13 +120,9 @@ def _table(box: bytes, form: str, columns: int) -> np.ndarray:
 
 def _check_places(track: _Track, media: list[tuple[int, int]], end: int) -> None:
     """Every packet lies in a box of media, and in the file."""
-    after = np.cumsum(track.sizes)
-    last = np.cumsum(track.per_chunk)
-    sums = np.diff(np.concatenate([[0], after])[np.concatenate([[0], last])])
-    stops = track.places + sums
+    stops = track.places + track.chunk_bytes
     if (stops > end).any():
-        there = int(last[np.flatnonzero(stops > end)[0]] - track.per_chunk[np.flatnonzero(stops > end)[0]])
-        raise truncated(len(track.sizes), there, "packets")
+        raise truncated(track.packets, int(track.per_chunk[: np.flatnonzero(stops > end)[0]].sum()), "packets")
     inside = np.zeros(len(stops), bool)
     for first, stop in media:
         inside |= (track.places >= first) & (stops <= stop)
