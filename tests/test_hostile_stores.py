@@ -3,6 +3,7 @@
 Two thousand, read in every public way by processes with limits: tests/benchmarks/hostile_stores.py.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import hostile_changes as changes
 import hostile_digests as digests
 import hostile_places as places
 import hostile_readings as readings
-from hostile_stores import BAD, copy_tree, restore, surroundings, verdict_of
+from hostile_stores import BAD, Watch, copy_tree, restore, surroundings, verdict_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="FIFOs, devices and /proc")
 ALONE = ("device", "huge", "bomb", "nested", "flip", "many")  # may hang, die or fill memory: not in this process
@@ -158,3 +159,17 @@ def test_the_judge_sees_other_labels_other_files_and_errors_without_a_name(intac
     (intact.root / "canary" / "new").touch()
     assert before.keys() ^ surroundings(lying).keys() == {f"{intact.root}/canary/new"}
     (intact.root / "canary" / "new").unlink()
+
+
+def test_what_is_outside_the_world_is_noted_and_not_deleted(intact: Intact, tmp_path: Path) -> None:
+    notes: list[tuple[str, str]] = []
+    watch = Watch(intact.restored(), lambda *note: notes.append(note))
+    outside = tmp_path / "outside"
+    for event, arguments in [("os.remove", (str(outside), -1)), ("open", (str(outside), "w", os.O_WRONLY)),
+                             ("os.rename", (str(intact.root / "store" / "x"), str(outside), -1, -1))]:  # fmt: skip
+        with pytest.raises(PermissionError, match="outside the world"):
+            watch(event, arguments)
+    watch("os.remove", (str(intact.root / "canary" / "keep.txt"), -1))  # a canary may die of it
+    watch("os.remove", (str(intact.root / "store" / "x"), -1))
+    watch("open", (str(outside), "r", os.O_RDONLY))
+    assert [kind for kind, _ in notes] == ["touched"] * 4

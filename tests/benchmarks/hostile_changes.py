@@ -56,10 +56,12 @@ class Values:
     def text(self, old: Any = "") -> str:
         old = old if isinstance(old, str) else "x"
         marks, canary = self.world / "marks", self.world / "canary"
+        # All of them stay inside the world: what is broken enough to delete or write there must not hurt this machine
         paths = [
-            "../../canary/keep.txt", f"{canary}/keep.txt", str(canary), "/dev/zero", "/dev/stdin", "/proc/self/mem",
-            "../" * 12 + "etc/passwd", "..", "/", "a/../../b", f"../{old}", f"{old}/..", "file:///etc/passwd",
-            f"{marks}/path", "~/keep.txt", "CON", "a\x00b", f"{canary}/link.wav", "http://127.0.0.1:9/x",
+            "../../canary/keep.txt", f"{canary}/keep.txt", str(canary), f"{canary}/zero", f"{canary}/stdin",
+            "../" * 12 + f"{canary}/keep.txt"[1:], "..", str(self.world), f"../{old}", f"{old}/..",
+            f"file://{canary}/keep.txt", f"{marks}/path", "~/keep.txt", "CON", "a\x00b", f"{canary}/link.wav",
+            "http://127.0.0.1:9/x",
         ]  # fmt: skip
         codes = [
             "os:system", "subprocess:getoutput", "shutil:rmtree", "builtins:exec", "hostile_payload:teacher",
@@ -226,7 +228,7 @@ def _attack(path: Path, how: str, values: Values) -> str:
                      ("builtins:exec", f"open({str(marks / 'code')!r}, 'w')"), ("posix:system", f"touch {marks}/code")],
             "delete": [("shutil:rmtree", str(canary)), ("os:unlink", str(canary / "keep.txt"))],
             "import": [("hostile_payload:teacher", None), ("hostile_payload:x.y", "m")],
-            "model": [("keras", str(canary)), ("onnx", str(canary / "keep.txt")), ("litert", "/dev/zero")],
+            "model": [("keras", str(canary)), ("onnx", str(canary / "keep.txt")), ("litert", str(canary / "zero"))],
         }  # fmt: skip
         teacher["kind"], teacher["model"] = rng.choice(kinds[how])
         value = f"{teacher['kind']} {teacher['model']}".replace(str(world), "WORLD")
@@ -483,9 +485,10 @@ def _link(path: Path, rng: random.Random, world: Path) -> str:
     """A link in its place: to the same content outside, to the canary, to a device, to nothing, to itself."""
     aside = world / "canary" / f"moved-{path.name}"
     _old(path)
-    if path.is_dir():
-        shutil.move(path, aside) if rng.random() < 0.5 else shutil.rmtree(path)
-        targets = [aside if aside.exists() else world / "canary", world / "canary", "/", path, world / "corpus", "gone"]
+    if path.is_dir() or not path.exists():  # only of folders there are places that an intact store does not have
+        if path.exists():
+            shutil.move(path, aside) if rng.random() < 0.5 else shutil.rmtree(path)
+        targets = [aside if aside.exists() else world / "canary", world / "canary", path, world / "corpus", "gone"]
     else:
         if path.exists():
             shutil.move(path, aside) if rng.random() < 0.5 else path.unlink()
@@ -507,9 +510,8 @@ def _old(path: Path) -> None:
 
 def _device(path: Path, rng: random.Random, world: Path) -> str:
     """A FIFO, a device or a socket in its place; a file for a folder and a folder for a file."""
-    was_folder = path.is_dir()
-    shutil.rmtree(path) if was_folder else path.unlink(missing_ok=True)
-    was_folder = was_folder or path.name == "claims"
+    was_folder = path.is_dir() or not path.exists()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     what = rng.choice(["fifo", "device", "other"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if what == "fifo":

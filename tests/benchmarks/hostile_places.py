@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+TOP = ("store/", "saved/")  # a user may name a link to a store, or a store that is not there yet
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -78,7 +80,8 @@ def places(root: Path) -> list[Place]:
         found += [Place(kind_of_file=kind, field=field, hows=hows) for field, hows in fields.items()]
         found.append(Place(kind_of_file=kind, field="(file)", hows=("link", "device", "missing", "copied")))
     for kind in [*folders_of(root), "store/claims/"]:
-        found.append(Place(kind_of_file=kind, field="(folder)", hows=("link", "device", "missing", "many")))
+        hows = ("device", "many") if kind in TOP else ("link", "device", "missing", "many")
+        found.append(Place(kind_of_file=kind, field="(folder)", hows=hows))
     return found
 
 

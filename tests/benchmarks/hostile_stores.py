@@ -16,6 +16,9 @@ bad     code that the store named was run; a file outside store, cache and outpu
         may be others only where the digest of what was changed is recorded in another file and was recomputed there,
         and nothing else bears witness (probabilities for a shard, the sound for a plan, names for `classes.txt`).
 
+No change names a path outside the temporary folder, and Python's writes and deletions outside it are refused: a child
+that is talked into deleting does it to canaries. Run it as a user that may not do much all the same.
+
 `--only N` shows all readings of one mutant; `--keep FOLDER` leaves its store there. The last line of stdout is one
 JSON object; exits 1 if anything was bad. Linux only.
 """
@@ -76,10 +79,10 @@ class Outcome:
 
 
 class Watch:
-    """What a child does besides reading: an audit hook's notes."""
+    """What a child does besides reading: an audit hook's notes. Nothing outside the world is written or deleted."""
 
     def __init__(self, world: World, note: Callable[[str, str], None]) -> None:
-        self.note = note
+        self.note, self.root = note, world.root
         inside = ("store", "home", "tmp", "out", "marks")
         self.inside = (*(f"{world.root / name}/" for name in inside), "/dev/null", "/dev/shm/", "/proc/self/")
         self.busy = False
@@ -125,6 +128,8 @@ class Watch:
             ("/dev/pts", "/dev/tty", "/dev/zero", "/dev/full")
         ):
             self.note("touched", f"{event} {real}")
+            if not real.startswith(f"{self.root}/"):  # a canary may die of it, this machine may not
+                raise PermissionError(f"outside the world of the attack: {real}")
 
 
 def knocked() -> bool:
