@@ -3,6 +3,7 @@
 Two thousand, read in every public way by processes with limits: tests/benchmarks/hostile_stores.py.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ import softlabels
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "benchmarks"))
 import hostile_changes as changes
+import hostile_digests as digests
+import hostile_places as places
 import hostile_readings as readings
-from hostile_stores import BAD, copy_tree, restore, surroundings, verdict_of
+from hostile_stores import BAD, Watch, copy_tree, restore, surroundings, verdict_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="FIFOs, devices and /proc")
 ALONE = ("device", "huge", "bomb", "nested", "flip", "many")  # may hang, die or fill memory: not in this process
@@ -33,7 +36,7 @@ class Intact:
         self.kept.mkdir()
         for name in ("store", "saved"):
             copy_tree(self.root / name, self.kept / name)
-        self.places = changes.places(self.kept)
+        self.places = places.places(self.kept)
 
     def restored(self) -> readings.World:
         """As it was."""
@@ -42,11 +45,11 @@ class Intact:
         (self.root / "canary" / "keep.txt").write_text("keep me")
         return world
 
-    def mutant(self, text: str, number: int) -> tuple[changes.Change, readings.World]:
+    def mutant(self, text: str, number: int) -> tuple[places.Change, readings.World]:
         """The intact store with one change, of a place with this text."""
         self.restored()
         chosen = [place for place in self.places if text in str(place)]
-        change = changes.draw(number, "tests", chosen, self.kept)
+        change = places.draw(number, "tests", chosen, self.kept)
         columns = changes.apply(change, self.root).columns if change.how not in ALONE else frozenset()
         return change, readings.World(self.root, "sparse", self.truth, columns)
 
@@ -97,8 +100,8 @@ BROKE = [
 def test_what_once_broke(intact: Intact, kind: str, field: str, how: str, seed: str, reading) -> None:
     intact.restored()
     place = next(place for place in intact.places if (place.kind_of_file, place.field) == (kind, field))
-    key = changes.files_of(intact.kept)[kind][0]
-    applied = changes.apply(changes.Change(place=place, how=how, file=key, seed=seed, carried=True), intact.root)
+    key = places.files_of(intact.kept)[kind][0]
+    applied = changes.apply(places.Change(place=place, how=how, file=key, seed=seed, carried=True), intact.root)
     world = readings.World(intact.root, "sparse", intact.truth, applied.columns)
     assert bad_readings(world, reading) == [], applied.value
 
@@ -119,7 +122,7 @@ def test_every_field_of_every_file_is_a_place(intact: Intact) -> None:
 
 def test_a_change_carried_through_passes_the_outer_checks_and_is_vouched_for(intact: Intact) -> None:
     intact.restored()
-    before = {path: path.read_bytes() for path in changes.regular_files(intact.root)}
+    before = {path: path.read_bytes() for path in digests.regular_files(intact.root)}
     path = min((intact.root / "store" / "shards").iterdir())
     table = pq.read_table(path)
     column = table.column_names.index("dropped_sum")
@@ -128,7 +131,7 @@ def test_a_change_carried_through_passes_the_outer_checks_and_is_vouched_for(int
     pq.write_table(table.set_column(column, schema.field(column), [values]).cast(schema), path)
     with pytest.raises(softlabels.StoreError, match="digest mismatch|shard 0"):
         softlabels.open(intact.root / "store").read_shard(0)
-    assert changes.carry(intact.root, before)
+    assert digests.carry(intact.root, before)
     store = softlabels.open(intact.root / "store")
     assert store.read_shard(0).dropped_sum.tolist() == values.tolist()
     assert store.storage.get("_SUCCESS-0001.json") == store.success_bytes(1)
@@ -156,3 +159,17 @@ def test_the_judge_sees_other_labels_other_files_and_errors_without_a_name(intac
     (intact.root / "canary" / "new").touch()
     assert before.keys() ^ surroundings(lying).keys() == {f"{intact.root}/canary/new"}
     (intact.root / "canary" / "new").unlink()
+
+
+def test_what_is_outside_the_world_is_noted_and_not_deleted(intact: Intact, tmp_path: Path) -> None:
+    notes: list[tuple[str, str]] = []
+    watch = Watch(intact.restored(), lambda *note: notes.append(note))
+    outside = tmp_path / "outside"
+    for event, arguments in [("os.remove", (str(outside), -1)), ("open", (str(outside), "w", os.O_WRONLY)),
+                             ("os.rename", (str(intact.root / "store" / "x"), str(outside), -1, -1))]:  # fmt: skip
+        with pytest.raises(PermissionError, match="outside the world"):
+            watch(event, arguments)
+    watch("os.remove", (str(intact.root / "canary" / "keep.txt"), -1))  # a canary may die of it
+    watch("os.remove", (str(intact.root / "store" / "x"), -1))
+    watch("open", (str(outside), "r", os.O_RDONLY))
+    assert [kind for kind, _ in notes] == ["touched"] * 4

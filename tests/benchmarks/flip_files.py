@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import hostile_readings as readings
-from hostile_changes import kind_of, regular_files
+from hostile_digests import regular_files
+from hostile_places import kind_of
 from hostile_stores import BAD, Attack, in_child, restore, verdict_of
 
 ALWAYS = ("store.json", "classes.txt", "plan", "shards", "receipts")  # files that say something about labels

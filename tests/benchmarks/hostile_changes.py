@@ -1,11 +1,9 @@
-"""Changes that make a store hostile: every field of every file, by type, range, length, path and link.
+"""Changes that make a store hostile: type, range, length, path and link of every field of every file.
 
-Nothing here knows which fields a store has: they are found in the files of an intact one. `places` lists them,
-`Change` is one place with a value drawn for it, and `carry` recomputes the digests that named the old bytes, so that
-the lie passes the outer checks. `hostile_stores.py` applies them and reads what they leave.
+`apply` makes the change that `hostile_places.draw` has drawn, and carries the digests through where it says so
+(`hostile_digests`). Nothing here knows which fields a store has.
 """
 
-import base64
 import contextlib
 import hashlib
 import io
@@ -14,43 +12,20 @@ import os
 import random
 import re
 import shutil
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hostile_digests import carry, dumped, regular_files
+from hostile_places import Change, objects_of, paths_in, read_table
 
 DAY_S = 86_400
 FOLDER_FILES = 3_000  # in a folder that is made to hold many
 BOMB_ROWS = 30_000_000  # of one value: a file of some kB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What is changed: a file or folder by its kind (`receipts/*.json`), a field of it; and the ways to change it."""
-
-    kind_of_file: str
-    field: str
-    hows: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.kind_of_file} {self.field}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One change: which place in which file, how, the seed of its value, whether digests are carried through."""
-
-    place: Place
-    how: str
-    file: str
-    seed: str
-    carried: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,105 +36,6 @@ class Applied:
     value: str = ""
     vouched: bool = False
     columns: frozenset[str] = frozenset()
-
-
-def kind_of(key: str) -> str:
-    """`receipts/00003.g0.json` -> `receipts/*.json`: files of one kind have the same fields."""
-    key = re.sub(r"(join|soft)-[0-9a-f]{64}", r"\1-*", key)
-    return re.sub(r"/\d{4,}[-.\w]*?(\.\w+)$|/[0-9a-f]{12}(\.\w+)$|-\d{4}(\.\w+)$", _starred, key)
-
-
-def _starred(match: re.Match[str]) -> str:
-    end = next(group for group in match.groups() if group)
-    return f"-*{end}" if match[0].startswith("-") else f"/*{end}"
-
-
-def _below(root: Path) -> list[Path]:
-    """Everything of store and saved join, themselves included."""
-    return sorted(path for top in ("store", "saved") for path in [root / top, *(root / top).rglob("*")])
-
-
-def files_of(root: Path) -> dict[str, list[str]]:
-    """kind -> keys of the regular files below a folder."""
-    found: dict[str, list[str]] = {}
-    for path in _below(root):
-        if path.is_file() and not path.name.startswith(".tmp-"):
-            key = path.relative_to(root).as_posix()
-            found.setdefault(kind_of(key), []).append(key)
-    return found
-
-
-def folders_of(root: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for path in _below(root):
-        if path.is_dir():
-            key = path.relative_to(root).as_posix()
-            found.setdefault(kind_of(key) + "/", []).append(key)
-    return found
-
-
-def places(root: Path) -> list[Place]:
-    """All places of the store and the saved join below `root`."""
-    found = []
-    for kind, keys in files_of(root).items():
-        fields = {field: hows for key in keys for field, hows in fields_of(root / key).items()}
-        found += [Place(kind_of_file=kind, field=field, hows=hows) for field, hows in fields.items()]
-        found.append(Place(kind_of_file=kind, field="(file)", hows=("link", "device", "missing", "copied")))
-    for kind in [*folders_of(root), "store/claims/"]:
-        found.append(Place(kind_of_file=kind, field="(folder)", hows=("link", "device", "missing", "many")))
-    return found
-
-
-def fields_of(path: Path) -> dict[str, tuple[str, ...]]:
-    """field -> the ways it can be changed."""
-    fields: dict[str, tuple[str, ...]] = {"(bytes)": ("flip", "cut", "empty", "longer", "zeros", "other", "huge")}
-    if path.suffix in (".json", ".jsonl"):
-        fields |= json_fields(path)
-        fields["(text)"] = ("type", "length", "nested", "numbers", "encoding")
-        attacks = {"run.json": ("code", "delete", "import", "model", "bucket"), "join.json": ("bucket",)}
-        fields |= {"(attack)": attacks[path.name]} if path.name in attacks else {}
-    elif path.suffix in (".parquet", ".arrow"):
-        table = read_table(path)
-        for name in table.column_names:
-            fields[name] = ("type", "range", "length", "path", "missing", "copied")
-        fields["(rows)"] = ("more", "fewer", "none", "twice", "order")
-        fields["(footer)"] = ("metadata", "flip")
-        fields["(pages)"] = ("groups", "encoding", "bomb")
-    elif path.suffix == ".npy":
-        fields["(values)"] = ("type", "range", "length", "order")
-        fields["(header)"] = ("shape", "text", "type")
-    else:
-        fields["(lines)"] = ("length", "path", "missing", "copied", "order", "encoding")
-    return fields
-
-
-def json_fields(path: Path) -> dict[str, tuple[str, ...]]:
-    content = json.loads(_objects(path)[0])
-    return {
-        ".".join(map(str, where)): ("type", "range", "length", "path", "missing", "copied")
-        for where in _paths_in(content)
-    }
-
-
-def _objects(path: Path) -> list[str]:
-    """The text of every JSON value in a file."""
-    text = path.read_text()
-    return [line for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else [text]
-
-
-def _paths_in(value: Any, where: tuple = ()) -> Iterator[tuple]:
-    """The way to every value inside a JSON value; of long lists only to the first two."""
-    if where:
-        yield where
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
-    for name, inner in items:
-        yield from _paths_in(inner, (*where, name))
-
-
-def read_table(path: Path) -> pa.Table:
-    if path.suffix == ".arrow":
-        return pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
-    return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
 
 
 # Values
@@ -180,10 +56,12 @@ class Values:
     def text(self, old: Any = "") -> str:
         old = old if isinstance(old, str) else "x"
         marks, canary = self.world / "marks", self.world / "canary"
+        # All of them stay inside the world: what is broken enough to delete or write there must not hurt this machine
         paths = [
-            "../../canary/keep.txt", f"{canary}/keep.txt", str(canary), "/dev/zero", "/dev/stdin", "/proc/self/mem",
-            "../" * 12 + "etc/passwd", "..", "/", "a/../../b", f"../{old}", f"{old}/..", "file:///etc/passwd",
-            f"{marks}/path", "~/keep.txt", "CON", "a\x00b", f"{canary}/link.wav", "http://127.0.0.1:9/x",
+            "../../canary/keep.txt", f"{canary}/keep.txt", str(canary), f"{canary}/zero", f"{canary}/stdin",
+            "../" * 12 + f"{canary}/keep.txt"[1:], "..", str(self.world), f"../{old}", f"{old}/..",
+            f"file://{canary}/keep.txt", f"{marks}/path", "~/keep.txt", "CON", "a\x00b", f"{canary}/link.wav",
+            "http://127.0.0.1:9/x",
         ]  # fmt: skip
         codes = [
             "os:system", "subprocess:getoutput", "shutil:rmtree", "builtins:exec", "hostile_payload:teacher",
@@ -250,16 +128,6 @@ def apply(change: Change, world: Path) -> Applied:
     return done
 
 
-def regular_files(world: Path) -> list[Path]:
-    """The regular files of store and saved join, none through a link."""
-    found = []
-    for top in ("store", "saved"):
-        for folder, names, files in os.walk(world / top):
-            names[:] = [name for name in names if not os.path.islink(f"{folder}/{name}")]
-            found += [Path(folder, name) for name in files if stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode)]
-    return sorted(found)
-
-
 def _may_differ(kind: str) -> frozenset[str]:
     """What of the labels only a vouched file says, so that nobody can know better. Everything else has a witness."""
     if kind.startswith("store/shards/"):
@@ -311,7 +179,7 @@ def _change_json(path: Path, field: str, how: str, values: Values) -> str:
         return f"{new[:60]!r}"
     if field == "(attack)":
         return _attack(path, how, values)
-    lines = _objects(path)
+    lines = objects_of(path)
     content = json.loads(lines[0])
     where = _where(content, field)
     holder = content
@@ -328,7 +196,7 @@ def _change_json(path: Path, field: str, how: str, values: Values) -> str:
     else:
         draw = {"type": values.other_type, "range": values.number, "length": values.length, "path": values.path}
         value = holder[name] = draw[how](old)
-    new_text = _dumped(content, like=text)
+    new_text = dumped(content, like=text)
     if copy and isinstance(holder, dict):
         new_text = new_text.replace(f"{json.dumps(name)}:", f"{json.dumps(name)}:{copy},{json.dumps(name)}:", 1)
     lines[0] = new_text.rstrip("\n")
@@ -360,28 +228,17 @@ def _attack(path: Path, how: str, values: Values) -> str:
                      ("builtins:exec", f"open({str(marks / 'code')!r}, 'w')"), ("posix:system", f"touch {marks}/code")],
             "delete": [("shutil:rmtree", str(canary)), ("os:unlink", str(canary / "keep.txt"))],
             "import": [("hostile_payload:teacher", None), ("hostile_payload:x.y", "m")],
-            "model": [("keras", str(canary)), ("onnx", str(canary / "keep.txt")), ("litert", "/dev/zero")],
+            "model": [("keras", str(canary)), ("onnx", str(canary / "keep.txt")), ("litert", str(canary / "zero"))],
         }  # fmt: skip
         teacher["kind"], teacher["model"] = rng.choice(kinds[how])
         value = f"{teacher['kind']} {teacher['model']}".replace(str(world), "WORLD")
-    path.write_text(_dumped(content, like=path.read_text()))
+    path.write_text(dumped(content, like=path.read_text()))
     return value
 
 
 def _where(content: Any, field: str) -> tuple:
     """The way to a field; a name may hold dots."""
-    return next(where for where in _paths_in(content) if ".".join(map(str, where)) == field)
-
-
-def _dumped(content: Any, *, like: str) -> str:
-    """Written as the original is: canonical or indented."""
-    with contextlib.suppress(ValueError):
-        if like.startswith("{\n"):
-            return json.dumps(content, indent=2) + "\n"
-        if '": ' in like:
-            return json.dumps(content) + "\n"
-        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
-    return f"{content!r}\n"  # a number of more digits than Python writes
+    return next(where for where in paths_in(content) if ".".join(map(str, where)) == field)
 
 
 def _other_text(text: str, how: str, rng: random.Random) -> bytes:
@@ -628,9 +485,10 @@ def _link(path: Path, rng: random.Random, world: Path) -> str:
     """A link in its place: to the same content outside, to the canary, to a device, to nothing, to itself."""
     aside = world / "canary" / f"moved-{path.name}"
     _old(path)
-    if path.is_dir():
-        shutil.move(path, aside) if rng.random() < 0.5 else shutil.rmtree(path)
-        targets = [aside if aside.exists() else world / "canary", world / "canary", "/", path, world / "corpus", "gone"]
+    if path.is_dir() or not path.exists():  # only of folders there are places that an intact store does not have
+        if path.exists():
+            shutil.move(path, aside) if rng.random() < 0.5 else shutil.rmtree(path)
+        targets = [aside if aside.exists() else world / "canary", world / "canary", path, world / "corpus", "gone"]
     else:
         if path.exists():
             shutil.move(path, aside) if rng.random() < 0.5 else path.unlink()
@@ -652,9 +510,8 @@ def _old(path: Path) -> None:
 
 def _device(path: Path, rng: random.Random, world: Path) -> str:
     """A FIFO, a device or a socket in its place; a file for a folder and a folder for a file."""
-    was_folder = path.is_dir()
-    shutil.rmtree(path) if was_folder else path.unlink(missing_ok=True)
-    was_folder = was_folder or path.name == "claims"
+    was_folder = path.is_dir() or not path.exists()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     what = rng.choice(["fifo", "device", "other"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if what == "fifo":
@@ -700,141 +557,6 @@ _AROUND: dict[str, Callable[[Path, random.Random, Path], str]] = {
 }  # fmt: skip
 
 
-# Digests carried through
-
-
-def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def carry(world: Path, before: dict[Path, bytes]) -> bool:
-    """Replace every digest of bytes that changed by that of the new ones, in files and names, until nothing changes.
-
-    Returns: whether any other file vouched for what was changed.
-    """
-    was, vouched = dict(before), False
-    for _ in range(8):
-        now = {path: path.read_bytes() for path in regular_files(world) if path.lstat().st_size < 1 << 28}
-        swaps = {}
-        for path, data in now.items():
-            if path in was and was[path] != data:
-                swaps |= {a: b for a, b in _digests(was[path], data, path) if a != b}
-        swaps |= _success_swaps(world, was, now)
-        was = now
-        if not swaps:
-            return vouched
-        vouched = _swap(world, now, swaps) or vouched
-        _rename(world, swaps)
-        was = {world / _renamed(str(path.relative_to(world)), swaps): data for path, data in was.items()}
-    return vouched
-
-
-def _digests(old: bytes, new: bytes, path: Path) -> Iterator[tuple[str, ...]]:
-    """(old, new) of every digest that a file is known by."""
-    yield _sha(old), _sha(new)
-    with contextlib.suppress(ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError, AttributeError):
-        if path.name == "classes.txt":
-            first, second = ([line.strip() for line in data.decode().splitlines()] for data in (old, new))
-            yield tuple(_sha("".join(f"{name}\n" for name in names if name).encode()) for names in (first, second))
-        if path.name == "store.json":
-            yield _sha(canonical(json.loads(old)["spec"])), _sha(canonical(json.loads(new)["spec"]))
-        if path.name == "join.json":
-            headers = [json.loads(data) for data in (old, new)]
-            for header in headers:
-                header.pop("version", None), header.pop("digest", None)
-            first, second = (_sha(canonical(header)) for header in headers)
-            yield first, second
-
-
-def _success_swaps(world: Path, was: dict[Path, bytes], now: dict[Path, bytes]) -> dict[str, str]:
-    """Of the digests over the receipts of a plan, in the order of its shards."""
-    swaps = {}
-    receipts = sorted(path for path in was if path.parent == world / "store" / "receipts")
-    for first in range(len(receipts)):
-        for end in range(first + 1, len(receipts) + 1):
-            chosen = receipts[first:end]
-            if all(path in now for path in chosen) and any(was[path] != now[path] for path in chosen):
-                old, new = (_sha(b"".join(where[path] for path in chosen)) for where in (was, now))
-                swaps[old] = new
-    return swaps
-
-
-def _swap(world: Path, now: dict[Path, bytes], swaps: dict[str, str]) -> bool:
-    """Write the new digests where the old ones stood, and sizes beside them. Returns: whether any stood anywhere."""
-    sizes = {_sha(data): len(data) for data in now.values()}
-    found = False
-    for path, data in now.items():
-        new = _swapped(data, swaps)
-        if path.suffix == ".parquet":  # Arrow's own copy of the footer's metadata is in base64
-            new = re.sub(rb"[A-Za-z0-9+/]{200,}={0,2}", partial(_swapped_base64, swaps), new)
-        if new != data and path.suffix == ".json":
-            with contextlib.suppress(ValueError, RecursionError):
-                content = json.loads(new)
-                _set_sizes(content, sizes)
-                new = _dumped(content, like=new.decode()).encode()
-        if new != data:
-            found = True
-            path.write_bytes(new)
-    return found
-
-
-def _swapped(data: bytes, swaps: dict[str, str]) -> bytes:
-    for old, digest in swaps.items():
-        data = data.replace(old.encode(), digest.encode())
-    return data
-
-
-def _swapped_base64(swaps: dict[str, str], match: re.Match[bytes]) -> bytes:
-    try:
-        text = base64.b64decode(match[0], validate=True)
-    except ValueError:
-        return match[0]
-    return base64.b64encode(_swapped(text, swaps))
-
-
-def _set_sizes(value: Any, sizes: dict[str, int]) -> None:
-    if isinstance(value, dict):
-        digests = [inner for inner in value.values() if isinstance(inner, str) and inner in sizes]
-        if "size" in value and digests:
-            value["size"] = sizes[digests[0]]
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _set_sizes(inner, sizes)
-
-
-def _renamed(name: str, swaps: dict[str, str]) -> str:
-    for old, new in swaps.items():
-        name = name.replace(old, new) if old in name else re.sub(rf"{old[:12]}(?=\.parquet$)", new[:12], name)
-    return name
-
-
-def _rename(world: Path, swaps: dict[str, str]) -> None:
-    """Files named by their content get the new name."""
-    for path in regular_files(world):
-        name = _renamed(path.name, swaps)
-        if name != path.name and not path.with_name(name).exists():
-            path.rename(path.with_name(name))
-
-
-def draw(number: int, seed: str, all_places: list[Place], root: Path) -> Change:
-    """Mutant `number`: all places come by turns, in an order drawn once; the file and the value are drawn."""
-    rng = random.Random(f"{seed} {number}")
-    turn, at = divmod(number, len(all_places))
-    order = list(range(len(all_places)))
-    random.Random(f"order {seed} {turn}").shuffle(order)
-    place = all_places[order[at]]
-    keys = {**files_of(root), **folders_of(root)}.get(place.kind_of_file) or [place.kind_of_file.rstrip("/")]
-    if not place.field.startswith("("):
-        keys = [key for key in keys if place.field in fields_of(root / key)]
-    how = rng.choice(place.hows)
-    return Change(
-        place=place, how=how, file=rng.choice(keys), seed=f"{seed} {number} value", carried=rng.random() < 0.6
-    )
-
-
 def described(change: Change, applied: Applied) -> dict[str, Any]:
-    said = {"file": change.file, "field": change.place.field, "how": change.how, "carried": change.carried}
-    return {**said, "vouched": applied.vouched, "value": applied.value}
+    found = {"file": change.file, "field": change.place.field, "how": change.how, "carried": change.carried}
+    return {**found, "vouched": applied.vouched, "value": applied.value}

@@ -68,6 +68,8 @@ def make_world(root: Path, layout: str) -> dict[str, Any]:
     for name in ("canary", "marks", "home", "tmp", "out", "work"):
         (root / name).mkdir()
     (root / "canary" / "keep.txt").write_text("keep me")
+    for device in ("zero", "stdin"):
+        (root / "canary" / device).symlink_to(f"/dev/{device}")
     (root / "canary" / "00000-000000000000.parquet").write_text("keep me too")
     _write_audio(corpus)
     teacher, labelling = LAYOUTS[layout]

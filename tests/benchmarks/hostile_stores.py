@@ -16,6 +16,9 @@ bad     code that the store named was run; a file outside store, cache and outpu
         may be others only where the digest of what was changed is recorded in another file and was recomputed there,
         and nothing else bears witness (probabilities for a shard, the sound for a plan, names for `classes.txt`).
 
+No change names a path outside the temporary folder, and Python's writes and deletions outside it are refused: a child
+that is talked into deleting does it to canaries. Run it as a user that may not do much all the same.
+
 `--only N` shows all readings of one mutant; `--keep FOLDER` leaves its store there. The last line of stdout is one
 JSON object; exits 1 if anything was bad. Linux only.
 """
@@ -33,6 +36,7 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -49,14 +53,17 @@ if __name__ == "__main__" and any(os.environ.get(name) != value for name, value 
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **PREPARED})  # known to libraries at start
 
 import hostile_changes as changes  # noqa: E402
+import hostile_places as places  # noqa: E402
 import hostile_readings as readings  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from hostile_readings import World  # noqa: E402
 
 GB = 1 << 30
+DOOR = socket.create_server(("127.0.0.1", 0))  # the bucket that a store may name: who knocks has asked the network
+DOOR.setblocking(False)
 MOST_MEMORY = 1 * GB
 BAD = ("foreign code", "touched", "network", "signal", "hang", "memory", "unnamed", "silent")
-NEVER_LOADED = ("tensorflow", "keras", "jax", "torch")  # not for reading stores; they start threads
+NEVER_LOADED = ("tensorflow", "keras", "jax", "torch", "obstore")  # they start threads, which no fork survives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +79,10 @@ class Outcome:
 
 
 class Watch:
-    """What a child does besides reading: an audit hook's notes."""
+    """What a child does besides reading: an audit hook's notes. Nothing outside the world is written or deleted."""
 
     def __init__(self, world: World, note: Callable[[str, str], None]) -> None:
-        self.note = note
+        self.note, self.root = note, world.root
         inside = ("store", "home", "tmp", "out", "marks")
         self.inside = (*(f"{world.root / name}/" for name in inside), "/dev/null", "/dev/shm/", "/proc/self/")
         self.busy = False
@@ -121,6 +128,18 @@ class Watch:
             ("/dev/pts", "/dev/tty", "/dev/zero", "/dev/full")
         ):
             self.note("touched", f"{event} {real}")
+            if not real.startswith(f"{self.root}/"):  # a canary may die of it, this machine may not
+                raise PermissionError(f"outside the world of the attack: {real}")
+
+
+def knocked() -> bool:
+    """Whether somebody has asked the bucket since the last time."""
+    found = False
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            DOOR.accept()[0].close()
+            found = True
+    return found
 
 
 def surroundings(world: World) -> dict[str, tuple]:
@@ -162,6 +181,8 @@ def child(world: World, names: list[str], mutant: Path, stranger: bool, send: Ca
         if changed:
             notes.append(("touched", changed[0]))
             before = after
+        if knocked():
+            notes.append(("network", "asked a bucket that only the store has named"))
         if used > MOST_MEMORY:
             notes.append(("memory", f"{used / GB:.1f} GB"))
         if notes and verdict in ("good", "weak"):
@@ -178,11 +199,8 @@ def _confine(world: World) -> None:
         "MPLCONFIGDIR": str(world.root / "home"),
         "JOBLIB_MULTIPROCESSING": "0",
     }
-    os.environ |= {
-        "AWS_ENDPOINT": "http://127.0.0.1:9",
-        "AWS_ALLOW_HTTP": "1",
-        "AWS_REGION": "x",
-    }  # nobody listens there
+    endpoint = f"http://127.0.0.1:{DOOR.getsockname()[1]}"
+    os.environ |= {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "1", "AWS_REGION": "x"}
     os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     tempfile.tempdir = None
     null, log = (
@@ -349,7 +367,7 @@ class Attack:
         self.names = [reading.__name__ for reading in readings.READINGS]
         for layout in readings.LAYOUTS:
             self._make(layout)
-        self.places = {layout: changes.places(folder / f"intact-{layout}") for layout in self.worlds}
+        self.places = {layout: places.places(folder / f"intact-{layout}") for layout in self.worlds}
 
     def _make(self, layout: str) -> None:
         root, kept = self.folder / layout, self.folder / f"intact-{layout}"
@@ -411,14 +429,14 @@ class Attack:
 
         return next((told["help"] for told in in_child(show, 60) if "help" in told), "")
 
-    def mutant(self, number: int, match: str = "") -> tuple[changes.Change, changes.Applied, World]:
+    def mutant(self, number: int, match: str = "") -> tuple[places.Change, changes.Applied, World]:
         """Make mutant `number`."""
         layout = list(self.worlds)[number % len(self.worlds)]
         world, chosen = self.worlds[layout], self.places[layout]
         chosen = [place for place in chosen if match in str(place)] or chosen
         self._reset(world)
         at = number // len(self.worlds)
-        change = changes.draw(at, f"{self.seed} {layout}", chosen, self.folder / f"intact-{layout}")
+        change = places.draw(at, f"{self.seed} {layout}", chosen, self.folder / f"intact-{layout}")
         applied = changes.apply(change, world.root)
         return change, applied, World(world.root, layout, world.truth, applied.columns)
 
@@ -458,6 +476,7 @@ class Attack:
                 send({"modules": list(sys.modules)})
 
             at, before = names[0], surroundings(world)
+            knocked()
             for told in in_child(work, self.patience_s):
                 at = told.get("at", at)
                 modules.update(told.get("modules", ()))
@@ -471,6 +490,8 @@ class Attack:
                     )
                     if touched:  # before it came to its end
                         found.append(Outcome(reading=at, verdict="touched", detail=f"{touched[0]}, then {told['end']}"))
+                    elif knocked():
+                        found.append(Outcome(reading=at, verdict="network", detail=f"a bucket, then {told['end']}"))
                     else:
                         found.append(Outcome(reading=at, verdict=verdict, detail=f"ended with {told['end']}"))
         return found
@@ -484,12 +505,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.by_how: dict[str, Counter[str]] = defaultdict(Counter)
-        self.cases: dict[tuple[str, ...], list[tuple[int, str, str, changes.Change, changes.Applied]]] = defaultdict(
+        self.cases: dict[tuple[str, ...], list[tuple[int, str, str, places.Change, changes.Applied]]] = defaultdict(
             list
         )
         self.total, self.bad_mutants, self.mutants = Counter(), 0, 0
 
-    def add(self, number: int, change: changes.Change, applied: changes.Applied, found: list[Outcome]) -> None:
+    def add(self, number: int, change: places.Change, applied: changes.Applied, found: list[Outcome]) -> None:
         self.mutants += 1
         self.bad_mutants += any(outcome.verdict in BAD for outcome in found)
         for outcome in found:
@@ -541,7 +562,7 @@ def main() -> int:
         attack, tally = Attack(folder, args.patience, args.seed), Tally()
         attack.drop_unknown()
         attack.warm_up()
-        print(f"places: {', '.join(f'{len(places)} {layout}' for layout, places in attack.places.items())}", flush=True)
+        print(f"places: {', '.join(f'{len(all_)} {layout}' for layout, all_ in attack.places.items())}", flush=True)
         began = time.monotonic()
         for number in args.only or range(args.first, args.first + args.stores):
             change, applied, world = attack.mutant(number, args.match)

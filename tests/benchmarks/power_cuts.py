@@ -283,7 +283,8 @@ class Disk:
             share = rng.choice([0.5, 0.9, 1.0])
             kept = [change for change in self.pending if rng.random() < share]
         else:
-            kept = self.pending[: rng.randint(committed, len(self.pending))]
+            last = len(self.pending)  # the journal is written every five seconds, data may take half a minute
+            kept = self.pending[: last if rng.random() < 0.5 else rng.randint(committed, last)]
         for change, file in kept:
             rename(names, change, file)
         flushed = rng.choice([0.0, 0.5, 0.8, 0.9, 1.0])  # share of the unsynced files that the system had time to write
