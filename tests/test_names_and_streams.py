@@ -252,8 +252,7 @@ class Broken(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("room", [0, 60])
+@pytest.mark.parametrize(("number", "room"), [(errno.EPIPE, 60), (errno.ENOSPC, 0), (errno.EIO, 60)])
 def test_a_broken_stderr_stops_no_run(corpus: Corpus, monkeypatch, number: int, room: int) -> None:
     (corpus.folder / "c1.wav").unlink()  # a line above the bar
     monkeypatch.chdir(corpus.folder)
@@ -263,8 +262,9 @@ def test_a_broken_stderr_stops_no_run(corpus: Corpus, monkeypatch, number: int, 
     assert isinstance(sys.stderr, Broken), "it is ours no longer"
 
 
-@pytest.mark.parametrize(("number", "code"), [(errno.EPIPE, 0), (errno.ENOSPC, 3), (errno.EIO, 3)])
-@pytest.mark.parametrize("room", [0, 40])
+@pytest.mark.parametrize(
+    ("number", "room", "code"), [(errno.EPIPE, 0, 0), (errno.EPIPE, 40, 0), (errno.ENOSPC, 40, 3), (errno.EIO, 0, 3)]
+)
 def test_a_broken_stdout_loses_no_label(corpus: Corpus, monkeypatch, capsys, number: int, code: int, room: int) -> None:
     monkeypatch.chdir(corpus.folder)
     monkeypatch.setattr(sys, "stdout", Broken(number, room))

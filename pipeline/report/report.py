@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.options import option
 from softlabels.corpus.manifest import read_manifest
-from softlabels.storage.unfinished import write_text
+from softlabels.storage.unfinished import text_file
 from softlabels.store.reader import StoreReader
 
 MAX_BYTES = 15_000_000
@@ -69,9 +69,7 @@ def report(
     Raises: ValueError: the extra `report` is not installed. StoreError: nothing labelled, or damaged. ManifestError,
       ClassListError: faulty inputs.
     """
-    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")
+    _require_extra()
     from pipeline.checking.compare import compare
     from pipeline.report.clip_evidence import HumanLabels
     from pipeline.report.page import render
@@ -103,12 +101,20 @@ def report(
         comparison=compare(store, options.other) if options.other is not None else None,
         root=options.root,
     )
-    if options.suspects:
-        write_suspects(suspects, options.suspects)
-    write_text(output, page)
+    with text_file(output) as file:
+        file.write(page)
+        file.flush()  # it has its room before the other file gets its name
+        if options.suspects:
+            write_suspects(suspects, options.suspects)
     return Reported(
         annotated=len(labels.clips) if labels else 0,
         suspects=len(suspects),
         duplicates=len(found.duplicates),
         bytes=len(page.encode(errors="backslashreplace")),
     )
+
+
+def _require_extra() -> None:
+    lacking = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"the report needs {' and '.join(lacking)}: `pip install softlabels[report]`")

@@ -6,7 +6,7 @@ unfinished file that stays, and a second try with room that does not exit 0 (or 
 
 Linux, as root or as anybody (`unshare -rm` gives a mount of one's own):
 
-    python tests/benchmarks/full_disk.py
+    python tests/benchmarks/full_disk.py [PHASE ...]
 """
 
 import contextlib
@@ -171,7 +171,7 @@ def try_all() -> int:
                 os._exit(0)
             os.waitpid(child, 0)
             found = {}
-            for name in PHASES:
+            for name in sys.argv[2:] or PHASES:
                 found[name] = try_phase(name, template, disk, log)
                 print(f"{name:<28}{found[name][0]:>4} full disks{found[name][1]:>4} bad", flush=True)
         finally:
@@ -184,5 +184,5 @@ def try_all() -> int:
 
 if __name__ == "__main__":
     if "--inside" not in sys.argv:
-        os.execvp("unshare", ["unshare", "-rm", sys.executable, __file__, "--inside"])
+        os.execvp("unshare", ["unshare", "-rm", sys.executable, __file__, "--inside", *sys.argv[1:]])
     sys.exit(try_all())
