@@ -13,6 +13,7 @@ import softlabels
 from pipeline.drafts.folder import clips_of_folder, folder_remarks
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.report.clip_evidence import HumanLabels
+from pipeline.report.report import ReportOptions, report
 from pipeline.report.survey import survey
 from pipeline.report.suspects import find_suspects
 from softlabels import Clip, JoinError, ManifestError
@@ -313,3 +314,14 @@ def test_a_label_that_the_teacher_lacks_is_unknown_in_the_report_and_accuses_nob
     assert "c0" not in {suspect.clip_id for suspect in suspects}
     for suspect in suspects:  # named as the manifest has it, not as the teacher has
         assert suspect.label in suspect.labels
+
+
+def test_other_labels_of_the_report_may_say_that_the_teachers_classes_are_absent(corpus: Corpus, store) -> None:
+    corpus.write_manifest("clip_id,path,label\nc0,c0.wav,Xus xus_Chi\nc1,c1.wav,Bus bus_Beta;Xus xus_Chi\n")
+    clips = softlabels.read_manifest(corpus.manifest)
+    for other_labels, expected in {"absent": [[0], [1]], "unknown": [[NAN], [1]]}.items():
+        labels = HumanLabels.of(clips, store.index, store.classes, other_labels)
+        np.testing.assert_array_equal(labels.hard.rows(np.arange(2), 1), expected)
+    page = corpus.folder / "report.html"
+    report(store, page, ReportOptions(manifest=corpus.manifest))
+    assert "so nothing is known of 2 clips but their other labels: Xus xus_Chi (2 clips)" in page.read_text()

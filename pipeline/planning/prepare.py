@@ -123,7 +123,6 @@ def prepare(
     existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
-    choice = _with_batch_size(choice, teacher)
     classes = _kept_classes(teacher, labelling, existing)
     components = choose_components(labelling.components, teacher, classes, existing)
     spec = _spec(teacher, classes, components, choice, labelling, existing)
@@ -147,7 +146,7 @@ def prepare(
         clips=clips,
         root=root,
         teacher=teacher,
-        choice=choice,
+        choice=_with_batch_size(choice, teacher),
         spec=spec,
         new=pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard),
         classes=classes,

@@ -8,6 +8,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -46,8 +47,14 @@ class HumanLabels:
     not_annotated: int
 
     @classmethod
-    def of(cls, manifest: Sequence[Clip], index: StoreIndex, teacher: ClassList) -> "HumanLabels":
-        """Raises: ManifestError: the store has none of the clips."""
+    def of(
+        cls,
+        manifest: Sequence[Clip],
+        index: StoreIndex,
+        teacher: ClassList,
+        other_labels: Literal["absent", "unknown"] = "unknown",
+    ) -> "HumanLabels":
+        """other_labels: as in `SoftLabelStore.join`. Raises: ManifestError: the store has none of the clips."""
         position = positions_of([clip.clip_id for clip in manifest], index.clips)
         stored = position >= 0
         if not stored.any():
@@ -57,14 +64,17 @@ class HumanLabels:
             )
         kept = [i for i in np.flatnonzero(stored).tolist() if manifest[i].labels is not None]
         clips = tuple(manifest[i] for i in kept)
-        found = find_labels(clips, teacher, "the manifest", teacher=teacher, other_labels="unknown", doubts="unknown")
+        found = find_labels(
+            clips, teacher, "the manifest", teacher=teacher, other_labels=other_labels, doubts="unknown"
+        )
         used = {name for clip in clips for name in clip.labels or ()} | ({NOISE} & found.positions.keys())
         names = {name: found.positions[name] for name in sorted(used & found.positions.keys())}
         classes = np.unique(list(names.values())).astype(np.int64)
         columns = {name: int(np.searchsorted(classes, at)) for name, at in found.positions.items() if at in classes}
         unknown = Counter(name for clip in clips for name in found.others.intersection(clip.labels or ()))
         nearest = nearest_names(unknown, teacher)
-        in_doubt = np.array([not found.others.isdisjoint(clip.labels or ()) for clip in clips], bool)
+        unsure = other_labels == "unknown"
+        in_doubt = np.array([unsure and not found.others.isdisjoint(clip.labels or ()) for clip in clips], bool)
         hard = HardLabels.of_clips(found.read(clips), columns)
         return cls(
             clips=clips,

@@ -16,6 +16,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.options import option
 from softlabels.corpus.manifest import read_manifest
@@ -45,6 +46,10 @@ class ReportOptions:
     other: StoreReader | None = option(None, "another store of the same audio", flags="--compare", metavar="STORE")
     root: str | Path | None = option(
         None, "where the audio is, default where your own run on this store found it", metavar="DIR|URL"
+    )
+    other_labels: Literal["absent", "unknown"] = option(
+        "unknown",
+        "what a label of no class of the teacher's says of these: none of them is there, or nothing (default)",
     )
     suspects: str | Path | None = option(None, "write likely wrong labels, worst first", metavar="CSV")
 
@@ -83,13 +88,13 @@ def report(
     clips = None if options.manifest is None else read_manifest(options.manifest)
     student = None if options.classes is None else ClassList.from_file(options.classes)
     match = match_classes(student, store.classes, mapping=options.mapping, min_coverage=0) if student else None
-    labels = HumanLabels.of(clips, store.index, store.classes) if clips else None
+    labels = HumanLabels.of(clips, store.index, store.classes, options.other_labels) if clips else None
     found = survey(store, labels if labels and labels.clips else None, on_windows)
     suspects = find_suspects(found.evidence, store.index, store.classes) if found.evidence else []
     taught = None
     if options.manifest is not None and labels and labels.clips:
         known = [store.classes[int(c)] for c in labels.classes]
-        taught = what_is_taught(store, options.manifest, known, options.root)
+        taught = what_is_taught(store, options.manifest, known, options.root, options.other_labels)
     page = render(
         store,
         found,

@@ -45,7 +45,9 @@ class HardLabels:
             sure = sorted({positions[name] for name in clip.labels or ()})
             # Less what the clip is sure of, be it under another name.
             unsure = sorted({positions[name] for name in clip.unsure if name in positions} - set(sure))
-            absent = sorted({positions[name] for name in clip.absent if name in positions}.difference(sure, unsure))
+            absent = []
+            if clip.absent:  # a million clips have none
+                absent = sorted({positions[n] for n in clip.absent if n in positions}.difference(sure, unsure))
             if len(sure) < len(clip.labels or ()):
                 twice.append(f"{clip.clip_id!r}: {', '.join(clip.labels or ())}")
             counts.append(len(sure) + len(unsure) + len(absent))

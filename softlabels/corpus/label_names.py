@@ -107,7 +107,7 @@ def find_labels(
         )
     strange = [name for name in lacking if name not in used.sure]
     notes = _notes(used, found, finder, background=background, others=others, strange=strange, chosen=other_labels)
-    if NOISE in found and not any(clip.labels == () for clip in clips):
+    if NOISE in found and not used.background:
         del found[NOISE]
     return LabelNames(
         positions=found, background=background, others=others, other_labels=other_labels, notes=tuple(notes)
@@ -119,14 +119,22 @@ class _Names:
 
     def __init__(self, clips: Sequence[Clip], further: Set[str]) -> None:
         self.clips = clips
-        self.counts = Counter(name for clip in clips for name in clip.labels or ())
+        self.cells = Counter((clip.labels, clip.unsure, clip.absent) for clip in clips)  # few differ, of a million
+        self.counts: Counter[str] = Counter()
+        for (labels, _, _), count in self.cells.items():
+            self.counts.update(dict.fromkeys(labels or (), count))
         self.sure = set(self.counts) | further
-        self.marked = {name for clip in clips for name in (*clip.unsure, *clip.absent)}
+        self.marked = {name for _, unsure, absent in self.cells for name in (*unsure, *absent)}
         self.all = sorted(self.sure | self.marked)
-        self.background = sum(clip.labels == () for clip in clips)
+        self.background = sum(count for (labels, _, _), count in self.cells.items() if labels == ())
+        self.negative = sum(count for (labels, _, absent), count in self.cells.items() if labels is None and absent)
         words = {name for name in self.counts if name.casefold() in BACKGROUND}
-        several = (clip.labels for clip in clips if words and clip.labels and len(clip.labels) > 1)
+        several = (labels for labels, _, _ in self.cells if labels and len(labels) > 1)
         self.beside_others = {name for labels in several for name in words.intersection(labels)} | further
+
+    def with_any(self, names: frozenset[str]) -> int:
+        """How many clips have one of some labels."""
+        return sum(count for (labels, _, _), count in self.cells.items() if not names.isdisjoint(labels or ()))
 
     def clip_with(self, name: str) -> str:
         """The first clip that has a name, for an error."""
@@ -169,17 +177,16 @@ def _notes(
             yield f"{name!r} is the class {classes[found[name]]!r} of the list in {clips:,} clips, and not none of them"
     for name in sorted(background):
         yield f"{name!r} is in no class list: {used.counts[name]:,} clips are annotated as none of the classes"
-    negative = sum(clip.labels is None and bool(clip.absent) for clip in used.clips)
-    if negative:
-        yield f"{negative:,} clips say that a class is absent ('-Name'), and nothing of the others"
+    if used.negative:
+        yield f"{used.negative:,} clips say that a class is absent ('-Name'), and nothing of the others"
     if strange:
-        marks = "'?' or '-'" if any(clip.absent for clip in used.clips) else "'?'"
+        marks = "'?' or '-'" if any(absent for _, _, absent in used.cells) else "'?'"
         yield (
             f"{len(strange)} of the names marked {marks} are not in the class list and say nothing, such as "
             f"{strange[0]!r}"
         )
     if others:
-        clips = sum(bool(others.intersection(clip.labels or ())) for clip in used.clips)
+        clips = used.with_any(others)
         does = {
             "absent": "none of the classes is there unless named",
             "unknown": "clips with no other label are not annotated",
