@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.teachers import first_opening
+from pipeline.models import first_opening
+from pipeline.models.first_opening import KNOWN, Opening, try_in_child
 from pipeline.teachers import litert as litert_model
-from pipeline.teachers.first_opening import KNOWN, Opening, try_in_child
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels import TeacherError

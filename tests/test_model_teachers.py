@@ -19,12 +19,13 @@ import softlabels
 from pipeline import RunOptions, TeacherChoice
 from pipeline.checking.regenerate import regenerate
 from pipeline.cli.commands import main
-from pipeline.teachers import first_opening, keras_model, onnx_model
+from pipeline.models import first_opening
+from pipeline.models.first_opening import Opening
+from pipeline.models.model_files import copy_folder, private_folder
+from pipeline.teachers import keras_model, onnx_model
 from pipeline.teachers.batch_teacher import confirm, largest_batch
-from pipeline.teachers.first_opening import Opening
 from pipeline.teachers.keras_model import tensorflow_device
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.model_files import copy_folder, private_folder
 from pipeline.teachers.scoring import wide_probabilities
 from softlabels import TeacherError
 from softlabels.errors import EnvironmentTrouble

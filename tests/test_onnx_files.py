@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.teachers.model_files import private_folder
-from pipeline.teachers.onnx_files import NESTED, copy_onnx, external_names
+from pipeline.models.model_files import private_folder
+from pipeline.models.onnx_files import NESTED, copy_onnx, external_names
 from softlabels import TeacherError
 
 onnx = pytest.importorskip("onnx")

@@ -11,7 +11,7 @@ from standin import SPEC
 import pipeline
 import softlabels
 from pipeline import RunOptions, TeacherChoice
-from pipeline.teachers import first_opening
+from pipeline.models import first_opening
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.folding.derived import FOLDING
 from pipeline.teachers.loading import as_labelled, load_teacher

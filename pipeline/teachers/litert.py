@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.teachers.first_opening import Opening, try_in_child
+from pipeline.models.first_opening import Opening, try_in_child
+from pipeline.models.model_files import read_model
 from pipeline.teachers.folding.derived import FOLDING, folded_model
 from pipeline.teachers.interpreter import answer, open_interpreter
-from pipeline.teachers.model_files import read_model
 from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.errors import ClassListError, TeacherError

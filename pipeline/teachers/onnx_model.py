@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.models.first_opening import Opening, try_in_child
+from pipeline.models.model_files import private_folder
+from pipeline.models.onnx_files import copy_onnx
 from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel, Shape, check_settings, confirm
-from pipeline.teachers.first_opening import Opening, try_in_child
 from pipeline.teachers.litert import described
-from pipeline.teachers.model_files import private_folder
-from pipeline.teachers.onnx_files import copy_onnx
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.models.first_opening import LIVED, NO_MEMORY, REFUSED, Kind
 from pipeline.teachers.batch_teacher import OpenModel, waveform_shape
-from pipeline.teachers.first_opening import LIVED, NO_MEMORY, REFUSED, Kind
 from pipeline.teachers.interpreter import answer, open_interpreter
 from softlabels.errors import SoftLabelsError
 

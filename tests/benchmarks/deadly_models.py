@@ -23,7 +23,7 @@ import onnxruntime  # noqa: F401
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from test_first_opening import TFLITE
 
-from pipeline.teachers import first_opening
+from pipeline.models import first_opening
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.opened_in_child import score_silence
 from pipeline.teachers.teacher import TeacherChoice

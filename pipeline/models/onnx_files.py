@@ -7,7 +7,7 @@ that no order of fields, no nesting and no spelling of a path hides one. Tensors
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pipeline.teachers.model_files import copy_file, list_digest
+from pipeline.models.model_files import copy_file, list_digest
 from softlabels.errors import TeacherError
 
 # message of onnx.proto -> number of a field in it -> the message there, wherever that leads to a tensor

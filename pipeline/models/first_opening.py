@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.teachers.model_files import private_folder, write_file
+from pipeline.models.model_files import private_folder, write_file
 from softlabels.digests import sha256_of
 from softlabels.errors import EnvironmentTrouble, TeacherError
 from softlabels.storage.file_cache import user_folder
