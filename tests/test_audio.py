@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -162,6 +164,16 @@ def test_a_file_that_is_not_what_was_probed_is_refused(tmp_path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1100), 8000)
     with pytest.raises(AudioError, match="changed-since-probe: 1100 frames or more, the probe saw 1000"):
         list(stream_audio(tmp_path / "a.wav", rate_hz=8000, expected=probed))
+
+
+@pytest.mark.parametrize(("name", "rate_hz"), [("a.wav", 4000), ("a.flac", 16_000), ("a.ogg", 8001), ("a.mp3", 11_025)])
+def test_a_rate_that_is_not_the_files_own_is_refused(tmp_path, name: str, rate_hz: int) -> None:
+    soundfile.write(tmp_path / name, noise(1000), 8000)  # every window would be other audio
+    probed = dataclasses.replace(probe_audio(tmp_path / name), rate_hz=rate_hz)
+    with pytest.raises(AudioError, match=f"changed-since-probe: a rate of 8000 Hz, the probe saw {rate_hz} Hz"):
+        list(stream_audio(tmp_path / name, rate_hz=8000, expected=probed))
+    with pytest.raises(AudioError, match="changed-since-probe: a rate of"):
+        list(stream_audio(tmp_path / name, rate_hz=rate_hz, expected=probed))
 
 
 def test_an_audio_error_survives_the_way_between_processes() -> None:

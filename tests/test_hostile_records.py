@@ -584,10 +584,13 @@ class TestLinks:
         store = softlabels.open(tmp_path / "here")
         assert sum(len(rows) for rows in store.read()) == 14
 
-    def test_the_probe_cache_is_not_written_through_a_link(self, made: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+    def test_the_probe_cache_is_not_written_through_a_link(self, made: Path, tmp_path: Path, what: str) -> None:
         (tmp_path / "new").mkdir()
         (tmp_path / "profile").write_text("mine\n")
-        (tmp_path / "new" / "probe_cache.jsonl").symlink_to(tmp_path / "profile")
+        place = tmp_path / "new" / "probe_cache.jsonl"
+        make = {"link": lambda: place.symlink_to(tmp_path / "profile"), "pipe": lambda: os.mkfifo(place)}
+        make.get(what, place.mkdir)()
         options = pipeline.RunOptions(backend="sequential")
         pipeline.run(made.parent / "data_manifest.csv", tmp_path / "new", teacher="standin:teacher", options=options)
         assert (tmp_path / "profile").read_text() == "mine\n"

@@ -169,9 +169,11 @@ def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
 
 
 def _probe_cache(storage: Storage) -> Path:
-    """Beside the store; that of a bucket, or one that would be written through a link, is in this user's cache."""
-    if isinstance(storage, LocalStorage) and not storage.path(PROBE_CACHE).is_symlink():
-        return storage.path(PROBE_CACHE)
+    """Beside the store; that of a bucket, or one where a link or no file is in its place, is in this user's cache."""
+    if isinstance(storage, LocalStorage):
+        path = storage.path(PROBE_CACHE)
+        if not path.is_symlink() and (path.is_file() or not path.exists()):
+            return path
     return user_folder() / "probes" / f"{sha256_of_bytes(str(storage).encode())[:16]}.jsonl"
 
 

@@ -1,8 +1,8 @@
 """Every file of a corpus is probed once, in parallel, and again only when it is new or changed.
 
 Results are kept in a cache beside the store under the file's size and modification time (in a bucket: size and
-entity tag), so a later run opens only files that are new or changed. The cache is a hint: it may be deleted at any
-time.
+entity tag), so a later run opens only files that are new or changed. The cache is a hint, and may be a stranger's:
+whoever decodes a file holds rate, channels, frames and sha256 against it. It may be deleted at any time.
 """
 
 import contextlib
@@ -18,11 +18,14 @@ from pipeline.planning.probe_workers import probe_in_processes
 from pipeline.processes import Workers, within
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import file_states
+from softlabels.digests import is_sha256, parse_json
+from softlabels.errors import AudioError
 from softlabels.storage.location import Location
 from softlabels.storage.unfinished import full_disk_named
 
 STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
+_BLANK = dataclasses.asdict(FileProbe(path=""))
 
 
 def probe_files(
@@ -49,7 +52,7 @@ def probe_files(
     Raises: EnvironmentTrouble: the audio root is gone, and does not come back.
     """
     paths = sorted(set(paths))
-    known = _read_cache(cache)
+    known = _read_cache(cache, budget)
     trusted = [path for path in paths if path in known and path not in distrusted]
     states = within(STATES_S + len(trusted) / STATES_A_SECOND, file_states, root, trusted)
     stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
@@ -69,12 +72,16 @@ def probe_files(
     return probes
 
 
-def _read_cache(cache: Path | None) -> dict[str, FileProbe]:
+def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]:
+    """What lines say that can have been written here, and are within the budget; other files are probed again."""
     known: dict[str, FileProbe] = {}
-    for line in cache.read_text(encoding="utf-8").splitlines() if cache is not None and cache.is_file() else ():
-        with contextlib.suppress(ValueError, TypeError):  # a line cut short by a kill: its file is probed again
-            probe = FileProbe(**json.loads(line))
-            known[probe.path] = probe
+    for line in cache.read_bytes().splitlines() if cache is not None and cache.is_file() else ():
+        with contextlib.suppress(ValueError, TypeError, AudioError):  # such as a line cut short by a kill
+            probe = FileProbe(**parse_json(line))
+            budget.check(probe.rate_hz, probe.channels, probe.frames)
+            usable = is_sha256(probe.sha256) and probe.frames > 0 and not probe.reason and not probe.trouble
+            if usable and all(type(value) is type(_BLANK[name]) for name, value in dataclasses.asdict(probe).items()):
+                known[probe.path] = probe
     return known
 
 

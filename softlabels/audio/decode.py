@@ -197,7 +197,7 @@ def audio_sha256(path: str | Path, *, known: bool = False) -> str:
 
 def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: AudioBudget) -> int:
     frames = 0
-    for block in _decode(path, container, first_frame=0):
+    for block in _decode(path, container, rate_hz, first_frame=0):
         frames += len(block)
         budget.check(rate_hz, block.shape[1], frames)
     return frames
@@ -215,7 +215,7 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
 def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:
     """Blocks of (frames, channels), held against what the probe promised."""
     frames = first_frame
-    for block in _decode(path, info.container, first_frame=first_frame):
+    for block in _decode(path, info.container, info.rate_hz, first_frame=first_frame):
         if block.shape[1] != info.channels:
             raise AudioError(f"changed-since-probe: {block.shape[1]} channels, the probe saw {info.channels}")
         frames += len(block)
@@ -226,12 +226,13 @@ def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> I
         raise AudioError(f"truncated: the header promises {info.frames} frames, {frames} could be decoded")
 
 
-def _decode(path: str | Path, container: Container, *, first_frame: int) -> Iterator[np.ndarray]:
+def _decode(path: str | Path, container: Container, rate_hz: int, *, first_frame: int) -> Iterator[np.ndarray]:
     """Blocks of (frames, channels) float32, each but the last BLOCK_FRAMES long (any length for m4a)."""
     if container == "m4a":
-        yield from _decode_m4a(path)
+        yield from _decode_m4a(path, rate_hz)
         return
     with _open_soundfile(path, straight=container != "mp3") as (file, source):
+        _check_rate(file.samplerate, rate_hz)
         if first_frame:
             file.seek(first_frame)
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
@@ -281,10 +282,17 @@ def _open_m4a(path: str | Path) -> Iterator[tuple["InputContainer", AudioBytes]]
             raise AudioError(f"unreadable: {f'decoding stopped: {e}' if container else e.strerror}") from e
 
 
-def _decode_m4a(path: str | Path) -> Iterator[np.ndarray]:
+def _check_rate(found: int, rate_hz: int) -> None:
+    """Of another rate, every window would be other audio. Raises: AudioError."""
+    if found != rate_hz:
+        raise AudioError(f"changed-since-probe: a rate of {found} Hz, the probe saw {rate_hz} Hz")
+
+
+def _decode_m4a(path: str | Path, rate_hz: int) -> Iterator[np.ndarray]:
     with _open_m4a(path) as (container, source):
         import av
 
+        _check_rate(container.streams.audio[0].rate, rate_hz)
         to_float = av.AudioResampler(format="fltp")  # sample format only: rate and channels stay
         for frame in container.decode(audio=0):
             source.check()  # a frame whose bytes were not all read
