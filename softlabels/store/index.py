@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value, ranges
-from softlabels.records.plan_file import SCHEMA
+from softlabels.records.plan_file import SCHEMA, times_of
 from softlabels.records.quarantine import Quarantined
 from softlabels.records.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
@@ -61,6 +61,12 @@ class StoreIndex:
     def start_s(self, entries: np.ndarray | slice | int = slice(None)) -> np.ndarray:
         """Where windows begin in their files, in seconds: for people, never to count with."""
         return self.start[entries] / self.window.rate_hz
+
+    def times(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a shard has to say of some windows: start_s, end_s and pad_fraction, (n,) each; see `times_of`."""
+        clip = self.stored_clip[entries]
+        end, rate_hz = (self.clips[name].to_numpy()[clip] for name in ("end", "rate_hz"))
+        return times_of(self.start[entries], self.window.starts(end, rate_hz, 0), self.window)
 
     def by_shard(self) -> tuple[list[int], list[np.ndarray]]:
         """The shards with labelled windows, and the entries of each in the order of its rows."""
