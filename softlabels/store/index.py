@@ -63,10 +63,14 @@ class StoreIndex:
         return self.start[entries] / self.window.rate_hz
 
     def times(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a shard has to say of some windows: start_s, end_s and pad_fraction, (n,) each; see `times_of`."""
+        """What a shard has to say of its windows: start_s, end_s and pad_fraction, (n,) each; see `times_of`.
+
+        entries: (n,) ascending, of one shard, so that they are of clips that lie together.
+        """
         clip = self.stored_clip[entries]
-        end, rate_hz = (self.clips[name].to_numpy()[clip] for name in ("end", "rate_hz"))
-        return times_of(self.start[entries], self.window.starts(end, rate_hz, 0), self.window)
+        clips = self.clips.slice(clip[0], clip[-1] + 1 - clip[0]) if len(clip) else self.clips.slice(0, 1)
+        end = self.window.starts(clips["end"].to_numpy(), clips["rate_hz"].to_numpy(), 0)  # (clips,)
+        return times_of(self.start[entries], end[clip - clip[:1]], self.window)
 
     def by_shard(self) -> tuple[list[int], list[np.ndarray]]:
         """The shards with labelled windows, and the entries of each in the order of its rows."""
