@@ -111,6 +111,8 @@ def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
     with said_by(folder):
         arrays = _open_files(folder, header, version, verify)
         _check_ranges(arrays, len(header["classes"]))
+        if header["soft"] == "soft.npy":  # a kept one was built here
+            _check_windows(arrays)
         weak = arrays.weak_clips() & (header["windows"] == "each")
         table = arrays.hard.table(len(header["classes"]))
         return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=table, weak=weak)
@@ -172,6 +174,16 @@ def _check_ranges(arrays: JoinArrays, classes: int) -> None:
     wrong = [name for name, good in fits.items() if not good]
     if wrong:
         raise ValueError(f"values that fit no join in {', '.join(wrong)}")
+
+
+def _check_windows(arrays: JoinArrays) -> None:
+    """See that the last row of each clip is a window that it has. Raises: ValueError."""
+    last = np.flatnonzero(np.diff(arrays.clip_row, append=-1))
+    clip = arrays.clip_row[last]
+    beyond = np.flatnonzero(arrays.window_index[last] >= np.maximum(arrays.clips["windows"].to_numpy()[clip], 1))
+    if len(beyond):
+        name = arrays.clips["clip_id"][int(clip[beyond[0]])]
+        raise ValueError(f"a row of clip {name} that is none of its windows")
 
 
 def _within(values: np.ndarray, end: float) -> bool:
