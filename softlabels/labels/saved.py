@@ -177,13 +177,15 @@ def _check_ranges(arrays: JoinArrays, classes: int) -> None:
 
 
 def _check_windows(arrays: JoinArrays) -> None:
-    """See that the last row of each clip is a window that it has. Raises: ValueError."""
-    last = np.flatnonzero(np.diff(arrays.clip_row, append=-1))
-    clip = arrays.clip_row[last]
-    beyond = np.flatnonzero(arrays.window_index[last] >= np.maximum(arrays.clips["windows"].to_numpy()[clip], 1))
-    if len(beyond):
-        name = arrays.clips["clip_id"][int(clip[beyond[0]])]
-        raise ValueError(f"a row of clip {name} that is none of its windows")
+    """See that the rows of each clip are windows that it has, each once and in order. Raises: ValueError."""
+    clip, window = arrays.clip_row, arrays.window_index
+    follows = clip[1:] == clip[:-1]  # (rows - 1,)
+    last = np.append(np.flatnonzero(~follows), np.arange(len(clip))[-1:])  # row of each clip
+    beyond = window[last] >= np.maximum(arrays.clips["windows"].to_numpy()[clip[last]], 1)
+    wrong = np.append(last[beyond], np.flatnonzero(follows & (window[1:] <= window[:-1])))
+    if len(wrong):
+        name = arrays.clips["clip_id"][int(clip[wrong[0]])]
+        raise ValueError(f"{len(wrong)} rows, the first of clip {name}, that are none of its windows, or not in order")
 
 
 def _within(values: np.ndarray, end: float) -> bool:
