@@ -135,11 +135,16 @@ def test_a_folder_that_the_user_named_is_believed(corpus: Corpus, store, monkeyp
     assert seen(store.join(corpus.manifest, cache_dir=tmp_path / "ours")) == seen(labels)
 
 
+@pytest.mark.parametrize("home", ["a file", "none", "read-only"])
 def test_a_join_is_built_where_what_was_built_cannot_be_remembered(
-    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog
+    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog, home: str
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if home == "a file" else "/proc/softlabels")
+    if home == "none":  # a user whom nobody knows, as in some containers
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     true = seen(store.join(corpus.manifest))
     assert "will be built again the next time; name a cache_dir=" in caplog.text
     assert seen(store.join(corpus.manifest)) == true
