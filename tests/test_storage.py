@@ -140,7 +140,7 @@ class TestEveryStorage:
             def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
                 return super().now(tz) + datetime.timedelta(seconds=off_s)
 
-        storage.put("shards/orphan", b"1")
+        storage.put("shards/00000-0123456789ab.parquet", b"1")
         ours = SimpleNamespace(datetime=Off, timedelta=datetime.timedelta, UTC=datetime.UTC)
         monkeypatch.setattr("softlabels.storage.bucket.datetime", ours)
         monkeypatch.setattr(time, "time", lambda now=time.time: now() + off_s)
