@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from pipeline.labelling import worker
 from pipeline.report import listening, page
 from softlabels import AudioError, JoinError, StoreError
 from softlabels.batches.window_audio import WindowAudio
-from softlabels.digests import sha256_of
+from softlabels.digests import canonical_json, sha256_of
+from softlabels.labels.saved import write_join
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.unfinished import remove
 from softlabels.store.own_runs import OwnRun, remember_run
@@ -188,6 +190,36 @@ def test_saved_labels_do_not_say_which_bucket_is_read(
     assert softlabels.load_labels(tmp_path / "saved").root == "s3://stranger/audio"
     labels.save(tmp_path / "local")
     assert softlabels.load_labels(tmp_path / "local").root == made.folder
+
+
+@pytest.mark.parametrize("store", ["s3://stranger/store", "gs://stranger", "az://stranger/a/b"])
+def test_saved_labels_do_not_say_which_bucket_teaches(
+    own: softlabels.SoftLabelStore, made: Corpus, tmp_path: Path, store: str, monkeypatch, caplog
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("softlabels.labels.adapted.open_storage", lambda where: asked.append(where) or own.storage)
+    labels = own.join(made.manifest)
+    saved = dataclasses.replace(labels._saved, header={**labels._saved.header, "store": store})
+    write_join(tmp_path / "saved", saved.arrays, saved.header, soft=None)
+    labels = softlabels.load_labels(tmp_path / "saved")
+    for given in (labels, pickle.loads(pickle.dumps(labels))):
+        with pytest.raises(JoinError, match=f"'{store}', which no run of yours made: .* give it as store="):
+            given.adapt()
+    assert labels.recommended().calibration.asked == "platt, per class"
+    assert "calibrated only" in caplog.text
+    assert asked == []
+    assert labels.adapt(store=store).calibration.asked == "adapted"
+    user_runs = user_folder() / "runs"
+    user_runs.mkdir(exist_ok=True)
+    fields = {"store": [store, "a fingerprint"], "audio_root": "x", "teacher": {}}
+    (user_runs / f"{'0' * 64}.json").write_bytes(canonical_json({"digest": sha256_of(fields), **fields}))
+    assert labels.adapt().calibration.asked == "adapted"
+    assert asked == [store, store]
+
+
+def test_a_join_of_a_cache_is_no_saved_labels(own: softlabels.SoftLabelStore, made: Corpus) -> None:
+    with pytest.raises(JoinError, match=r"is a join in a cache, not saved labels; `labels.save\(path\)` writes them"):
+        softlabels.load_labels(own.join(made.manifest).path)
 
 
 DAMAGE = {

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -601,6 +602,50 @@ def test_a_pipe_in_place_of_a_file_hangs_nobody(folder: Path, name: str) -> None
     (folder / name).unlink()
     os.mkfifo(folder / name)
     with pytest.raises(StoreError):
+        softlabels.open(folder).read_shard(1)
+
+
+NO_FILE: dict[str, Callable[[Path], object]] = {
+    "folder": lambda path: path.mkdir(),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "link below a file": lambda path: path.symlink_to("/dev/null/x"),
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILE)
+@pytest.mark.parametrize("name", ["store.json", "classes.txt", "receipts/00001.g0.json", "plan/0001.parquet", "shard"])
+def test_what_is_no_file_is_named(folder: Path, name: str, kind: str, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    path = next((folder / "shards").glob("00001-*")) if name == "shard" else folder / name
+    path.unlink()
+    NO_FILE[kind](path)
+    with pytest.raises(StoreError, match=str(folder)):
+        softlabels.open(folder).read_shard(1)
+
+
+@pytest.mark.parametrize("name", ["store.json", "classes.txt", "receipts/00001.g0.json", "plan/0001.parquet", "shard"])
+def test_a_huge_file_is_named_and_not_read(folder: Path, name: str) -> None:
+    path = next((folder / "shards").glob("00001-*")) if name == "shard" else folder / name
+    os.truncate(path, 1 << 42)  # sparse
+    with pytest.raises(StoreError, match="has 4,398,046,511,104 bytes, expected at most"):
+        softlabels.open(folder).read_shard(1)
+
+
+def test_a_huge_quarantine_is_written_again(folder: Path) -> None:
+    path = folder / "quarantine.csv"
+    data = path.read_bytes()
+    os.truncate(path, 1 << 42)
+    pipeline.finish(folder)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["", "shards", "receipts", "plan"])
+def test_a_file_in_place_of_a_folder_is_named(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / name)
+    (folder / name).write_text("no folder")
+    with pytest.raises(StoreError, match=str(folder)):
         softlabels.open(folder).read_shard(1)
 
 

@@ -95,7 +95,6 @@ BROKE = [
 ]
 
 
-@pytest.mark.xfail(reason="what issue 16 is about: mended beside this test; without this mark once it is", strict=False)
 @pytest.mark.parametrize(("kind", "field", "how", "seed", "reading"), BROKE)
 def test_what_once_broke(intact: Intact, kind: str, field: str, how: str, seed: str, reading) -> None:
     intact.restored()

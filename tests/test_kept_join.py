@@ -20,7 +20,7 @@ from made_labels import made_labels
 import softlabels
 from pipeline.checking.verify import verify
 from softlabels import JoinError
-from softlabels.digests import canonical_json, sha256_of
+from softlabels.digests import canonical_json, sha256_of, sha256_of_file
 from softlabels.errors import EnvironmentTrouble
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.kept_file import described
@@ -256,6 +256,31 @@ def test_no_memory_is_no_damage(kept: Path, monkeypatch) -> None:
 
 
 # --- joins that somebody forged, with digests that fit
+
+
+LONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "soft": lambda header: header.update(soft="../soft-" + "a" * (33 << 20)),
+    "a note": lambda header: header["report"].update(notes=["a" * (33 << 20)]),
+    "a field that there is not": lambda header: header.update(more="a" * (33 << 20)),
+}
+
+
+@pytest.mark.parametrize("change", LONG)
+def test_a_huge_join_json_is_refused_before_it_is_read(kept: Path, change: str) -> None:
+    forge(kept / "join", LONG[change])
+    with pytest.raises(JoinError, match=r"join.json' is damaged: expected at most 33,554,432 bytes, got \d\d,"):
+        JoinedLabels.open(kept / "join")
+
+
+@pytest.mark.parametrize("name", ["clip.npy", "hard_value.npy", "clips.arrow"])
+def test_a_file_that_grew_is_refused_before_it_is_digested(kept: Path, name: str, monkeypatch) -> None:
+    def digest(path: Path) -> str:
+        return pytest.fail("all of it was read") if path.name == name else sha256_of_file(path)
+
+    monkeypatch.setattr("softlabels.kept.kept_file.sha256_of_file", digest)
+    os.truncate(kept / "join" / name, 3 << 30)  # sparse
+    with pytest.raises(JoinError, match=f"{name} is damaged: expected"):
+        JoinedLabels.open(kept / "join")
 
 
 def rewritten(columns: Callable[[dict[str, Any]], object], **options: Any) -> Callable[[Path], None]:

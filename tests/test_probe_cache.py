@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 from conftest import Corpus
@@ -45,3 +46,11 @@ def test_a_line_that_cannot_have_been_is_not(corpus: Corpus, true: FileProbe, fi
 )
 def test_what_is_no_line_at_all_is_passed_over(corpus: Corpus, true: FileProbe, line: bytes, monkeypatch) -> None:
     assert probed(corpus, line, monkeypatch) == (true, 1)
+
+
+def test_a_cache_without_end_is_not_read_to_its_end(corpus: Corpus, true: FileProbe, monkeypatch) -> None:
+    cache = corpus.folder / "probe_cache.jsonl"
+    cache.touch()
+    os.truncate(cache, 1 << 40)  # sparse
+    assert module.probe_files(corpus.folder, ["c0.wav"], cache=None)["c0.wav"] == true
+    assert module._read_cache(cache, module.DEFAULT_BUDGET) == {}

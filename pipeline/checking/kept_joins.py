@@ -1,13 +1,14 @@
 """Joins that were kept inside a store: is every byte of them what was built? Nothing is held against the shards."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from softlabels.digests import parse_json
 from softlabels.errors import JoinError
+from softlabels.kept.kept_file import read_small
 from softlabels.kept.soft_file import check_soft
 from softlabels.labels.joined_labels import JoinedLabels
-from softlabels.labels.saved import JOIN_VERSION
+from softlabels.labels.saved import JOIN_VERSION, MOST_HEADER
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
 
@@ -33,6 +34,6 @@ def joins_problems(storage: Storage) -> Iterator[str]:
 def _outdated(folder: Path) -> bool:
     """Whether an older softlabels kept a join, which nobody reads any more."""
     try:
-        return json.loads((folder / "join.json").read_bytes())["version"] < JOIN_VERSION
-    except (OSError, ValueError, TypeError, KeyError):
+        return parse_json(read_small(folder / "join.json", MOST_HEADER))["version"] < JOIN_VERSION
+    except (JoinError, ValueError, TypeError, KeyError):
         return False

@@ -22,7 +22,7 @@ from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.digests import is_sha256
 from softlabels.errors import SoftLabelsError, StoreError
-from softlabels.records.plan_file import PlannedClip, window_times
+from softlabels.records.plan_file import PlannedClip
 from softlabels.records.shard import ShardRows, decode_shard, round_probabilities, round_values
 from softlabels.store.components import read_components
 from softlabels.store.equivalence import Likeness, compare_rows
@@ -162,7 +162,6 @@ def _row_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows
         yield f"its receipt says {receipt.rows} rows, the file has {len(rows)}"
     yield from _value_problems(store, rows)
     if found == expected:
-        yield from _time_problems(store, clips, rows)
         yield from _receipt_problems(store, shard, clips, rows)
 
 
@@ -179,19 +178,6 @@ def _value_problems(store: StoreReader, rows: ShardRows) -> Iterator[str]:
         yield "expected finite components"
     elif components is not None and not np.array_equal(round_values(components), components):
         yield f"expected components with {store.spec.significand_bits} significand bits"
-
-
-def _time_problems(store: StoreReader, clips: list[PlannedClip], rows: ShardRows) -> Iterator[str]:
-    """Columns that are not what plan and spec give."""
-    clip_of = {clip.clip_id: clip for clip in clips}
-    index = rows.window_index.astype(np.int64)
-    times = window_times((clip_of[clip_id] for clip_id in rows.clip_id), index, store.spec.window)
-    for name, derived in zip(("start_s", "end_s", "pad_fraction"), times, strict=True):
-        stored = rows.columns()[name]
-        if not np.array_equal(stored, derived):
-            row = int(np.argmax(stored != derived))
-            key = (rows.clip_id[row], int(rows.window_index[row]))
-            yield f"{name} of {key}: expected {derived[row]!r} by plan and spec, got {stored[row]!r}"
 
 
 def _receipt_problems(store: StoreReader, shard: int, clips: list[PlannedClip], rows: ShardRows) -> Iterator[str]:

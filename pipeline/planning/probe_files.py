@@ -8,7 +8,7 @@ whoever decodes a file holds rate, channels, frames and sha256 against it. It ma
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 import joblib
@@ -25,6 +25,7 @@ from softlabels.storage.unfinished import full_disk_named
 
 STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
+LONGEST = 1 << 16  # bytes of a line
 _BLANK = dataclasses.asdict(FileProbe(path=""))
 
 
@@ -75,7 +76,7 @@ def probe_files(
 def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]:
     """What lines say that can have been written here, and are within the budget; other files are probed again."""
     known: dict[str, FileProbe] = {}
-    for line in cache.read_bytes().splitlines() if cache is not None and cache.is_file() else ():
+    for line in _lines(cache) if cache is not None and cache.is_file() else ():
         with contextlib.suppress(ValueError, TypeError, AudioError):  # such as a line cut short by a kill
             probe = FileProbe(**parse_json(line))
             budget.check(probe.rate_hz, probe.channels, probe.frames)
@@ -83,6 +84,15 @@ def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]
             if usable and all(type(value) is type(_BLANK[name]) for name, value in dataclasses.asdict(probe).items()):
                 known[probe.path] = probe
     return known
+
+
+def _lines(cache: Path) -> Iterator[bytes]:
+    """The lines of a cache, but what follows one that is too long to be of one file."""
+    with cache.open("rb") as file:
+        while line := file.readline(LONGEST):
+            yield line
+            if not line.endswith(b"\n"):
+                return
 
 
 def _extend_cache(cache: Path | None, probes: list[FileProbe]) -> None:

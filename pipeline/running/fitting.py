@@ -63,5 +63,9 @@ def _not_put_off(status: ShardStatus) -> None:
 def _read(storage: LocalStorage, shards: int, spec: LabelSpec, classes: int) -> np.ndarray:
     """(rows, classes) float32, shard by shard."""
     receipts = [current_receipt(storage, shard) for shard in range(shards)]
-    found = [decode_shard(storage.get(receipt.file), spec, classes).probabilities for receipt in receipts if receipt]
+    found = [
+        decode_shard(storage.get_small(receipt.file, receipt.size), spec, classes).probabilities
+        for receipt in receipts
+        if receipt
+    ]
     return np.concatenate([np.zeros((0, classes), np.float32), *found])

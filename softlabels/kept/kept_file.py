@@ -55,6 +55,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def read_small(path: Path, most: int) -> bytes:
+    """A file that is to be read at once. Raises: JoinError: gone, or of more than so many bytes; EnvironmentTrouble."""
+    with reading(path), opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"expected at most {most:,} bytes, got {size:,}")
+        return file.read()
+
+
 def described(path: Path, *, digest: bool = True) -> dict[str, Any]:
     """What is noted of a file when it is kept: size, and sha256 unless there is no time for it. Raises: OSError."""
     size = {"size": path.stat().st_size}
@@ -63,8 +72,9 @@ def described(path: Path, *, digest: bool = True) -> dict[str, Any]:
 
 def check_file(path: Path, recorded: dict[str, Any], *, digest: bool) -> None:
     """Hold a file against what was noted of it. Raises: JoinError, EnvironmentTrouble."""
-    with reading(path), opened(path):
-        found = described(path, digest=digest)
+    with reading(path), opened(path) as file:
+        fits = os.fstat(file.fileno()).st_size == recorded["size"]  # one that grew may be of any size
+        found = described(path, digest=digest and fits)
     if any(recorded[what] != value for what, value in found.items()):
         raise JoinError(
             f"saved join '{path.parent}': {path.name} is damaged: expected {recorded}, got {found}; delete the folder "

@@ -19,7 +19,9 @@ from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.kept.soft_file import CheckedRows, open_soft, write_soft
 from softlabels.labels.arrays import annotated_clips, unannotated_windows
 from softlabels.labels.saved import SavedJoin, open_join, write_join
+from softlabels.storage.location import location
 from softlabels.storage.opening import open_storage
+from softlabels.store.own_runs import has_made
 from softlabels.store.reader import StoreReader
 from softlabels.threads import in_threads
 
@@ -41,8 +43,7 @@ def adapted_join(
     pooled = labels.windows != "each"
     if pooled and saved.arrays.several_windows().any():
         raise JoinError(f"adapt: windows={labels.windows!r} left no windows to learn from; join with windows='each'")
-    arrays, kept = saved.arrays, saved.header["soft"].startswith("..")  # beside the join, if that is a cached one
-    folder = saved.path.parent if kept else cache_folder(store.storage, None)
+    arrays, folder = saved.arrays, saved.path.parent if saved.is_kept else cache_folder(store.storage, None)
     clip_ids = arrays.clips["clip_id"].to_pylist()
     rows = StoredRows.find(store, clip_ids, arrays.clip_row, arrays.window_index)
     components = row_components(store, rows, folder)
@@ -100,9 +101,15 @@ def _block(
 
 def store_of(saved: SavedJoin, store: StoreReader | str | Path | None) -> StoreReader:
     """The store that a join was made from. Raises: JoinError: it is not there, or another one."""
-    where = store or saved.header.get("store")
+    named: str | None = saved.header.get("store")
+    where = named if store is None else store
     if where is None:
         raise JoinError(f"adapt: '{saved.path}' does not say which store it was made from; give it as store=")
+    if store is None and named and not saved.is_kept and isinstance(location(named), str) and not has_made(named):
+        raise JoinError(
+            f"adapt: '{saved.path}' says that it was made from {named!r}, which no run of yours made: if you trust it, "
+            "give it as store="
+        )
     reader = where if isinstance(where, StoreReader) else StoreReader(open_storage(where))
     made_from = saved.header["spec"]
     if reader.spec.fingerprint() != (made_from[0] if isinstance(made_from, list) else made_from):

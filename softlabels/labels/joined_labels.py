@@ -143,7 +143,8 @@ class JoinedLabels(LabelRows):
 
         Args:
           method: of the calibration below, as in `calibrate`; folds: likewise.
-          store: where the labels come from; None is where that was when they were joined.
+          store: where the labels come from; None is where that was when they were joined. A bucket that only saved
+            labels name, and no run of yours made, has to be given.
         Raises: ValueError: labels that are calibrated or exclusive already; JoinError: the store is another one, or
           windows were pooled; StoreError: it is not there.
         Example:
@@ -289,6 +290,8 @@ def load_labels(path: str | Path, *, root: str | Path | None = None, verify: boo
       14
     """
     labels = JoinedLabels.open(Path(path), root=None if root is None else location(root), verify=verify)
+    if labels._saved.is_kept:
+        raise JoinError(f"'{path}' is a join in a cache, not saved labels; `labels.save(path)` writes them")
     if root is None and isinstance(labels.root, str) and not has_read(labels.root):  # they may be a stranger's
         raise JoinError(
             f"saved join '{path}' says that its audio is in {labels.root!r}, which no run of yours has read: if you "

@@ -14,7 +14,6 @@ against which its pages are held as they are read.
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +25,10 @@ import pyarrow as pa
 
 from softlabels.corpus.clip_table import open_clips
 from softlabels.corpus.hard_labels import HardLabels
-from softlabels.digests import canonical_json, sha256_of
+from softlabels.digests import canonical_json, parse_json, sha256_of
 from softlabels.errors import ClassListError, JoinError
 from softlabels.evidence.agreement import row_blocks
-from softlabels.kept.kept_file import SMALL, check_file, described, open_array, opened, reading
+from softlabels.kept.kept_file import SMALL, check_file, described, open_array, read_small
 from softlabels.kept.soft_file import open_soft, read_in_full, write_soft
 from softlabels.labels.arrays import JoinArrays
 from softlabels.storage.unfinished import save_array
@@ -37,6 +36,7 @@ from softlabels.threads import in_threads
 
 JOIN_VERSION = 4
 READABLE = (2, 3, 4)  # of version 2 nothing says which clips were annotated in time
+MOST_HEADER = 1 << 25  # bytes of a join.json: a hundred thousand classes
 CHECKED = 4  # the first version that has checksums of pages; an older soft half is read in full before it is used
 _ROWS = {"clip_row": "clip", "window_index": "window_index", "start_s": "start_s", "hard_group": "hard_group"}
 _HARD = ("base", "offsets", "index", "value")
@@ -71,6 +71,11 @@ class SavedJoin:
     @property
     def soft_path(self) -> Path:
         return self.path / self.header["soft"]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is a cached one, beside whose folder the soft half is; else somebody saved it."""
+        return self.header["soft"].startswith("..")
 
 
 def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path | None) -> None:
@@ -178,13 +183,12 @@ def _read_header(folder: Path) -> tuple[int, dict[str, Any]]:
     path, wrong = folder / "join.json", ""
     if folder.is_dir() and not path.exists():
         raise JoinError(f"'{folder}' holds no saved join (no join.json); `labels.save(path)` writes one")
-    with reading(path), opened(path) as file:
-        data = file.read()
+    data = read_small(path, MOST_HEADER)
     try:
-        header = json.loads(data)
+        header = parse_json(data)
         version, digest = header.pop("version"), header.pop("digest")
         edited = digest != sha256_of(header)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise JoinError(f"saved join '{folder}': join.json is damaged: {e}; join and save again") from e
     if version not in READABLE:
         wrong = f"expected version {JOIN_VERSION}, got {version!r}; join and save again with this softlabels"

@@ -177,13 +177,21 @@ def check_plan(table: pa.Table, spec: LabelSpec, *, first_shard: int) -> None:
 def window_times(
     clips: Iterable[PlannedClip], window_index: np.ndarray, window: WindowSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where windows lie in their files: start_s and end_s, (windows,) float64 each, and pad_fraction, float32.
+    """Where windows lie in their files, as `times_of` gives it.
 
     Args:
       clips: the clip of each window; window_index: (windows,) int64.
     """
     spans = np.array([clip.span(window.rate_hz) for clip in clips], np.int64).reshape(-1, 2)
-    start = spans[:, 0] + window_index * window.hop_samples
-    beyond = np.maximum(0, start + window.window_samples - spans[:, 1])
+    return times_of(spans[:, 0] + window_index * window.hop_samples, spans[:, 1], window)
+
+
+def times_of(start: np.ndarray, clip_end: np.ndarray, window: WindowSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """start_s and end_s, (windows,) float64 each, and pad_fraction, float32, as a shard has them.
+
+    Args:
+      start, clip_end: (windows,) int64 samples at the teacher's rate, from the start of the file.
+    """
+    beyond = np.maximum(0, start + window.window_samples - clip_end)
     padding = (beyond / window.window_samples).astype(np.float32)
     return start / window.rate_hz, (start + window.window_samples) / window.rate_hz, padding

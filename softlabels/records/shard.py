@@ -144,6 +144,21 @@ def decode_shard(
     return ShardRows(**columns, probabilities=probabilities)
 
 
+def check_times(rows: ShardRows, *times: np.ndarray) -> None:
+    """Hold the columns that plan and spec give against a shard's.
+
+    Args:
+      times: (rows,) start_s, end_s and pad_fraction as they have to be.
+    Raises: StoreError: another time, and of which window.
+    """
+    for name, expected in zip(("start_s", "end_s", "pad_fraction"), times, strict=True):
+        found = getattr(rows, name)
+        if not np.array_equal(found, expected):
+            row = int(np.argmax(found != expected))
+            key = (rows.clip_id[row], int(rows.window_index[row]))
+            raise StoreError(f"{name} of {key}: expected {expected[row]!r} by plan and spec, got {found[row]!r}")
+
+
 def _has_keys(table: pa.Table, clip_id: pa.ChunkedArray, window_index: np.ndarray) -> bool:
     """Compared as Arrow: as Python texts it takes longer than the decoding."""
     return table["clip_id"].equals(clip_id) and np.array_equal(table["window_index"].to_numpy(), window_index)

@@ -134,8 +134,8 @@ class ObjectStorage(Storage):
                 time.sleep(random.uniform(0, REPAIR_S))  # its writer may be about to mend it
         raise StoreError(f"'{self}': {key} is damaged: it was written as sha256:{expected}, it is sha256:{found}")
 
-    def get_content(self, key: str, sha256: str) -> bytes:
-        with user_cache().borrow(sha256, lambda: [self.get(key)]) as path:
+    def get_content(self, key: str, sha256: str, most: int) -> bytes:
+        with user_cache().borrow(sha256, lambda: [self.get_small(key, most)]) as path:
             return path.read_bytes()
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:

@@ -7,8 +7,11 @@ import stat
 from pathlib import Path
 
 from softlabels.errors import EnvironmentTrouble, StorageFullError, StoreError
-from softlabels.storage.protocol import TEMPORARY, WRITING_S, Storage, may_sweep, too_large
+from softlabels.storage.protocol import MOST_AT_ONCE, TEMPORARY, WRITING_S, Storage, may_sweep, too_large
 from softlabels.storage.unfinished import NOT_OFFERED, clock, finish, full_disk_named, take_name, unfinished, write_new
+
+LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+NO_FILE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EISDIR)
 
 
 class LocalStorage(Storage):
@@ -54,20 +57,35 @@ class LocalStorage(Storage):
         return {name for name in names if not name.startswith(TEMPORARY)}
 
     def get(self, key: str) -> bytes:
-        return self.get_small(key, 1 << 62)
+        return self.get_small(key, MOST_AT_ONCE)
 
     def get_small(self, key: str, most: int) -> bytes:
-        descriptor = os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # of a pipe, none waits
-        with open(descriptor, "rb", buffering=0) as file:  # a store may have a million receipts
+        descriptor = self._open(key)
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise StoreError(f"'{self.root}': {key} is no file; restore it from a copy")
             if found.st_size > most:
                 raise too_large(self, key, found.st_size, most)
-            data: bytes | None = file.read()
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                data: bytes | None = file.read()
+        finally:
+            os.close(descriptor)
         if data is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), key)
         return data
+
+    def _open(self, key: str) -> int:
+        """A descriptor. Raises: FileNotFoundError, also below what is no folder; StoreError: no file at all."""
+        path = f"{self.root}/{key}"
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # of a pipe, none waits
+        except NotADirectoryError as e:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from e
+        except OSError as e:
+            if e.errno in NO_FILE:
+                raise StoreError(f"'{self.root}': {key} is no file: {e.strerror}; restore it from a copy") from e
+            raise
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
@@ -78,9 +96,12 @@ class LocalStorage(Storage):
         sizes = {}
         with os.scandir(self.path(folder)) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                try:
                     if entry.is_file() and not entry.name.startswith(TEMPORARY):
                         sizes[f"{folder}/{entry.name}"] = entry.stat().st_size
+                except OSError as e:
+                    if e.errno not in LEADS_NOWHERE:  # deleted meanwhile, or a link to nowhere
+                        raise
         return dict(sorted(sizes.items()))
 
     def put(self, key: str, data: bytes) -> None:

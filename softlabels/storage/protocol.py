@@ -12,6 +12,7 @@ from softlabels.errors import StoreError
 
 TEMPORARY = ".tmp-"  # file names with this prefix are unfinished writes and never listed
 WRITING_S = 60.0
+MOST_AT_ONCE = 1 << 30  # bytes of a file whose size nobody has written down: more is none of ours, but fills the memory
 UNFINISHED = re.compile(r"\.tmp-[0-9a-f]{16}(\.\w+)?")
 SWEPT = {  # the only files that are ever swept, by their folder; beside them, what is unfinished
     "shards": re.compile(r"[0-9]{5,10}-[0-9a-f]{12}\.parquet"),
@@ -32,7 +33,7 @@ class Storage(Protocol):
         """What is at the top: names of files and folders."""
 
     def get(self, key: str) -> bytes:
-        """The bytes under a key. Raises: FileNotFoundError."""
+        """The bytes under a key. Raises: FileNotFoundError; StoreError: more than anything but a shard can have."""
 
     def get_small(self, key: str, most: int) -> bytes:
         """The same of a file that has at most so many bytes. Raises: FileNotFoundError, StoreError."""
@@ -41,9 +42,9 @@ class Storage(Protocol):
             raise too_large(self, key, len(data), most)
         return data
 
-    def get_content(self, key: str, sha256: str) -> bytes:
-        """The bytes under a key that is named by content, so that a cache may answer; check their sha256."""
-        return self.get(key)
+    def get_content(self, key: str, sha256: str, most: int) -> bytes:
+        """`get_small` of what is named by content, so that a cache may answer; check its sha256."""
+        return self.get_small(key, most)
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes]:
         """The bytes under each key, in order: a store may have a million receipts. Raises: FileNotFoundError."""
@@ -60,7 +61,7 @@ class Storage(Protocol):
     def put_if_changed(self, key: str, data: bytes) -> None:
         """Write or replace, unless these very bytes are there already."""
         with contextlib.suppress(FileNotFoundError, StoreError):
-            if self.get(key) == data:
+            if self.get_small(key, len(data)) == data:
                 return
         self.put(key, data)
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from softlabels.errors import StoreError
 from softlabels.ragged import places_by_value, ranges
-from softlabels.records.plan_file import SCHEMA
+from softlabels.records.plan_file import SCHEMA, times_of
 from softlabels.records.quarantine import Quarantined
 from softlabels.records.receipts import ReceiptHead
 from softlabels.windows import WindowSpec
@@ -61,6 +61,16 @@ class StoreIndex:
     def start_s(self, entries: np.ndarray | slice | int = slice(None)) -> np.ndarray:
         """Where windows begin in their files, in seconds: for people, never to count with."""
         return self.start[entries] / self.window.rate_hz
+
+    def times(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a shard has to say of its windows: start_s, end_s and pad_fraction, (n,) each; see `times_of`.
+
+        entries: (n,) ascending, of one shard, so that they are of clips that lie together.
+        """
+        clip = self.stored_clip[entries]
+        clips = self.clips.slice(clip[0], clip[-1] + 1 - clip[0]) if len(clip) else self.clips.slice(0, 1)
+        end = self.window.starts(clips["end"].to_numpy(), clips["rate_hz"].to_numpy(), 0)  # (clips,)
+        return times_of(self.start[entries], end[clip - clip[:1]], self.window)
 
     def by_shard(self) -> tuple[list[int], list[np.ndarray]]:
         """The shards with labelled windows, and the entries of each in the order of its rows."""

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,17 @@ def own_run(storage: Storage, fingerprint: str) -> OwnRun | None:
 
 def has_read(audio_root: str) -> bool:
     """Whether any run of this user's read audio from there; who names a bucket may want it read by others."""
+    return any(run.audio_root == audio_root for _, run in _all_runs())
+
+
+def has_made(store: str) -> bool:
+    """Whether any run of this user's made or extended a store there."""
+    return any(place[0] == absolute(location(store)) for place, _ in _all_runs())
+
+
+def _all_runs() -> Iterator[tuple[list[str], OwnRun]]:
     found = map(_read, (user_folder() / "runs").glob("*.json"))
-    return any(each is not None and each[1].audio_root == audio_root for each in found)
+    return (each for each in found if each is not None)
 
 
 def _read(path: Path) -> tuple[list[str], OwnRun] | None:

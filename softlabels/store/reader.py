@@ -22,7 +22,7 @@ from softlabels.records.receipts import (
     read_receipt_heads,
     success_bytes,
 )
-from softlabels.records.shard import ShardRows, decode_shard
+from softlabels.records.shard import ShardRows, check_times, decode_shard
 from softlabels.records.spec import FORMAT_VERSION, LabelSpec, newer_format
 from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
@@ -228,9 +228,12 @@ class StoreReader:
           pages: hold its pages against its footer before they are decoded, as of a store by somebody else.
         Raises: StoreError: not committed, or damaged; the message says how to repair it.
         """
-        data = self.shard_bytes(shard, cached=cached)
+        data, here = self.shard_bytes(shard, cached=cached), self._planned(shard)
+        keys = self.index.clips["clip_id"].take(self.index.stored_clip[here]), self.index.window_index[here]
         try:
-            return decode_shard(data, self.spec, len(self.classes), keys=self._planned_keys(shard), pages=pages)
+            rows = decode_shard(data, self.spec, len(self.classes), keys=keys, pages=pages)
+            check_times(rows, *self.index.times(here))
+            return rows
         except StoreError as e:
             raise self._damaged(shard, e) from e
 
@@ -239,9 +242,11 @@ class StoreReader:
         receipt = self.receipts.get(shard)
         if receipt is None:
             raise StoreError(f"shard {shard} of '{self.storage}' is not committed; `softlabels run` labels it")
-        get = self.storage.get_content if cached else lambda file, digest: self.storage.get_small(file, receipt.size)
         try:
-            data = get(receipt.file, receipt.digest)
+            if cached:
+                data = self.storage.get_content(receipt.file, receipt.digest, receipt.size)
+            else:
+                data = self.storage.get_small(receipt.file, receipt.size)
         except FileNotFoundError as e:
             raise self._damaged(shard, f"{receipt.file} is gone") from e
         except StoreError as e:
@@ -329,12 +334,11 @@ class StoreReader:
         values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
         return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
 
-    def _planned_keys(self, shard: int) -> tuple[pa.ChunkedArray, np.ndarray]:
-        """(n,) clip_ids and (n,) window_index of the windows that plan and receipt say are in a shard, in order."""
+    def _planned(self, shard: int) -> np.ndarray:
+        """(n,) entries of the windows that plan and receipt say are in a shard, in order."""
         # int32 like the column, all of which would be converted otherwise
         first, end = np.searchsorted(self.index.shard, np.array([shard, shard + 1], np.int32))
-        here = first + np.flatnonzero(self.index.state[first:end] == LABELLED)
-        return self.index.clips["clip_id"].take(self.index.stored_clip[here]), self.index.window_index[here]
+        return first + np.flatnonzero(self.index.state[first:end] == LABELLED)
 
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
