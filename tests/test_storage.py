@@ -122,7 +122,7 @@ class TestEveryStorage:
     def test_content_is_got_by_its_name(self, storage: Storage) -> None:
         storage.put("shards/x", b"22")
         for _ in range(2):
-            assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest(), 2) == b"22"
+            assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest()) == b"22"
 
     def test_only_what_is_old_and_unknown_is_swept(self, storage: Storage) -> None:
         named, orphan = (f"shards/00000-{digit * 12}.parquet" for digit in "ab")
@@ -140,7 +140,7 @@ class TestEveryStorage:
             def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
                 return super().now(tz) + datetime.timedelta(seconds=off_s)
 
-        storage.put("shards/00000-aaaaaaaaaaaa.parquet", b"1")  # a name that is swept
+        storage.put("shards/00000-0123456789ab.parquet", b"1")
         ours = SimpleNamespace(datetime=Off, timedelta=datetime.timedelta, UTC=datetime.UTC)
         monkeypatch.setattr("softlabels.storage.bucket.datetime", ours)
         monkeypatch.setattr(time, "time", lambda now=time.time: now() + off_s)

@@ -5,9 +5,11 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
+from collections.abc import Iterator
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
@@ -25,9 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     if logging.lastResort is not None:  # it prints what the library warns of
         logging.lastResort.setFormatter(EscapingFormatter())
-    with lenient_streams() as end_output:
+    with safe_path(), lenient_streams() as end_output:
         args = make_parser().parse_args(argv)
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers are `python -m`, which imports from here else
         for warning in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(warning, _terminate)
         try:
@@ -47,6 +48,18 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             tell(Shown(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here"))
             return 130
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Let workers not import what lies in the current folder: they start as `python -m`, which else does."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
 
 
 class Terminated(KeyboardInterrupt):
