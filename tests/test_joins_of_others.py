@@ -165,3 +165,19 @@ def test_joins_are_not_written_through_links(corpus: Corpus, store, tmp_path: Pa
     found = store.join(corpus.manifest)
     assert (seen(found), os.listdir(tmp_path / "elsewhere")) == (true, [])
     assert found.path.is_relative_to(os.environ["XDG_CACHE_HOME"])
+
+
+def test_a_store_by_another_name_and_audio_elsewhere_are_the_same_join(
+    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog
+) -> None:
+    labels = store.join(corpus.manifest)
+    written = (labels.path / "join.json").read_bytes()
+    shutil.copytree(corpus.folder, tmp_path / "mine", ignore=shutil.ignore_patterns("store"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    monkeypatch.chdir(corpus.folder.parent)
+    for where in (f"{corpus.folder.name}/store", f"./{corpus.folder.name}/../{corpus.folder.name}/store"):
+        found = softlabels.open(where).join(corpus.manifest, root=tmp_path / "mine")
+        assert found.root == tmp_path / "mine"
+        assert seen(found) == seen(labels)
+    assert (labels.path / "join.json").read_bytes() == written
+    assert "replaced" not in caplog.text
