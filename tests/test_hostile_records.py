@@ -23,6 +23,7 @@ import pipeline
 import softlabels
 from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
+from pipeline.exports import dataset_folder
 from pipeline.planning import prepare as preparing
 from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips, write_plan
 from pipeline.teachers.teacher import TeacherChoice
@@ -631,6 +632,28 @@ def test_a_huge_file_is_named_and_not_read(folder: Path, name: str) -> None:
     os.truncate(path, 1 << 42)  # sparse
     with pytest.raises(StoreError, match="has 4,398,046,511,104 bytes, expected at most"):
         softlabels.open(folder).read_shard(1)
+
+
+@pytest.mark.parametrize("key", ["shards/x", "quarantine.csv", "receipts/00007.g0.json"])
+def test_a_folder_in_the_place_of_a_file_that_is_written_is_named(tmp_path: Path, key: str) -> None:
+    (tmp_path / key).mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"{key} is a folder, expected a file; delete it"):
+        LocalStorage(tmp_path).put(key, b"1")
+
+
+@pytest.mark.parametrize("key", ["plan/0001.parquet", "classes.txt", "store.json"])
+def test_an_export_names_what_is_gone_meanwhile(folder: Path, tmp_path: Path, key: str, monkeypatch) -> None:
+    get = LocalStorage.get
+
+    def gone(self: LocalStorage, asked: str) -> bytes:
+        return get(self, "gone" if asked == key and (tmp_path / "at it").exists() else asked)
+
+    store = softlabels.open(folder)
+    (tmp_path / "at it").touch()
+    monkeypatch.setattr(LocalStorage, "get", gone)
+    monkeypatch.setattr(dataset_folder, "StoreReader", lambda storage: store)
+    with pytest.raises(StoreError, match=f"{key} is gone; restore it from a copy"):
+        dataset_folder.write_dataset_folder(store, tmp_path / "out", lambda windows: None)
 
 
 def test_a_huge_quarantine_is_written_again(folder: Path) -> None:

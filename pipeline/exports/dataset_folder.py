@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.exports.written import Exported
+from softlabels.errors import StoreError
 from softlabels.store.components import components_key
 from softlabels.store.reader import StoreReader
 
@@ -57,7 +58,10 @@ def write_dataset_folder(store: StoreReader, folder: Path, on_windows: Callable[
     heads, keys = store.receipts, store.receipt_keys
     components = [components_key(store.spec.component_digest)] if store.spec.components else []
     for key in [*tops, *keys.values(), *storage.list("plan"), *components]:
-        _put(folder / key, storage.get(key))
+        try:
+            _put(folder / key, storage.get(key))
+        except FileNotFoundError as e:
+            raise StoreError(f"store '{storage}': {key} is gone; restore it from a copy") from e
     for shard, receipt in heads.items():
         _put(folder / receipt.file, store.shard_bytes(shard))
         on_windows(receipt.rows)

@@ -155,9 +155,12 @@ class LocalStorage(Storage):
 
     def _write(self, key: str, data: bytes, *, replace: bool) -> None:
         path = self._written(key)
-        with self._full_disk_named(key), unfinished(path) as temporary:
-            write_new(temporary, data)
-            finish(temporary, path, replace=replace)
+        try:
+            with self._full_disk_named(key), unfinished(path) as temporary:
+                write_new(temporary, data)
+                finish(temporary, path, replace=replace)
+        except IsADirectoryError as e:
+            raise StoreError(f"'{self.root}': {key} is a folder, expected a file; delete it") from e
 
     def _full_disk_named(self, key: str) -> contextlib.AbstractContextManager[None]:
         return full_disk_named(f"store '{self.root}'", key)

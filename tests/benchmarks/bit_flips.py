@@ -130,6 +130,7 @@ def flip_storm(store: SoftLabelStore, flips: int, rng: random.Random, *, footers
     return found
 
 
+HERE = Path(__file__).parent
 KINDS = {"join": 0.5, "saved": 0.3, "store": 0.2}  # what is flipped how often
 FLIPS_A_PROCESS = 50
 
@@ -216,7 +217,7 @@ def joins(flips: int, seed: int) -> int:
         for first in range(0, flips, FLIPS_A_PROCESS):
             code = f"import bit_flips, json; print(json.dumps(bit_flips.flip_kept(bit_flips.Path({name!r}), "
             code += f"{min(FLIPS_A_PROCESS, flips - first)}, {seed + first})))"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=HERE)
             if done.returncode:
                 print(done.stderr[-2000:])
             total += Counter(json.loads(done.stdout)) if not done.returncode else Counter({"process lost": 1})
