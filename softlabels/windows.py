@@ -37,6 +37,9 @@ class WindowSpec:
     hop_samples: int
 
     def __post_init__(self) -> None:
+        numbers = (self.rate_hz, self.window_samples, self.hop_samples)
+        if not all(isinstance(n, int | np.integer) for n in numbers) or self.rate_hz < 1:
+            raise ValueError(f"window: expected whole numbers, and a rate from 1 up, got {numbers}")
         if not 0 < self.hop_samples <= self.window_samples:
             raise ValueError(
                 f"overlap must be at least 0 and shorter than the window of {self.window_s:g} s, "

@@ -526,3 +526,11 @@ def test_a_file_that_was_fetched_again_while_the_cache_is_cleared_stays(tmp_path
     monkeypatch.setattr(fcntl, "flock", replaced)
     cache._clear()
     assert (tmp_path / name).read_text() == "in use"
+
+
+@pytest.mark.parametrize("name", ["rate_hz", "window_samples", "hop_samples"])
+@pytest.mark.parametrize("value", [-0.0, 0, -8, 2.5, 1e300, "8", None, [8]])
+def test_a_window_grid_of_other_than_whole_numbers_is_refused(kept: Path, name: str, value: object) -> None:
+    forge(kept / "join", lambda header: header["window"].update({name: value}))
+    with pytest.raises(JoinError, match="join"):
+        JoinedLabels.open(kept / "join")
