@@ -796,3 +796,10 @@ def test_every_receipt_and_success_has_the_digest_of_its_plan(folder: Path) -> N
     digest = hashlib.sha256((folder / "plan" / "0001.parquet").read_bytes()).hexdigest()
     assert {json.loads(path.read_text())["plan"] for path in (folder / "receipts").iterdir()} == {digest}
     assert json.loads((folder / "_SUCCESS-0001.json").read_text())["plan_digest"] == digest
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"# Soft labels \x93by", b"\x00\x80"])
+def test_a_card_that_is_no_text_is_exported_all_the_same(folder: Path, tmp_path: Path, text: bytes) -> None:
+    (folder / "README.md").write_bytes(text)
+    dataset_folder.write_dataset_folder(softlabels.open(folder), tmp_path / "out", lambda windows: None)
+    assert text.decode(errors="replace") in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

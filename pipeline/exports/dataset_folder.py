@@ -75,7 +75,7 @@ def write_dataset_folder(store: StoreReader, folder: Path, on_windows: Callable[
 
 def dataset_card(store: StoreReader, rows: int) -> str:
     """README.md: what the Hub's viewer and `load_dataset` read between the dashes, then the store's own card."""
-    own = store.storage.get("README.md").decode() if "README.md" in store.storage.names() else ""
+    own = store.storage.get("README.md").decode(errors="replace") if "README.md" in store.storage.names() else ""
     dense = store.spec.layout == "dense"
     return _CARD.format(
         name=json.dumps(f"Soft labels by {store.spec.teacher}", ensure_ascii=False),
