@@ -12,6 +12,7 @@ from scipy import optimize
 
 import pipeline
 import softlabels
+from softlabels.adaptation import components as components_module
 from softlabels.adaptation.adapt import Adaptation, adapt
 from softlabels.adaptation.components import StoredRows, find_components, sample_logits
 from softlabels.adaptation.probe import BIAS_PENALTY, fit_probe, with_bias
@@ -376,6 +377,20 @@ def test_without_the_store_labels_are_calibrated_only(wide, tmp_path, caplog) ->
         assert labels.adapt(store=moved).calibration.used == "adapted"
     finally:
         moved.rename(store)
+
+
+@pytest.mark.parametrize("value", [1e30, 3e38, -1e35])
+def test_components_that_are_beyond_all_measure_are_named(wide, monkeypatch, value: float, tmp_path) -> None:
+    def forged(store: object, rows: StoredRows) -> np.ndarray:
+        logits = np.random.default_rng(0).normal(size=(20, 70)).astype(np.float32)
+        logits[::3, ::2] = value  # as a stranger's shard may say, whose digests all fit
+        return logits
+
+    monkeypatch.setattr(components_module, "sample_logits", forged)
+    labels = join(wide, cache_dir=tmp_path)
+    message = "no principal components: .*softlabels verify"
+    with np.errstate(all="ignore"), pytest.raises(softlabels.StoreError, match=message):
+        labels.adapt()
 
 
 def test_another_store_is_refused(wide, corpus, tmp_path) -> None:

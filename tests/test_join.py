@@ -6,7 +6,7 @@ from conftest import Corpus, label
 
 import softlabels
 from softlabels import JoinError, StoreError
-from softlabels.store.reader import StoreReader
+from softlabels.records import shard as shard_module
 
 CLASSES = ["Cus cus", "Aus aus_Alpha"]  # the student's: another order, one by scientific name only
 
@@ -165,17 +165,14 @@ def test_every_choice_has_an_array_of_its_own(corpus: Corpus, store) -> None:
 
 
 def test_values_that_are_no_probabilities_are_refused(corpus: Corpus, store, monkeypatch) -> None:
-    read = StoreReader.read_shard
+    read = shard_module._read_vectors  # every reading holds what comes out of a file against 0 and 1
 
-    def wrong(self, shard: int):
-        rows = read(self, shard)
-        bad = rows.probabilities.copy()
+    def wrong(*arguments: object) -> np.ndarray:
+        bad = read(*arguments).copy()
         bad[0, 0] = 1.5
-        import dataclasses
+        return bad
 
-        return dataclasses.replace(rows, probabilities=bad)
-
-    monkeypatch.setattr(StoreReader, "read_shard", wrong)
+    monkeypatch.setattr(shard_module, "_read_vectors", wrong)
     with pytest.raises(StoreError, match="expected probabilities from 0 to 1, got .* to 1.5"):
         store.join(corpus.manifest)
     assert not list((store.storage.root / "joins").glob("*.npy")), "no half-built array is left"

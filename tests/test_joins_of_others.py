@@ -135,11 +135,16 @@ def test_a_folder_that_the_user_named_is_believed(corpus: Corpus, store, monkeyp
     assert seen(store.join(corpus.manifest, cache_dir=tmp_path / "ours")) == seen(labels)
 
 
+@pytest.mark.parametrize("home", ["a file", "none", "read-only"])
 def test_a_join_is_built_where_what_was_built_cannot_be_remembered(
-    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog
+    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog, home: str
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if home == "a file" else "/proc/softlabels")
+    if home == "none":  # a user whom nobody knows, as in some containers
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     true = seen(store.join(corpus.manifest))
     assert "will be built again the next time; name a cache_dir=" in caplog.text
     assert seen(store.join(corpus.manifest)) == true
@@ -160,3 +165,19 @@ def test_joins_are_not_written_through_links(corpus: Corpus, store, tmp_path: Pa
     found = store.join(corpus.manifest)
     assert (seen(found), os.listdir(tmp_path / "elsewhere")) == (true, [])
     assert found.path.is_relative_to(os.environ["XDG_CACHE_HOME"])
+
+
+def test_a_store_by_another_name_and_audio_elsewhere_are_the_same_join(
+    corpus: Corpus, store, monkeypatch, tmp_path: Path, caplog
+) -> None:
+    labels = store.join(corpus.manifest)
+    written = (labels.path / "join.json").read_bytes()
+    shutil.copytree(corpus.folder, tmp_path / "mine", ignore=shutil.ignore_patterns("store"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    monkeypatch.chdir(corpus.folder.parent)
+    for where in (f"{corpus.folder.name}/store", f"./{corpus.folder.name}/../{corpus.folder.name}/store"):
+        found = softlabels.open(where).join(corpus.manifest, root=tmp_path / "mine")
+        assert found.root == tmp_path / "mine"
+        assert seen(found) == seen(labels)
+    assert (labels.path / "join.json").read_bytes() == written
+    assert "replaced" not in caplog.text

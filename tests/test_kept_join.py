@@ -342,6 +342,32 @@ def test_a_table_of_clips_is_looked_at_before_it_is_believed(kept: Path, change:
         JoinedLabels.open(kept / "join")
 
 
+@pytest.mark.parametrize("rows", ["one clip more", "fewer windows", "no windows"])
+def test_saved_labels_whose_rows_are_no_windows_of_their_clips_are_refused(kept: Path, rows: str, tmp_path) -> None:
+    saved = JoinedLabels.open(kept / "join").save(tmp_path / "saved")
+    counts = {
+        "one clip more": lambda n: np.where(np.arange(len(n)) == 7, 2, n),
+        "fewer windows": lambda n: n - 1,
+        "no windows": lambda n: 0 * n,
+    }[rows]
+    rewritten(lambda c: c.update(windows=pa.array(counts(c["windows"].to_numpy()))))(saved / "clips.arrow")
+    forge(saved)
+    with pytest.raises(JoinError, match="rows, the first of clip k[07], that are none of its windows"):
+        softlabels.load_labels(saved, root=tmp_path)
+
+
+@pytest.mark.parametrize("change", [{1: 0}, {1: 2, 2: 1}, {5: 9}, {ROWS - 1: 0}, {0: 2, 1: 2}, {599: 2**31 - 1}])
+def test_saved_labels_with_a_window_twice_or_out_of_order_are_refused(kept: Path, change: dict, tmp_path) -> None:
+    saved = JoinedLabels.open(kept / "join").save(tmp_path / "saved")
+    window = np.load(saved / "window_index.npy")
+    window[list(change)] = list(change.values())
+    np.save(saved / "window_index.npy", window)
+    forge(saved)
+    for everything in (True, False):
+        with pytest.raises(JoinError, match="that are none of its windows, or not in order"):
+            softlabels.load_labels(saved, root=tmp_path, verify=everything)
+
+
 def test_a_batch_of_eight_gigabytes_in_a_small_file_is_refused_before_it_is_made(kept: Path) -> None:
     path = kept / "join" / "clips.arrow"
     rewritten(lambda c: None, compression="zstd")(path)

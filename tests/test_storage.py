@@ -122,7 +122,7 @@ class TestEveryStorage:
     def test_content_is_got_by_its_name(self, storage: Storage) -> None:
         storage.put("shards/x", b"22")
         for _ in range(2):
-            assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest()) == b"22"
+            assert storage.get_content("shards/x", hashlib.sha256(b"22").hexdigest(), 2) == b"22"
 
     def test_only_what_is_old_and_unknown_is_swept(self, storage: Storage) -> None:
         named, orphan = (f"shards/00000-{digit * 12}.parquet" for digit in "ab")

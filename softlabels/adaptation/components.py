@@ -14,6 +14,7 @@ import numpy as np
 
 from softlabels.classes.class_list import Activation
 from softlabels.digests import canonical_json
+from softlabels.errors import StoreError
 from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.soft_file import CheckedRows, made_soft_file, open_soft
@@ -77,7 +78,13 @@ def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> Checke
 
 
 def _write(path: Path, shape: tuple[int, int], store: StoreReader, rows: StoredRows) -> None:
-    mean, basis = find_components(sample_logits(store, rows), shape[1])
+    try:
+        mean, basis = find_components(sample_logits(store, rows), shape[1])
+    except np.linalg.LinAlgError as e:  # components as large as only somebody who makes them up can have them
+        raise StoreError(
+            f"store '{store.storage}': its rows have no principal components: {e}; `softlabels verify --recompute 1` "
+            "finds the shard that was changed"
+        ) from e
 
     def project(shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits = shard_logits(store.read_shard(shard), store.activation, rows.row[here])

@@ -24,7 +24,7 @@ from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.saved import write_join
-from softlabels.storage.location import location
+from softlabels.storage.location import absolute, location
 from softlabels.store.reader import StoreReader
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
     header = {
         "fingerprint": fingerprint,
         "report": dataclasses.asdict(report),
-        "root": str(inputs.root),
-        "store": str(store.storage),
+        "root": "",  # whoever joins says it: what is kept is the same for all who use a store
+        "store": absolute(location(str(store.storage))),
         "classes": list(inputs.classes),
         "activation": store.activation,
         "window": dataclasses.asdict(store.spec.window),

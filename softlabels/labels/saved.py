@@ -111,6 +111,8 @@ def open_join(folder: Path, *, verify: bool = False) -> SavedJoin:
     with said_by(folder):
         arrays = _open_files(folder, header, version, verify)
         _check_ranges(arrays, len(header["classes"]))
+        if header["soft"] == "soft.npy":  # a kept one was built here
+            _check_windows(arrays)
         weak = arrays.weak_clips() & (header["windows"] == "each")
         table = arrays.hard.table(len(header["classes"]))
         return SavedJoin(path=folder.resolve(), header=header, arrays=arrays, table=table, weak=weak)
@@ -172,6 +174,18 @@ def _check_ranges(arrays: JoinArrays, classes: int) -> None:
     wrong = [name for name, good in fits.items() if not good]
     if wrong:
         raise ValueError(f"values that fit no join in {', '.join(wrong)}")
+
+
+def _check_windows(arrays: JoinArrays) -> None:
+    """See that the rows of each clip are windows that it has, each once and in order. Raises: ValueError."""
+    clip, window = arrays.clip_row, arrays.window_index
+    follows = clip[1:] == clip[:-1]  # (rows - 1,)
+    last = np.append(np.flatnonzero(~follows), np.arange(len(clip))[-1:])  # row of each clip
+    beyond = window[last] >= np.maximum(arrays.clips["windows"].to_numpy()[clip[last]], 1)
+    wrong = np.append(last[beyond], np.flatnonzero(follows & (window[1:] <= window[:-1])))
+    if len(wrong):
+        name = arrays.clips["clip_id"][int(clip[wrong[0]])]
+        raise ValueError(f"{len(wrong)} rows, the first of clip {name}, that are none of its windows, or not in order")
 
 
 def _within(values: np.ndarray, end: float) -> bool:

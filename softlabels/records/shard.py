@@ -29,6 +29,7 @@ from softlabels.ragged import owners
 from softlabels.records.parquet import read_parquet
 from softlabels.records.spec import LabelSpec
 
+_ONE = np.float32(1).view(np.uint32)  # of all bits the largest that a value from 0 to 1 has, but for minus zero
 KEPT_BITS = 8  # stored significand bits of probabilities up to 0.5 and of vectors: relative errors of at most 2^-9
 _KEYS = {"clip_id": pa.string(), "window_index": pa.int32()}
 _KEYS |= {"start_s": pa.float64(), "end_s": pa.float64(), "pad_fraction": pa.float32()}
@@ -139,8 +140,15 @@ def decode_shard(
     columns = {name: table[name].to_numpy() for name in _KEYS}
     columns |= {"dropped_sum": table["dropped_sum"].to_numpy()} if spec.keeps_some else {}
     columns |= {name: _read_vectors(table, name, length) for name, length in spec.vectors.items()}
-    dense = spec.layout == "dense"
-    probabilities = _read_vectors(table, "probabilities", classes) if dense else _read_sparse(table, classes)
+    for name, least in (("dropped_sum", 0.0), *((name, -np.inf) for name in spec.vectors)):
+        values = columns.get(name, np.zeros(0))
+        if not (np.isfinite(values) & (values >= least)).all():
+            raise StoreError(f"expected finite {name}{' of 0 or more' if least == 0 else ''}")
+    if spec.layout == "dense":
+        probabilities = _read_vectors(table, "probabilities", classes)
+        _check_shares(probabilities)
+    else:
+        probabilities = _read_sparse(table, classes)
     return ShardRows(**columns, probabilities=probabilities)
 
 
@@ -234,7 +242,19 @@ def _read_sparse(table: pa.Table, classes: int) -> np.ndarray:
         raise StoreError("expected as many class indices as probabilities in every row")
     if len(index.flatten()) and int(pc.max(index.flatten()).as_py()) >= classes:
         raise StoreError(f"expected class indices below {classes}, got {pc.max(index.flatten())}")
-    share = table["tail_sum"].to_numpy() / np.maximum(1, classes - counts)
-    probabilities = np.repeat(share[:, None].astype(np.float32), classes, axis=1)
-    probabilities[owners(counts), index.flatten().to_numpy()] = values.flatten().to_numpy()
+    share = (table["tail_sum"].to_numpy() / np.maximum(1, classes - counts)).astype(np.float32)
+    kept = values.flatten().to_numpy()
+    _check_shares(share)
+    _check_shares(kept)
+    probabilities = np.repeat(share[:, None], classes, axis=1)
+    probabilities[owners(counts), index.flatten().to_numpy()] = kept
     return probabilities
+
+
+def _check_shares(values: np.ndarray) -> None:
+    """Hold float32 values against 0 and 1; by their bits that is one pass, and a shard may have a hundred megabytes.
+
+    Raises: StoreError: a value beyond, or NaN.
+    """
+    if values.size and values.view(np.uint32).max() > _ONE and not ((values >= 0) & (values <= 1)).all():
+        raise StoreError(f"expected probabilities from 0 to 1, got {values.min()} to {values.max()}")

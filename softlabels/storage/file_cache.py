@@ -28,8 +28,11 @@ IDLE_S = 86_400  # what nobody took for a day is not in use: half a file, or one
 
 
 def user_folder() -> Path:
-    """Where this user's caches are, and there `softlabels`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels"
+    """Where this user's caches are, and there `softlabels`; a user without a home has none that could be written."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "softlabels"
+    except RuntimeError:  # a container whose user nobody knows
+        return Path(os.devnull) / "softlabels"
 
 
 def user_cache() -> "FileCache":
