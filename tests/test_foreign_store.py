@@ -267,12 +267,19 @@ def test_the_memory_of_one_store_does_not_speak_for_another(
 def test_what_a_command_starts_does_not_look_into_the_current_folder(
     foreign: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONSAFEPATH", "")
-    monkeypatch.delenv("PYTHONSAFEPATH")
-    assert main(["verify", str(foreign), "--jobs", "1"]) == 0
+    def starts_something(storage: object) -> list[str]:
+        subprocess.run([sys.executable, "-m", "tqdm", "--version"], capture_output=True, check=True)
+        return []
+
+    monkeypatch.setattr("pipeline.checking.verify.joins_problems", starts_something)
     (foreign.parent / "tqdm.py").write_text(TOUCH)
-    subprocess.run([sys.executable, "-m", "tqdm", "--version"], capture_output=True, check=True)
-    assert not Path("ran").exists()
+    for before in (None, "", "1"):
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+        if before is not None:
+            monkeypatch.setenv("PYTHONSAFEPATH", before)
+        assert main(["verify", str(foreign), "--jobs", "1"]) == 0
+        assert not Path("ran").exists()
+        assert os.environ.get("PYTHONSAFEPATH") == before
 
 
 @pytest.mark.engines
