@@ -134,7 +134,7 @@ class Workers:
         try:
             yield from parallel(joblib.delayed(function)(*call) for call in calls)
         except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
-            raise PoolBroke(str(e)) from e
+            raise PoolBroke(str(e) or f"{type(e).__name__}: no answer in time") from e  # a timeout has no text
 
 
 def lose_alone(lane: ProcessLane | InlineLane, attempt: Callable[[], str], control: Callable[[], None]) -> str:

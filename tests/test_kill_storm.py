@@ -6,6 +6,7 @@ import pytest
 from conftest import REPOSITORY
 
 
+@pytest.mark.storms
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_store_survives_twenty_kills_and_is_the_one_of_an_undisturbed_run(tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "benchmarks")

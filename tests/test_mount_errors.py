@@ -254,6 +254,7 @@ def test_a_store_out_of_reach_exits_3_and_not_2(corpus: Corpus, monkeypatch, cap
 # ------------------------------------------------------------------------------------- files that kill while probed
 
 
+@pytest.mark.storms
 def test_files_that_kill_or_hang_their_reader_are_named_and_all_others_probed(corpus: Corpus, monkeypatch) -> None:
     monkeypatch.setattr(probe_workers, "BATCH_S", 1.0)
     monkeypatch.setattr(processes, "TRIES", 1)  # so many processes are enough here
@@ -271,6 +272,7 @@ def test_files_that_kill_or_hang_their_reader_are_named_and_all_others_probed(co
     assert [probes[f"c{i}.wav"].frames for i in (0, 2, 3, 5)] == [2400, 2000, 3200, 1600]
 
 
+@pytest.mark.storms
 def test_a_file_that_aborts_its_reader_is_quarantined_and_the_run_goes_on(corpus: Corpus) -> None:
     corpus.write_audio("c2.wav", rate_hz=8003)
     summary = pipeline.run(

@@ -18,6 +18,7 @@ import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions
 from pipeline.checking.regenerate import shard_task
+from pipeline.checking.sources import find_sources
 from pipeline.cli.commands import main
 from pipeline.labelling.worker import label_and_commit
 from pipeline.processes import Workers
@@ -252,7 +253,8 @@ def test_a_second_labelling_is_equal_equivalent_or_a_violation_and_never_replace
     run(corpus, "teacher", backend="sequential")
     store = softlabels.open(corpus.folder / "store")
     before = (store.storage.root / "receipts" / "00000.g0.json").read_bytes()
-    task = shard_task(store, 0, store.planned([0])[0], root=None, model=None)
+    sources = find_sources(store, root=None, teacher=None, model=None)
+    task = shard_task(store, 0, store.planned([0])[0], sources=sources)
     real = pipeline.teachers.scoring.wide_probabilities
     monkeypatch.setattr(
         "pipeline.labelling.label.wide_probabilities",

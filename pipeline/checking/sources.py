@@ -8,7 +8,6 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.teachers.birdnet import NAME
 from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
@@ -40,6 +39,8 @@ def find_sources(
       model: in place of that teacher's.
     Raises: StoreError: nobody but the store says what it is, or there is no audio.
     """
+    from pipeline.teachers.birdnet import NAME  # every command imports this file, few load a model
+
     run = store.own_run()
     chosen_root = root or (run and run.audio_root)
     if not chosen_root or not is_there(location(chosen_root)):

@@ -18,6 +18,7 @@ from softlabels.errors import EnvironmentTrouble, SoftLabelsError
 from softlabels.storage.location import Location
 
 BATCH_FILES, BATCH_S = 32, 30.0  # a batch ends with the file during which its time is up
+FEW_FILES = 8  # no second process is started for so many: it costs more than it saves
 FILE_S = 900.0  # time limit of one file, far beyond what 16 GB or 25 hours take
 LOOK_S = 60.0  # for a look at the root: a mount that hangs gives no answer
 PUT_OFF = 3  # files, before somebody looks whether the root is there at all
@@ -67,7 +68,7 @@ def probe_batch(root: Location, paths: list[str], budget: AudioBudget) -> list[F
 
 def _batches(paths: list[str], workers: int) -> Iterator[list[str]]:
     """Small enough that every worker gets some."""
-    size = max(1, min(BATCH_FILES, len(paths) // (2 * workers)))
+    size = max(FEW_FILES, min(BATCH_FILES, len(paths) // (2 * workers)))
     for first in range(0, len(paths), size):
         yield paths[first : first + size]
 

@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 import pipeline  # noqa: E402
 import softlabels  # noqa: E402
 from pipeline.checking.regenerate import planned_clips, shard_task  # noqa: E402
+from pipeline.checking.sources import find_sources  # noqa: E402
 from pipeline.labelling.worker import make_shard  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,7 +42,8 @@ def label(store: Path, components: int) -> tuple[softlabels.SoftLabelStore, floa
 
 def seconds(store: softlabels.SoftLabelStore) -> float:
     """Processor time of making the shard again."""
-    task = shard_task(store, 0, planned_clips(store, [0])[0], root=REPOSITORY, model=None)
+    sources = find_sources(store, root=REPOSITORY, teacher=None, model=None)
+    task = shard_task(store, 0, planned_clips(store, [0])[0], sources=sources)
     began = time.process_time()
     make_shard(task)
     return time.process_time() - began
