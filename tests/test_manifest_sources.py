@@ -11,7 +11,7 @@ from conftest import Corpus
 
 import softlabels
 from pipeline.cli.commands import main
-from pipeline.drafts.folder import FoundClips, clips_of_folder, with_digests
+from pipeline.drafts.folder import FoundClips, clips_of_folder, left_out, with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
@@ -369,3 +369,34 @@ def test_a_folder_that_can_be_no_class_is_refused(tmp_path: Path, folder: str) -
     touch(tmp_path, f"{folder}/x.wav")
     with pytest.raises(ManifestError, match="a class name may not hold ';'"):
         clips_of_folder(tmp_path)
+
+
+ENDINGS = ("a.wav", "b.AIF", "c.aiff", "d.w64", "e.caf", "f.au", "g.rf64", "h.Wave", "i.opus")
+
+
+def test_what_a_folder_scan_takes_is_what_can_be_read_and_the_rest_is_counted(tmp_path: Path) -> None:
+    for name in (*ENDINGS, "j.wma", "k.WMA", "notes.txt", "README", ".DS_Store", ".hidden/l.wav"):
+        path = tmp_path / "corpus" / "Strix aluco" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert {Path(clip.path).name for clip in clips_of_folder(tmp_path / "corpus")} == set(ENDINGS)
+    assert left_out(tmp_path / "corpus") == ("left out, no audio by their ending: 2 .wma, 1 .txt, 1 no ending",)
+
+
+@pytest.mark.parametrize("target", ["outside", "corpus/Strix aluco", "corpus", "nowhere"])
+def test_links_to_folders_are_named_and_never_followed(tmp_path: Path, target: str) -> None:
+    for folder in ("corpus/Strix aluco", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.wav").touch()
+    (tmp_path / "corpus" / "Parus major").symlink_to(tmp_path / target)
+    assert [clip.path for clip in clips_of_folder(tmp_path / "corpus")] == ["Strix aluco/a.wav"]
+    if target != "nowhere":  # a link to nothing is no folder
+        assert left_out(tmp_path / "corpus") == (
+            "left out, links to folders (1): 'Parus major'; name the folder they lead to instead",
+        )
+
+
+def test_many_endings_are_not_all_named(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"x.e{number}").touch()
+    assert left_out(tmp_path)[0].endswith(" and 4 more endings")

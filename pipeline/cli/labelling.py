@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
 from pipeline.cli.inputs import root_of
 from pipeline.cli.printing import print_fields, print_line, progress_bar, tell, tell_above
-from pipeline.drafts.folder import clips_of_folder, folder_remarks
+from pipeline.drafts.folder import clips_of_folder, folder_remarks, left_out
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
 from pipeline.running.closing import RunSummary, finish
@@ -143,7 +143,8 @@ def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
         )
     if not args.dry_run and not Path(MANIFEST).exists():
         write_manifest(clips, MANIFEST)
-        for line in (f"softlabels run: wrote {MANIFEST}, {len(clips)} clips", *folder_remarks(clips)):
+        tell(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips")
+        for line in (*folder_remarks(clips), *left_out(folder)):
             tell(line)
     return clips, location(args.root) if args.root else root
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,30 @@ from softlabels.corpus.name_lists import CellFault
 from softlabels.errors import AudioError, ManifestError
 from softlabels.threads import in_threads
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac"}
+AUDIO_SUFFIXES = frozenset(
+    [
+        ".wav",
+        ".wave",
+        ".bwf",
+        ".rf64",
+        ".w64",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".caf",
+        ".au",
+        ".snd",
+    ]
+)
+LISTED = 5  # kinds of files, or links, that are named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +110,19 @@ def _digest(path: Path) -> str:
 
 
 def _audio_files(folder: Path) -> Iterator[Path]:
+    for where, _, files in _walk(folder):
+        yield from ((Path(where) / name).relative_to(folder) for name in files if _is_audio(name))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, without what is hidden."""
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                yield (Path(where) / name).relative_to(folder)
+        yield where, folders, [name for name in files if not name.startswith(".")]
+
+
+def _is_audio(name: str) -> bool:
+    return Path(name).suffix.lower() in AUDIO_SUFFIXES
 
 
 @functools.lru_cache(maxsize=10_000)  # once a folder
@@ -111,6 +143,24 @@ def _cell_of(folder: Path) -> LabelCell:
     if labels == [NOISE]:
         return LabelCell(())
     return LabelCell(tuple(labels) if labels else None, (), tuple(absent))
+
+
+def left_out(folder: Path) -> tuple[str, ...]:
+    """What a scan of a folder passes over: files that are no audio by their ending, and links to folders."""
+    endings, links = Counter[str](), []
+    for where, folders, files in _walk(folder):
+        endings.update(Path(name).suffix.lower() or "no ending" for name in files if not _is_audio(name))
+        links += [(Path(where) / name).relative_to(folder) for name in folders if os.path.islink(Path(where) / name)]
+    remarks = []
+    if endings:
+        most = sorted(endings.items(), key=lambda found: (-found[1], found[0]))[:LISTED]
+        kinds = [f"{count:,} {ending}" for ending, count in most]
+        more = f" and {len(endings) - LISTED} more endings" if len(endings) > LISTED else ""
+        remarks.append(f"left out, no audio by their ending: {', '.join(kinds)}{more}")
+    if links:
+        named = ", ".join(f"'{link}'" for link in sorted(links)[:LISTED]) + (", ..." if len(links) > LISTED else "")
+        remarks.append(f"left out, links to folders ({len(links):,}): {named}; name the folder they lead to instead")
+    return tuple(remarks)
 
 
 def folder_remarks(clips: Sequence[Clip]) -> tuple[str, ...]:
