@@ -1,6 +1,7 @@
 """verify and regenerate: every kind of damage is found, named, and mended to the same bytes."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -242,3 +243,19 @@ def test_decoding_needs_the_right_number_of_classes(store) -> None:
     data = store.storage.get(store.receipts[0].file)
     with pytest.raises(softlabels.StoreError):
         decode_shard(data, store.spec, 4)
+
+
+@pytest.mark.parametrize("command", [["verify", "--recompute", "1"], ["regenerate", "--shard", "0"]])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE])
+def test_a_machine_in_trouble_says_nothing_of_a_store(
+    store, monkeypatch, capsys, command: list[str], number: int
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise softlabels.errors.EnvironmentTrouble(f"'c0.wav': {os.strerror(number)}")
+
+    monkeypatch.setattr("pipeline.labelling.worker.label_shard", fails)
+    before = sorted((store.storage.root / "receipts").iterdir())
+    name, *flags = command
+    assert main([name, str(store.storage.root), *flags, "--jobs", "1"]) == 3
+    assert os.strerror(number) in capsys.readouterr().err
+    assert sorted((store.storage.root / "receipts").iterdir()) == before

@@ -11,7 +11,7 @@ import joblib
 from pipeline.checking.sources import Sources, find_sources
 from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
-from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Receipt, commit_generation
 from softlabels.records.shard import decode_shard
@@ -59,7 +59,7 @@ def regenerate(
       accept_equivalent: let equivalent bytes of another machine become the shard, as the receipt's next generation.
     Returns: one result a shard, in the order asked for.
     Raises: ValueError: a shard that was never planned. StoreError: a shard that was never committed; no
-      audio, or no teacher that is not only the store's word.
+      audio, or no teacher that is not only the store's word. EnvironmentTrouble: audio or machine are out of reach.
     """
     planned = planned_clips(store, shards)
     for shard in shards:
@@ -102,6 +102,8 @@ def _regenerate_shard(store: StoreReader, accept_equivalent: bool, task: ShardTa
     shard, stored = task.shard, store.receipt(task.shard)
     try:
         data, receipt = make_shard(task)
+    except EnvironmentTrouble:
+        raise  # says nothing of the store: tried again when the machine is well
     except SoftLabelsError as e:
         return Regenerated(shard=shard, problem=f"shard {shard} cannot be made again: {e}")
     intact = _is_intact(store, shard)

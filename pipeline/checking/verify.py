@@ -21,7 +21,7 @@ from pipeline.checking.untrusted import strange_files
 from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.digests import is_sha256
-from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.shard import ShardRows, decode_shard, round_probabilities, round_values
 from softlabels.store.components import read_components
@@ -89,6 +89,7 @@ def verify(
       untrusted: of a store by somebody else look at every file there is, too; no model is run.
     Raises: ValueError: recompute outside [0, 1], a shard that was never planned, what cannot be asked for together.
       StoreError: to recompute, no audio, or no teacher that is not only the store's word.
+        EnvironmentTrouble: audio or machine are out of reach.
     """
     if not 0 <= recompute <= 1:
         raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
@@ -271,6 +272,8 @@ def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:
     """Compare stored rows with what the teacher gives now."""
     try:
         data, receipt = make_shard(task)
+    except EnvironmentTrouble:
+        raise  # says nothing of the store: tried again when the machine is well
     except SoftLabelsError as e:
         return ShardCheck(shard=task.shard, problem=f"shard {task.shard} cannot be recomputed: {e}")
     windows = len(task.clips)
