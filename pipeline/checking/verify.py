@@ -89,7 +89,7 @@ def verify(
       untrusted: of a store by somebody else look at every file there is, too; no model is run.
     Raises: ValueError: recompute outside [0, 1], a shard that was never planned, what cannot be asked for together.
       StoreError: to recompute, no audio, or no teacher that is not only the store's word.
-        EnvironmentTrouble: audio or machine are out of reach.
+      EnvironmentTrouble: audio or machine are out of reach.
     """
     if not 0 <= recompute <= 1:
         raise ValueError(f"--recompute: expected a share from 0 to 1, got {recompute}")
