@@ -105,6 +105,7 @@ def test_windows_that_cannot_be_read_or_scored_are_left_out_of_the_fit(corpus, f
     assert read_components(kept.storage, kept.spec).asked == 37, "40 classes less the three that are kept"
 
 
+@pytest.mark.storms
 def test_a_clip_that_kills_its_worker_is_left_out_of_the_fit(corpus, few) -> None:
     samples = np.zeros(800, np.float32)
     samples[0] = 0.75

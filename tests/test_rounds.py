@@ -49,6 +49,7 @@ def quarantine(corpus: Corpus, store: str = "store") -> dict[str, tuple[str, str
     return {entry.clip_id: (entry.reason, entry.detail) for entry in entries}
 
 
+@pytest.mark.storms
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_clip_that_kills_its_worker_every_time_is_quarantined_alone(corpus: Corpus, jobs: int) -> None:
     poison(corpus, "c2.wav", 0.75)
@@ -64,6 +65,7 @@ def test_a_clip_that_kills_its_worker_every_time_is_quarantined_alone(corpus: Co
     np.testing.assert_array_equal(with_poison, without)
 
 
+@pytest.mark.storms
 def test_a_clip_that_hangs_its_worker_is_quarantined_alone(corpus: Corpus) -> None:
     poison(corpus, "c4.wav", 0.625)
     summary = run(corpus, "poisoned", timeout_s=2.0)
@@ -79,6 +81,7 @@ def test_a_clip_on_which_the_teacher_raises_is_quarantined_alone(corpus: Corpus,
     assert quarantine(corpus) == {"c1": ("crashed", "the teacher raised RuntimeError: what an odd window")}
 
 
+@pytest.mark.storms
 def test_several_bad_clips_in_one_shard_are_all_found(corpus: Corpus) -> None:
     for name, first_sample in {"c0.wav": 0.75, "c1.wav": 0.875, "c5.wav": 0.75}.items():
         poison(corpus, name, first_sample)
@@ -129,6 +132,7 @@ def test_an_operators_kill_is_not_poison(corpus: Corpus, tmp_path, monkeypatch) 
     assert (summary.quarantined, summary.missing, summary.deferred) == (0, 0, ())
 
 
+@pytest.mark.storms
 def test_a_machine_that_kills_control_windows_too_blames_no_clip(corpus: Corpus, monkeypatch) -> None:
     get_reusable_executor().shutdown(wait=True)  # workers of earlier tests do not know of the next line
     monkeypatch.setenv("STANDIN_DIES", "1")
@@ -268,6 +272,7 @@ def test_a_second_labelling_is_equal_equivalent_or_a_violation_and_never_replace
     assert (store.storage.root / "receipts" / "00000.g0.json").read_bytes() == before
 
 
+@pytest.mark.storms
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 3), (signal.SIGUSR1, 3)])
 def test_a_signal_stops_the_run_cleanly_and_the_next_goes_on(tmp_path, number: int, code: int) -> None:
     subprocess.run(
@@ -301,6 +306,7 @@ def test_a_signal_stops_the_run_cleanly_and_the_next_goes_on(tmp_path, number: i
     assert len(list(receipts.iterdir())) == 60
 
 
+@pytest.mark.storms
 def test_workers_die_with_their_parent(tmp_path) -> None:
     subprocess.run(
         [sys.executable, REPOSITORY / "tests/corpus/make_corpus.py", "--clips", "100", "--seed", "6", "-o", tmp_path],
