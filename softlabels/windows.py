@@ -19,6 +19,9 @@ def rescale_samples(count: int, *, from_hz: int, to_hz: int) -> int:
     return (2 * count * to_hz + from_hz) // (2 * from_hz)
 
 
+MAX_RATE_HZ = 10_000_000  # beyond any recorder; a store that says more would have us count for ever
+
+
 def seconds_to_samples(seconds: float, rate_hz: int) -> int:
     """The whole sample nearest to a time."""
     return round(seconds * rate_hz)
@@ -38,8 +41,8 @@ class WindowSpec:
 
     def __post_init__(self) -> None:
         numbers = (self.rate_hz, self.window_samples, self.hop_samples)
-        if not all(isinstance(n, int | np.integer) for n in numbers) or self.rate_hz < 1:
-            raise ValueError(f"window: expected whole numbers, and a rate from 1 up, got {numbers}")
+        if not all(isinstance(n, int | np.integer) for n in numbers) or not 1 <= self.rate_hz <= MAX_RATE_HZ:
+            raise ValueError(f"window: expected whole numbers, and a rate from 1 to {MAX_RATE_HZ} Hz, got {numbers}")
         if not 0 < self.hop_samples <= self.window_samples:
             raise ValueError(
                 f"overlap must be at least 0 and shorter than the window of {self.window_s:g} s, "

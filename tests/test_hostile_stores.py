@@ -90,6 +90,8 @@ BROKE = [
     ("store/joins/join-*/join.json", "window.hop_samples", "type", "1", readings.read_join),
     ("store/joins/join-*/hard_offsets.npy", "(values)", "length", "2", readings.read_join),
     ("saved/join.json", "report.notes", "missing", "1", readings.read_saved),
+    ("saved/join.json", "calibration", "missing", "1", readings.read_saved),
+    ("store/joins/join-*/join.json", "class_trust", "missing", "1", readings.cli_verify),
     ("saved/clips.arrow", "path", "type", "1", readings.read_saved),
     ("saved/window_index.npy", "(header)", "type", "1", readings.read_saved),
 ]

@@ -49,3 +49,9 @@ def test_cutting_a_stream_equals_slicing_the_padded_clip(block: int, hop: int) -
     expected = [padded[k * hop : k * hop + 4] for k in range(count)]
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
     np.testing.assert_array_equal(list(cut_windows(blocks, window, count)), expected)
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, 10_000_001, 2**63, 48_000.0, "48000", None])
+def test_a_rate_that_no_recorder_has_is_refused(rate_hz: object) -> None:
+    with pytest.raises(ValueError, match="a rate from 1 to 10000000 Hz"):
+        WindowSpec(rate_hz=rate_hz, window_samples=144_000, hop_samples=144_000)  # type: ignore[arg-type]

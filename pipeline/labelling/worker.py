@@ -264,6 +264,9 @@ def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
     kept = ClassList.from_text(open_storage(task.store).get("classes.txt").decode())
     if kept.digest != task.spec.class_digest:
         raise StoreError(f"store '{task.store}': classes.txt was changed; restore it, or every name would be wrong")
+    strange = [name for name in kept if name not in teacher.classes]
+    if strange:
+        raise TeacherError(f"store '{task.store}': its class {strange[0]!r} is none of teacher {teacher.name!r}'s")
     return np.array([teacher.classes.index(name) for name in kept], np.int64)
 
 

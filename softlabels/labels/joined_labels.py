@@ -47,8 +47,8 @@ class JoinedLabels(LabelRows):
     def open(cls, path: Path, *, root: Location | None = None, verify: bool = False) -> "JoinedLabels":
         """Open a join on disk, with the read steps and the trust it was saved with; see `load_labels`."""
         saved = open_join(path, verify=verify)
-        trust, calibration = saved.header["class_trust"], saved.header["calibration"]
         with said_by(path):
+            trust, calibration = saved.header["class_trust"], saved.header["calibration"]
             return cls(
                 root=location(saved.header["root"]) if root is None else root,
                 class_trust=None if trust is None else np.array(trust, np.float64),
