@@ -121,9 +121,8 @@ class FileCache:
         """Give a finished and locked file its name, unless there is one: that may be in use and is never replaced."""
         for _ in range(KEEP_TRIES):
             try:
-                take_name(temporary, self.folder / sha256)
-            except FileExistsError:
-                pass
+                with contextlib.suppress(FileExistsError):  # another one's has the same content
+                    take_name(temporary, self.folder / sha256)
             except OSError as e:
                 raise self._trouble(e) from e
             found = self._find(sha256)
