@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,16 @@ class Corpus:
     def write_manifest(self, text: str) -> Path:
         self.manifest.write_text(text, encoding="utf-8")
         return self.manifest
+
+
+def least_seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Processor seconds of the fastest of some rounds: compare two of them, since a busy machine slows both."""
+    seconds = []
+    for _ in range(rounds):
+        began = time.process_time()
+        work()
+        seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 @pytest.fixture(scope="session", autouse=True)
