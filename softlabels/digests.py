@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal digits. Raises: OSError."""
+    """sha256 of a file's bytes, in hexadecimal digits. Raises: OSError: also of a pipe or device, which may not end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "expected a file, found a pipe, socket or device", str(path))
     digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
     with open(path, "rb", buffering=0) as file:
         while got := file.readinto(buffer):

@@ -1,5 +1,6 @@
 """regenerate(): make a shard again from the store's own plan and spec, and hold it against its receipt."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TypeVar
 import joblib
 
 from pipeline.checking.sources import Sources, find_sources
+from pipeline.checking.whereabouts import NEXT, find_files, some_of
 from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
@@ -43,6 +45,7 @@ def regenerate(
     shards: Sequence[int],
     *,
     root: str | Path | None = None,
+    manifest: str | Path | None = None,
     teacher: str | TeacherChoice | None = None,
     model: str | Path | None = None,
     jobs: int = -1,
@@ -53,8 +56,8 @@ def regenerate(
     Args:
       store: opened.
       shards: which.
-      root, teacher, model: where the audio is, who scores it and with which model; None is as this user's own run on
-        this store had it. See `find_sources`.
+      root, manifest: where the audio is, and where in it each clip's file; teacher, model: who scores it, with which
+        model; None is as this user's own run on this store had it. See `find_sources` and `find_files`.
       jobs: worker processes.
       accept_equivalent: let equivalent bytes of another machine become the shard, as the receipt's next generation.
     Returns: one result a shard, in the order asked for.
@@ -65,9 +68,22 @@ def regenerate(
     for shard in shards:
         if shard not in store.receipts:
             raise StoreError(f"shard {shard} of '{store.storage}' was never committed; `softlabels run` labels it")
-    sources = find_sources(store, root=root, teacher=teacher, model=model)
-    tasks = [shard_task(store, shard, planned[shard], sources=sources) for shard in shards]
-    return in_processes(partial(_regenerate_shard, store, accept_equivalent), tasks, jobs)
+    sources = find_sources(store, root=root, manifest=manifest, teacher=teacher, model=model)
+    audio = {shard: store.receipt(shard).audio for shard in shards}
+    clips = [clip for shard in shards for clip in planned[shard]]
+    places = find_files(clips, sources.clips, sources.root, needed={i for each in audio.values() for i in each})
+    lost = {shard: text for shard in shards if (text := some_of(places.lost, audio[shard]))}
+    tasks = [shard_task(store, s, places.now(planned[s]), sources=sources) for s in shards if s not in lost]
+    made = {
+        each.shard: each for each in in_processes(partial(_regenerate_shard, store, accept_equivalent), tasks, jobs)
+    }
+    for shard, text in lost.items():
+        made[shard] = Regenerated(shard=shard, problem=f"shard {shard} cannot be made again: {text}; {NEXT}")
+    return [_with_note(made[shard], some_of(places.others, audio[shard])) for shard in shards]
+
+
+def _with_note(result: Regenerated, note: str) -> Regenerated:
+    return dataclasses.replace(result, problem=f"{result.problem}; {note}") if result.problem and note else result
 
 
 def planned_clips(store: StoreReader, shards: Iterable[int]) -> dict[int, list[PlannedClip]]:
@@ -114,8 +130,7 @@ def _regenerate_shard(store: StoreReader, accept_equivalent: bool, task: ShardTa
     if not intact:
         problem = (
             f"shard {shard} of '{store.storage}' is damaged, and what was made here has other bytes: "
-            f"{_what_differs(stored, receipt)}; use the environment of the receipt, restore the file from a copy, or "
-            f"delete receipts/{shard:05d}.g*.json and label the shard again with `softlabels run`"
+            f"{_what_differs(stored, receipt)}; {_way_out(stored, receipt)}, or restore {stored.file} from a copy"
         )
         return Regenerated(shard=shard, problem=problem)
     likeness = compare_rows(store.read_shard(shard), decode_shard(data, store.spec, len(store.classes)))
@@ -128,6 +143,14 @@ def _regenerate_shard(store: StoreReader, accept_equivalent: bool, task: ShardTa
     if accept_equivalent:
         commit_generation(store.storage, data, receipt)
     return Regenerated(shard=shard, likeness="equivalent", accepted=accept_equivalent)
+
+
+def _way_out(stored: Receipt, made: Receipt) -> str:
+    """What may give a damaged shard its bytes back, or make another one in its place."""
+    if any(made.audio.get(clip_id, {}).get("file") != audio["file"] for clip_id, audio in stored.audio.items()):
+        return "put the audio back that was labelled"
+    again = f"delete receipts/{stored.shard:05d}.g*.json and label the shard again with `softlabels run`"
+    return f"use the environment of the receipt, {again}"
 
 
 def _is_intact(store: StoreReader, shard: int) -> bool:

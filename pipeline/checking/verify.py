@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from pipeline.checking.kept_joins import joins_problems
 from pipeline.checking.regenerate import in_processes, planned_clips, shard_task
-from pipeline.checking.sources import find_sources
+from pipeline.checking.sources import Sources, find_sources
 from pipeline.checking.untrusted import strange_files
+from pipeline.checking.whereabouts import NEXT, find_files, some_of
 from pipeline.labelling.worker import ShardTask, make_shard
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.digests import is_sha256
@@ -70,6 +71,7 @@ def verify(
     shards: Sequence[int] | None = None,
     recompute: float = 0.0,
     root: str | Path | None = None,
+    manifest: str | Path | None = None,
     teacher: str | TeacherChoice | None = None,
     model: str | Path | None = None,
     jobs: int = -1,
@@ -82,8 +84,8 @@ def verify(
       store: opened.
       shards: only these; None is all, and then what concerns no single shard too.
       recompute: the share of windows, drawn with a fixed seed, that the teacher scores again for comparison.
-      root, teacher, model: where the audio is, who scores it and with which model; None is as this user's own run on
-        this store had it. See `find_sources`.
+      root, manifest: where the audio is, and where in it each clip's file; teacher, model: who scores it, with which
+        model; None is as this user's own run on this store had it. See `find_sources` and `find_files`.
       jobs: threads for reading, processes for recomputing.
       digest: under which the store was published; another one is a problem.
       untrusted: of a store by somebody else look at every file there is, too; no model is run.
@@ -108,9 +110,9 @@ def verify(
     checks = read(joblib.delayed(_check_shard)(store, shard, clips, untrusted) for shard, clips in planned.items())
     if recompute:  # shards that are damaged already are left as they are
         wanted = _sample(store, [check.shard for check in checks if not check.problem], recompute)
-        sources = find_sources(store, root=root, teacher=teacher, model=model)
-        tasks = [shard_task(store, s, _only(planned[s], keys), sources=sources) for s, keys in wanted.items()]
-        again = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
+        sources = find_sources(store, root=root, manifest=manifest, teacher=teacher, model=model)
+        drawn = {shard: _only(planned[shard], keys) for shard, keys in wanted.items()}
+        again = _recompute(store, drawn, sources, jobs)
         checks = [again.get(check.shard, check) for check in checks]
     problems, orphans = ([], []) if shards is not None else _check_store(store)
     problems += [] if shards is not None else joins_problems(store.storage)
@@ -272,6 +274,24 @@ def _only(clips: list[PlannedClip], keys: set[tuple[str, int]]) -> list[PlannedC
         for i in range(clip.windows)
         if (clip.clip_id, clip.first_window + i) in keys
     ]
+
+
+def _recompute(
+    store: StoreReader, drawn: dict[int, list[PlannedClip]], sources: Sources, jobs: int
+) -> dict[int, ShardCheck]:
+    """shard -> what became of its windows that were drawn. Raises: StoreError: none of the recordings is there."""
+    ids = {shard: {clip.clip_id: None for clip in clips} for shard, clips in drawn.items()}
+    clips = [clip for each in drawn.values() for clip in each]
+    places = find_files(clips, sources.clips, sources.root, needed={clip.clip_id for clip in clips})
+    lost = {shard: text for shard in drawn if (text := some_of(places.lost, ids[shard]))}
+    tasks = [shard_task(store, s, places.now(drawn[s]), sources=sources) for s in drawn if s not in lost]
+    checks = {check.shard: check for check in in_processes(partial(_recompute_shard, store), tasks, jobs)}
+    for shard, text in lost.items():
+        checks[shard] = ShardCheck(shard=shard, problem=f"shard {shard} cannot be recomputed: {text}; {NEXT}")
+    for shard, check in checks.items():
+        if check.problem and (note := some_of(places.others, ids[shard])):
+            checks[shard] = dataclasses.replace(check, problem=f"{check.problem}; {note}")
+    return checks
 
 
 def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:

@@ -17,6 +17,7 @@ from softlabels.windows import WindowSpec
 
 WHERE: Described = {  # what verify and regenerate have in common
     "root": {"metavar": "DIR|URL", "help": "where the audio is, default where your own run on this store found it"},
+    "manifest": {"metavar": "CSV", "help": "where each clip's file is now, default that of your own run on this store"},
     "jobs": {"metavar": "N", "help": "default one a core"},
 }
 TEACHER: Described = {  # the fields of a choice that a store does not know, or is not to be believed

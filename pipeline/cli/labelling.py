@@ -43,6 +43,7 @@ BUDGET: Described = {
     "max_channels": {"metavar": "N", "help": "default 16"},
     "min_rate_hz": {"metavar": "HZ", "help": "default 8000"},
     "max_rate_hz": {"metavar": "HZ", "help": "default 384000"},
+    "follow_links": {"help": "to lie outside the audio root, as in the cache of DVC or git-annex"},
 }
 
 
@@ -81,24 +82,25 @@ def _run(args: Namespace) -> int:
     if args.finish:
         summary = finish(args.store)
     else:
-        clips, root = _clips_and_root(args)
+        manifest, root = _manifest_and_root(args)
         choice, labelling = filled(TeacherChoice, args), filled(LabelOptions, args)
         task, budget = ArrayTask.parse(args.task) if args.task else None, filled(AudioBudget, args)
         options = filled(RunOptions, args, task=task, budget=budget)
         with RunConsole() as console:
             if args.dry_run:
                 how = {"choice": choice, "budget": budget, "on_probed": console.on_probe}
+                clips, root = read_clips(manifest, root)
                 prepared = filled(prepare, args, clips=clips, root=root, labelling=labelling, **how)
                 expected = forecast(prepared, jobs=args.jobs)
             else:
                 how = {"teacher": choice, "options": options, "events": console.events}
-                summary = filled(run, args, manifest=clips, root=root, labelling=labelling, **how)
+                summary = filled(run, args, manifest=manifest, root=root, labelling=labelling, **how)
         if args.dry_run:
             print_fields(**dataclasses.asdict(expected) | {"seconds": f"{expected.seconds:,.0f}"}, store=args.store)
             tell("nothing was labelled; the same command without --dry-run does it")
             return 0
-    manifest = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
-    _print_summary(summary, seconds=time.monotonic() - began, manifest=manifest)
+    named = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
+    _print_summary(summary, seconds=time.monotonic() - began, manifest=named)
     if summary.resumable:
         return 3
     failed = summary.stopped or summary.missing or summary.different or summary.deferred
@@ -129,11 +131,11 @@ class Allowance:
         return summary.quarantined <= self.limit * (summary.windows if self.is_share else 1)
 
 
-def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
-    """The clips of the manifest; of a folder, they are written as a manifest on the way."""
-    folder = Path(args.manifest)
+def _manifest_and_root(args: Namespace) -> tuple[Path | list[Clip], Location | None]:
+    """What to label; of a folder, a manifest is written on the way, or only its clips looked for in a dry run."""
+    folder, named = Path(args.manifest), location(args.root) if args.root else None
     if not folder.is_dir():
-        return read_clips(folder, args.root)
+        return folder, named
     root = root_of(folder, Path(MANIFEST))
     clips = clips_of_folder(folder, relative_to=root)
     if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
@@ -146,7 +148,7 @@ def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
         tell(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips")
         for line in (*folder_remarks(clips), *left_out(folder)):
             tell(line)
-    return clips, location(args.root) if args.root else root
+    return clips if args.dry_run else Path(MANIFEST), named or root
 
 
 class RunConsole(AbstractContextManager):

@@ -9,10 +9,13 @@ from typing import Any
 
 import softlabels
 from pipeline.options import check_numbers, option
+from pipeline.planning.changes import new_clips
 from pipeline.planning.components import ComponentChoice, choose_components
 from pipeline.planning.dataset_card import dataset_card, requirements
 from pipeline.planning.lost_paths import check_lost
+from pipeline.planning.places import Places
 from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_shards
+from pipeline.planning.probe import FileProbe
 from pipeline.planning.probe_files import probe_files
 from pipeline.planning.probe_workers import LOOK_S
 from pipeline.processes import Workers, within
@@ -26,7 +29,7 @@ from softlabels.corpus.clip_paths import below_root
 from softlabels.corpus.manifest import Clip, check_names_of, read_manifest
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError, ManifestError, StoreError
-from softlabels.records.plan_file import PlannedClip, encode_plan, plan_table, same_clip
+from softlabels.records.plan_file import PlannedClip, encode_plan, plan_table
 from softlabels.records.spec import LabelSpec, Layout
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
@@ -70,6 +73,7 @@ class Preparation:
 
     new: the clips to plan, packed into shards; classes: those that the store keeps; components: beside them; store: the
     one to go on with, None to make one.
+    places: where files are that an older plan has elsewhere.
     waiting: why files could not even be probed; their clips are left for a later run.
     """
 
@@ -82,6 +86,7 @@ class Preparation:
     classes: ClassList
     components: ComponentChoice
     store: StoreReader | None
+    places: Places
     waiting: tuple[str, ...]
 
 
@@ -109,11 +114,13 @@ def prepare(
     budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
     probe: bool = True,
+    probe_again: bool = False,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
 
     The audio is probed by the processes of `workers`, without them in `jobs` threads.
-    Without `probe` the store's plan is taken as it is: another run has just made it.
+    Without `probe` the store's plan is taken as it is: another run has just made it. With `probe_again` every file is
+    read, also where its size and time are as they were.
 
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
     """
@@ -132,13 +139,11 @@ def prepare(
         paths,
         cache=_probe_cache(storage),
         budget=budget,
-        distrusted=_changed(existing),
+        distrusted=paths if probe_again else _changed(existing, clips),
         workers=workers or Workers(0, threads=jobs),
         on_probed=lambda done: on_probed(done, len(paths)),
     )
-    check_lost(probes, root, new=existing is None)
-    readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
-    new = _new_clips([lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable], existing)
+    new = _clips_to_plan(clips, probes, spec, existing, root)
     if existing is None and labelling.shard_windows is None:
         spec = dataclasses.replace(spec, shard_windows=default_shard_windows(sum(clip.windows for clip in new)))
     first_shard = 0 if existing is None else existing.planned_shards
@@ -152,8 +157,20 @@ def prepare(
         classes=classes,
         components=components,
         store=existing,
+        places=Places.of(clips, probes),
         waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
     )
+
+
+def _clips_to_plan(
+    clips: list[Clip], probes: dict[str, FileProbe], spec: LabelSpec, existing: StoreReader | None, root: Location
+) -> list[PlannedClip]:
+    """The clips that no plan has, or has otherwise, as their files are. Raises: ManifestError, StoreError."""
+    readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]
+    laid_out = [lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable]
+    new = new_clips(laid_out, existing, root)
+    check_lost(probes, root, new=new, store=existing)
+    return new
 
 
 def _check_root(root: Location) -> None:
@@ -251,39 +268,12 @@ def _spec(
     return spec
 
 
-def _changed(existing: StoreReader | None) -> set[str]:
+def _changed(existing: StoreReader | None, clips: list[Clip]) -> set[str]:
     """The files whose bytes were not those of their probe, although size and time may be."""
     if existing is None:
         return set()
     changed = {entry.clip_id for entry in existing.census.quarantine if entry.reason == "changed-since-probe"}
-    if not changed:
-        return set()
-    return {clip.path for clip_id, clip in existing.planned_by_clip().items() if clip_id in changed}
-
-
-def _new_clips(laid_out: list[PlannedClip], existing: StoreReader | None) -> list[PlannedClip]:
-    """The clips that no plan has yet, or that are quarantined and may be better now.
-
-    Raises: StoreError: the audio or the stretch of a labelled clip has changed.
-    """
-    if existing is None:
-        return laid_out
-    planned, labelled = existing.planned_by_clip(), existing.labelled_clips()
-    new: list[PlannedClip] = []
-    changed: list[PlannedClip] = []
-    for clip in laid_out:
-        before = planned.get(clip.clip_id)
-        if before is None or (before.reason and not clip.reason):
-            new.append(clip)
-        elif not before.reason and not clip.reason and not same_clip(before, clip):  # else all it was is quarantined
-            (changed if clip.clip_id in labelled else new).append(clip)
-    if changed:
-        raise StoreError(
-            f"store '{existing.storage}': the audio, start_s or end_s of {len(changed)} labelled clips has changed: "
-            f"{some(clip.clip_id for clip in changed)}; restore them, give them new clip_ids, or label into another "
-            "store with -o"
-        )
-    return new
+    return {clip.path for clip in clips if clip.clip_id in changed}
 
 
 def write_plan(path: str | Path, prepared: Preparation) -> StoreReader:

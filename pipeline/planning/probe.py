@@ -15,7 +15,7 @@ from softlabels.storage.location import Location
 class FileProbe:
     """One audio file; `reason` is empty, or says why it cannot be used.
 
-    etag: of an object in a bucket, in place of mtime_ns.
+    etag: of an object in a bucket, in place of mtime_ns; inode: of a file, 0 in caches of before.
     note: what is odd about it, but harmless.
     trouble: the environment kept it from being probed; its clips wait for a later run.
     """
@@ -24,6 +24,7 @@ class FileProbe:
     size: int = 0
     mtime_ns: int = 0
     etag: str = ""
+    inode: int = 0
     sha256: str = ""
     container: str = ""
     frames: int = 0
@@ -39,8 +40,8 @@ def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) 
     """Probe one file; what is wrong with it is in the result."""
     try:
         if isinstance(root, Path):
-            check_inside(root, path)
-        size, mtime_ns, etag = file_state(root, path)  # before the bytes: what changes meanwhile is probed again
+            check_inside(root, path, links=budget.follow_links)
+        size, mtime_ns, etag, inode = file_state(root, path)  # before the bytes: what changes meanwhile is probed again
         with local_file(root, path, max_bytes=budget.max_bytes) as file:
             info = probe_audio(file, budget=budget)
             sha256 = audio_sha256(file)
@@ -50,16 +51,22 @@ def probe_file(root: Location, path: str, budget: AudioBudget = DEFAULT_BUDGET) 
         return FileProbe(path=path, trouble=str(e))
     except MemoryError as e:
         return FileProbe(path=path, trouble=f"'{path}': out of memory: {e}")
-    return FileProbe(path=path, size=size, mtime_ns=mtime_ns, etag=etag, sha256=sha256, **dataclasses.asdict(info))
+    state = FileProbe(path=path, size=size, mtime_ns=mtime_ns, etag=etag, inode=inode, sha256=sha256)
+    return dataclasses.replace(state, **dataclasses.asdict(info))
 
 
-def check_inside(root: Path, path: str) -> None:
-    """Raises: AudioError: outside-root, missing, or unreadable where links lead in a circle or a name is too long;
-    EnvironmentTrouble."""
+def check_inside(root: Path, path: str, *, links: bool = False) -> None:
+    """Hold where a path leads against the root.
+
+    Args:
+      links: it may lead out of the root.
+    Raises: AudioError: outside-root, missing, or unreadable where links lead in a circle or a name is too long;
+      EnvironmentTrouble.
+    """
     try:
         with below_root(root), os_errors_explained(root / path):
             inside = (root / path).resolve(strict=True).is_relative_to(root.resolve(strict=True))
     except RuntimeError as e:  # a link to itself, before Python 3.13
         raise AudioError(f"unreadable: '{path}': its links lead in a circle") from e
-    if not inside:
-        raise AudioError(f"outside-root: '{path}' leads out of the audio root")
+    if not inside and not links:
+        raise AudioError(f"outside-root: '{path}' leads out of the audio root through a link; --follow-links allows it")

@@ -8,7 +8,8 @@ whoever decodes a file holds rate, channels, frames and sha256 against it. It ma
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 import joblib
@@ -17,7 +18,7 @@ from pipeline.planning.probe import FileProbe, probe_file
 from pipeline.planning.probe_workers import probe_in_processes
 from pipeline.processes import Workers, within
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
-from softlabels.audio.root import file_states
+from softlabels.audio.root import FileState, file_states
 from softlabels.digests import is_sha256, parse_json
 from softlabels.errors import AudioError
 from softlabels.storage.location import Location
@@ -56,8 +57,7 @@ def probe_files(
     known = _read_cache(cache, budget)
     trusted = [path for path in paths if path in known and path not in distrusted]
     states = within(STATES_S + len(trusted) / STATES_A_SECOND, file_states, root, trusted)
-    stored = {path: (known[path].size, known[path].mtime_ns, known[path].etag) for path in trusted}
-    probes = {path: known[path] for path in trusted if states.get(path) == stored[path]}
+    probes = _unchanged([known[path] for path in trusted], states)
     on_probed(len(probes))
     todo = [path for path in paths if path not in probes]
     for first in range(0, len(todo), CHUNK_FILES):
@@ -71,6 +71,22 @@ def probe_files(
         _extend_cache(cache, found)
         on_probed(len(chunk))
     return probes
+
+
+def _unchanged(known: list[FileProbe], states: Mapping[str, FileState]) -> dict[str, FileProbe]:
+    """path -> probe, of files that are as they were when they were probed.
+
+    Recorders write files of one size, and archives are unpacked with one time: of files that have both in common, which
+    could have changed places, the inode counts too.
+    """
+    probed = {probe.path: (probe.size, probe.mtime_ns, probe.etag) for probe in known}
+    twins = Counter(probed.values())
+
+    def is_as_probed(probe: FileProbe) -> bool:
+        state, before = states.get(probe.path), probed[probe.path]
+        return state is not None and state[:3] == before and (twins[before] == 1 or state[3] == probe.inode)
+
+    return {probe.path: probe for probe in known if is_as_probed(probe)}
 
 
 def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]:

@@ -46,6 +46,7 @@ class RunOptions:
     jobs: int = option(-1, "worker processes, default one a core", metavar="N")
     on_error: Literal["skip", "fail"] = option("skip", "quarantine and go on, or stop")
     retry_quarantined: bool = option(False, "try permanent faults again, not only transient")
+    probe_again: bool = option(False, "read every audio file again, also where size and time are as they were")
     strict: bool = option(False, "refuse a machine that rounds differently from the store's")
     timeout_s: float | None = option(None, "of a shard, default 600 and 10 a window", metavar="SECONDS")
     backend: BackendName = option("loky", "processes of this machine (default), a cluster's, or all in this one")
@@ -119,19 +120,30 @@ def run(
                 workers=workers,
                 budget=options.budget,
                 on_probed=events.on_probe,
+                probe_again=options.probe_again,
                 probe=claims is None or wait_for_plan(claims, {clip.clip_id for clip in clips}),
             )
             prepared = fit_if_new(prepared, workers, events.on_fit)
             opened = write_plan(store, prepared)
             check_teacher(prepared.teacher, opened.spec)
-            own = OwnRun(audio_root=absolute(prepared.root), teacher=dataclasses.asdict(prepared.choice))
-            remember_run(opened.storage, opened.spec.fingerprint(), own)
+            if prepared.places.listed:  # else nothing is below that root
+                _remember(opened, prepared, manifest)
             shift = _Shift(opened, prepared, options, events)
             shift.work(workers, engine, claims)
         opened = softlabels.open(store) if shift.tasks else opened
         if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
             write_endings(opened)
         return _summary(opened, prepared, shift)
+
+
+def _remember(store: StoreReader, prepared: Preparation, manifest: str | Path | list[Clip]) -> None:
+    """Where audio, teacher and manifest were, for whoever scores the store again."""
+    own = OwnRun(
+        audio_root=absolute(prepared.root),
+        teacher=dataclasses.asdict(prepared.choice),
+        manifest="" if isinstance(manifest, list) else absolute(Path(manifest)),
+    )
+    remember_run(store.storage, store.spec.fingerprint(), own)
 
 
 @contextlib.contextmanager
@@ -220,7 +232,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
     return [
         ShardTask(
             shard=shard,
-            clips=tuple(clips),
+            clips=prepared.places.now(clips),
             spec=store.spec,
             teacher=prepared.choice,
             root=str(prepared.root),

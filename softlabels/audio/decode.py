@@ -48,13 +48,17 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioBudget:
-    """How much a file may ask for: a 1 Hz header blows up 48,000 times, an hour of silence is half a megabyte."""
+    """How much a file may ask for: a 1 Hz header blows up 48,000 times, an hour of silence is half a megabyte.
+
+    follow_links: be somewhere else than below the audio root, where a link there leads to it.
+    """
 
     max_hours: float = 25
     max_channels: int = 16
     min_rate_hz: int = 8_000
     max_rate_hz: int = 384_000
     max_bytes: int = 16 * 10**9
+    follow_links: bool = False
 
     def check(self, rate_hz: int, channels: int, frames: int) -> None:
         """Raises: AudioError: bad-rate, too-many-channels, too-long."""

@@ -22,7 +22,7 @@ from softlabels.storage.file_cache import user_cache
 from softlabels.storage.location import Location
 from softlabels.threads import in_threads
 
-FileState = tuple[int, int, str]  # (bytes, modified in ns, entity tag): another one once the content is
+FileState = tuple[int, int, str, int]  # (bytes, modified in ns, entity tag, inode): another one once the content is
 LISTINGS = 16  # folders of a bucket asked for at once
 FETCHES = 3  # how often a recording is fetched that comes differently from its MD5
 
@@ -94,9 +94,9 @@ def file_state(root: Location, path: str) -> FileState:
     if isinstance(root, Path):
         with below_root(root), os_errors_explained(root / path):
             state = os.stat(root / path)
-        return state.st_size, state.st_mtime_ns, ""
+        return state.st_size, state.st_mtime_ns, "", state.st_ino
     size, tag = _state(root, path)
-    return size, 0, tag
+    return size, 0, tag, 0
 
 
 def file_states(root: Location, paths: Iterable[str]) -> dict[str, FileState]:
@@ -111,7 +111,7 @@ def file_states(root: Location, paths: Iterable[str]) -> dict[str, FileState]:
     folders = sorted({str(PurePosixPath(key).parent) for key in by_key})
     calls = (("" if folder == "." else folder,) for folder in folders)
     for found in in_threads(bucket(root).states, calls, threads=LISTINGS):
-        states |= {by_key[key]: (size, 0, tag) for key, (size, tag) in found.items() if key in by_key}
+        states |= {by_key[key]: (size, 0, tag, 0) for key, (size, tag) in found.items() if key in by_key}
     return states
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from softlabels.audio.decode import audio_sha256, stream_audio
+from softlabels.audio.lost import hint
 from softlabels.audio.root import local_file
 from softlabels.batches.rows import SoundRows
 from softlabels.errors import AudioError
@@ -62,8 +63,14 @@ class WindowAudio:
                     samples[position : position + len(block)] = block
                     position += len(block)
         except AudioError as e:
-            where = f" below {str(self._rows.root)!r}, or name its folder with root=" if e.reason == "missing" else ""
-            raise AudioError(
-                f"{e.reason}: clip {sound.clip_id!r}: {e.detail}; `softlabels run` checks the corpus{where}"
-            ) from e
+            raise AudioError(f"{e.reason}: clip {sound.clip_id!r}: {e.detail}{self._next_step(e, sound.path)}") from e
         return samples
+
+    def _next_step(self, e: AudioError, path: str) -> str:
+        """What is there instead, and what to do, in words that follow the error."""
+        if e.reason == "missing":
+            root = self._rows.root
+            below = f"below {str(root)!r}, or name its folder with root="
+            return f" at '{path}'{hint(root, path)}; `softlabels run` checks the corpus {below}"
+        again = " --probe-again" if e.reason == "changed-since-probe" else ""
+        return f"; `softlabels run{again}` checks the corpus"

@@ -6,6 +6,7 @@ A store may come from anybody, so what it says of a machine (run.json) is for pe
 where audio is read, comes from whoever asks or from here.
 """
 
+import dataclasses
 import json
 import logging
 import os
@@ -27,10 +28,14 @@ MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRun:
-    """A run of this user's. audio_root: a folder or the URL of a bucket; teacher: the fields of its choice."""
+    """A run of this user's. audio_root: a folder or the URL of a bucket; teacher: the fields of its choice.
+
+    manifest: the file; "" where clips came from no file, and in runs of before.
+    """
 
     audio_root: str
     teacher: dict[str, Any]
+    manifest: str = ""
 
 
 def remember_run(storage: Storage, fingerprint: str, run: OwnRun) -> None:
@@ -38,7 +43,7 @@ def remember_run(storage: Storage, fingerprint: str, run: OwnRun) -> None:
     if own_run(storage, fingerprint) == run:
         return
     place = _place(storage, fingerprint)
-    fields = {"store": place, "audio_root": run.audio_root, "teacher": run.teacher}
+    fields = {"store": place, **dataclasses.asdict(run)}
     path = _path(place)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
