@@ -83,10 +83,11 @@ def write_rows(file: IO[str], columns: Iterable[str], rows: Iterable[Iterable[ob
     """Write a CSV that `open_table` reads, and that a spreadsheet runs nothing of."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_guarded(cell) for cell in row] for row in rows)
+    writer.writerows([guarded(cell) for cell in row] for row in rows)
 
 
-def _guarded(cell: object) -> object:
+def guarded(cell: object) -> object:
+    """A cell as it is written: with an apostrophe before what a spreadsheet would run."""
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
