@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.drafts.folder import FoundClips, clips_of_folder, folder_remarks, left_out
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
@@ -53,11 +53,9 @@ class ManifestSource:
     def _read(self) -> FoundClips:
         if self.raven:
             label = self.columns.get("label")
-            clips = clips_of_tables(self.raven, self.folder, relative_to=self.root, label_column=label)
-            return FoundClips(clips=clips)
+            return clips_of_tables(self.raven, self.folder, relative_to=self.root, label_column=label)
         if not self.metadata:
-            clips = clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled)
-            return FoundClips(clips=clips, remarks=(*folder_remarks(clips), *left_out(self.folder)))
+            return clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled)
         return clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
 
 

@@ -52,7 +52,8 @@ def clips_of_metadata(
     """
     rows = _read_table(table)
     filled = _templates(table, list(rows[0][1]), columns or {})
-    files = _Files(clips_of_folder(folder, relative_to=relative_to, unlabelled=True))
+    scanned = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
+    files = _Files(scanned.clips)
     translated = _codes(rows, filled)
     clips: dict[str, Clip] = {}
     faults, without_file = [], []
@@ -83,7 +84,7 @@ def clips_of_metadata(
     return FoundClips(
         clips=[clips[clip_id] for clip_id in sorted(clips)],
         remarks=tuple(remarks),
-        problems=(problem,) if without_file else (),
+        problems=(*((problem,) if without_file else ()), *scanned.problems),
     )
 
 
