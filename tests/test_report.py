@@ -164,7 +164,7 @@ def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
 def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], "Xus xus_Chi"))
     assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": (1, "")}
-    assert "Xus xus_Chi (1 clips)" in page_of(store, corpus)
+    assert "Xus xus_Chi (1 clip)" in page_of(store, corpus)
 
 
 def test_confidence_is_what_a_loop_finds(store) -> None:
@@ -239,7 +239,7 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
         other_window=np.arange(count),
     )
     index = SimpleNamespace(window_index=np.zeros(count), start_s=lambda entries: 0.0)
-    return [suspect.clip_id for suspect in find_suspects(evidence, index, NAMES)]
+    return [suspect.clip.clip_id for suspect in find_suspects(evidence, index, NAMES)]
 
 
 def test_a_label_is_suspected_where_the_teacher_prefers_another_class() -> None:
@@ -345,7 +345,7 @@ def test_swapped_labels_are_among_the_first_suspects(birdnet_store, swapped) -> 
     folder, wrong = swapped
     done = run_cli("report", birdnet_store.storage.root, "--suspects", "suspects.csv", "--root", REPOSITORY, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "annotated   67 clips" in done.stdout
+    assert "annotated   67\n" in done.stdout
     with (folder / "suspects.csv").open(newline="") as file:
         suspects = list(csv.DictReader(file))
     caught = wrong & {row["clip_id"] for row in suspects[:15]}

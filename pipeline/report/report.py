@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.options import option
+from pipeline.options import check_numbers, option
 from softlabels.corpus.manifest import read_manifest
 from softlabels.storage.unfinished import text_file
 from softlabels.store.reader import StoreReader
@@ -28,10 +28,12 @@ MAX_BYTES = 15_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What a report found: annotated clips looked at, and suspects among their labels; the size of the page."""
+    """What a report found: annotated clips looked at, suspects among their labels, how many of these the page shows;
+    sets of clips with the same audio; the size of the page."""
 
     annotated: int
     suspects: int
+    shown: int
     duplicates: int
     bytes: int
 
@@ -52,8 +54,10 @@ class ReportOptions:
         "what a label of no class of the teacher's says of these: none of them is there, or nothing (default)",
     )
     suspects: str | Path | None = option(None, "write likely wrong labels, worst first", metavar="CSV")
+    limit: int = option(30, "labels in doubt that the page shows, default 30: some 250 kB each", metavar="N")
 
     def __post_init__(self) -> None:
+        check_numbers({"limit": self.limit})
         if self.suspects and not self.manifest:
             raise ValueError("--suspects: expected a manifest whose labels may be wrong, got none; add --manifest")
         if self.mapping and not self.classes:
@@ -77,12 +81,14 @@ def report(
     _require_extra()
     from pipeline.checking.compare import compare
     from pipeline.report.clip_evidence import HumanLabels
+    from pipeline.report.listening import Listening
     from pipeline.report.page import render
     from pipeline.report.survey import survey
     from pipeline.report.suspects import find_suspects, write_suspects
     from pipeline.report.teaching import what_is_taught
     from softlabels.classes.class_list import ClassList
     from softlabels.classes.matching import match_classes
+    from softlabels.joins.build import audio_root
 
     options = options or ReportOptions()
     clips = None if options.manifest is None else read_manifest(options.manifest)
@@ -95,25 +101,29 @@ def report(
     if options.manifest is not None and labels and labels.clips:
         known = [store.classes[int(c)] for c in labels.classes]
         taught = what_is_taught(store, options.manifest, known, options.root, options.other_labels)
+    root = audio_root(store, options.manifest, options.root)
     page = render(
         store,
         found,
+        Listening(store, root, {clip.clip_id: clip.path for clip in clips or () if "://" not in clip.path}),
+        manifest=options.manifest,
         labels=labels,
         suspects=suspects,
+        limit=options.limit,
         taught=taught,
         student=student,
         match=match,
         comparison=compare(store, options.other) if options.other is not None else None,
-        root=options.root,
     )
     with text_file(output) as file:
         file.write(page)
         file.flush()  # it has its room before the other file gets its name
         if options.suspects:
-            write_suspects(suspects, options.suspects)
+            write_suspects(suspects, options.suspects, root)
     return Reported(
         annotated=len(labels.clips) if labels else 0,
         suspects=len(suspects),
+        shown=min(len(suspects), options.limit),
         duplicates=len(found.duplicates),
         bytes=len(page.encode(errors="backslashreplace")),
     )
