@@ -9,8 +9,10 @@ reader takes it off again: what is read is what was written.
 """
 
 import csv
+import difflib
+import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +46,32 @@ class Table:
                 self.faults.append(f"line {line}: expected {len(self.columns)} fields, got {len(fields)}")
 
     def twice(self) -> list[str]:
-        """The columns that are given more than once."""
-        return sorted({name for name in self.columns if self.columns.count(name) > 1})
+        """The columns that are given more than once; those without a name are no column."""
+        return sorted({name for name in self.columns if name and self.columns.count(name) > 1})
+
+    def own_columns(
+        self, required: tuple[str, ...], optional: tuple[str, ...], source: str, error: type[SoftLabelsError]
+    ) -> list[str]:
+        """The columns besides the known ones, which are a person's own.
+
+        Raises: `error`: one is missing, misspelt or given twice.
+        """
+        known = required + optional
+        lacking = [name for name in known if name not in self.columns]
+        own = [name for name in self.columns if name and name not in known]
+        misspelt = ((name, meant) for name in own if (meant := meant_by(name, known, lacking)))
+        faults = [
+            f"unknown column {name!r}: call it {meant!r} if it is that, else give it a name that is less alike"
+            for name, meant in misspelt
+        ]
+        faults += [f"column {name!r} is missing" for name in lacking if name in required]
+        faults += [f"column {name!r} is given twice" for name in self.twice()]
+        if faults:
+            raise error(
+                f"{source}: {faults[0]}: expected columns {', '.join(required)}, optionally {', '.join(optional)}, and "
+                f"any of your own, got {self.header()}"
+            )
+        return own
 
     def header(self) -> str:
         """The columns, for an error."""
@@ -78,7 +104,7 @@ def open_table(
             quoting: Literal[0, 3] = csv.QUOTE_NONE if raven and '"' not in header else csv.QUOTE_MINIMAL
             delimiter = "\t" if raven else max(",;\t", key=header.count) if spreadsheet else ","
             lines = csv.reader(file, strict=True, delimiter=delimiter, quoting=quoting)
-            columns = [name.strip() for name in next(lines, [])]
+            columns = [(_unguarded(name) if ours else name).strip() for name in next(lines, [])]
             rows = ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields)))
             if ours and _may_have_guards(path):
                 rows = ((line, [_unguarded(cell) for cell in fields]) for line, fields in rows)
@@ -89,13 +115,50 @@ def open_table(
 
 def write_rows(file: IO[str], columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a CSV that `open_table` reads, and that a spreadsheet runs nothing of."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([guarded(cell) for cell in row] for row in rows)
+    writer = csv.writer(_Lines(file), lineterminator="\r\n")  # so that a cell with a \r is quoted
+    writer.writerow([_guarded(name) for name in columns])
+    writer.writerows([_guarded(cell) for cell in row] for row in rows)
 
 
-def guarded(cell: object) -> object:
-    """A cell as it is written: with an apostrophe before what a spreadsheet would run."""
+def row_text(cells: Iterable[object]) -> str:
+    """One row as `write_rows` writes it, without its line end."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\r\n").writerow([_guarded(cell) for cell in cells])
+    return file.getvalue().removesuffix("\r\n")
+
+
+class _Lines:
+    """A file that gets one row at a time, each ended as on Unix."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._write = file.write
+
+    def write(self, row: str) -> int:
+        return self._write(row.removesuffix("\r\n") + "\n")
+
+
+def meant_by(column: str, known: Sequence[str], lacking: Sequence[str]) -> str:
+    """Which known column another one is most likely a misspelling of, "" of none.
+
+    Args:
+      lacking: those of the known ones that the table lacks: `labels` beside `label` is another column; `Label` is not.
+    Example:
+      >>> [meant_by(name, ["label", "end_s"], ["end_s"]) for name in ("Label", "lable", "end", "site")]
+      ['label', '', 'end_s', '']
+    """
+    plain = _letters(column)
+    same = [name for name in known if _letters(name) == plain]
+    alike = {_letters(name): name for name in lacking}
+    near = [name for name in alike if name[0] == plain[:1] and abs(len(name) - len(plain)) <= 1]
+    same += [alike[name] for name in difflib.get_close_matches(plain, near, n=1, cutoff=0.75)]
+    return next(iter(same), "")
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _guarded(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 

@@ -17,7 +17,7 @@ from softlabels.corpus.manifest import Clip, read_manifest
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ManifestError
 from softlabels.storage.unfinished import text_file
-from softlabels.tables import guarded, some
+from softlabels.tables import row_text, some
 
 _CELL = re.compile(r'("(?:[^"]|"")*"|[^,\r\n]*)(,|\r\n|\r|\n|\Z)')  # as it stands, and what ends it
 _MARK = "\ufeff"
@@ -125,7 +125,4 @@ def _with_cell(record: str, position: int, text: str) -> str:
 
 
 def _as_cell(text: str) -> str:
-    """A cell as `write_rows` writes it."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="").writerow([guarded(text), ""])
-    return file.getvalue().removesuffix(",")
+    return row_text([text, ""]).removesuffix(",")

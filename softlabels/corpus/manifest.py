@@ -9,11 +9,14 @@ label             class names joined by `;`; empty = not annotated; `noise` = an
 split, fold       text of your own, such as train / test
 start_s, end_s    the stretch of the file that is the clip, in seconds; empty = from its start / to its end
 sha256            of the file, checked when given
+any other         yours: kept as it stands, see `Clip.extra`; a misspelt one is refused, one without a name passed over
 """
 
+import logging
 import math
+import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +27,19 @@ from softlabels.corpus.name_lists import CellFault
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
 from softlabels.storage.unfinished import text_file
-from softlabels.tables import Table, open_table, raise_faults, write_rows
+from softlabels.tables import meant_by, open_table, raise_faults, write_rows
 from softlabels.texts import MAX_PATH, fault_of_name, shortened
 
 REQUIRED = ("clip_id", "path")
 OPTIONAL = ("label", "split", "fold", "start_s", "end_s", "sha256")
+COLUMNS = REQUIRED + OPTIONAL
+MAX_CELL = 100_000
+_OTHER_WORDS = {"species": "label", "class": "label", "annotation": "label", "begin": "start_s", "start": "start_s"}
+_OTHER_WORDS |= {"onset": "start_s", "end": "end_s", "stop": "end_s", "offset": "end_s"}  # what they may stand for
 _NOT_ANNOTATED = LabelCell()
 _READERS: dict[str, Callable[[str], Any]] = {"label": read_label, "split": read_name, "fold": read_name}
 _READERS |= {column: partial(read_seconds, column=column) for column in ("start_s", "end_s")}
+logger = logging.getLogger(__name__)
 _ID, _PATH = "text without control characters as clip_id", "a path without control characters"
 
 
@@ -43,6 +51,7 @@ class Clip:
     unsure: class names that are neither present nor absent, of an annotated clip: recordists' secondary species.
     absent: class names that are surely not there; of a clip with labels all others are absent anyway.
     end_s: None means to the end of the file.
+    extra: (column, text) of the columns of your own, in their order.
     """
 
     clip_id: str
@@ -55,13 +64,14 @@ class Clip:
     end_s: float | None = None
     sha256: str = ""
     absent: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
     """Read and check a manifest (UTF-8 CSV; a byte-order mark and CRLF are fine).
 
     Returns: the clips in the order of the rows.
-    Raises: ManifestError: no such file, not a CSV of text, a missing or unknown column, or faulty rows, of
+    Raises: ManifestError: no such file, not a CSV of text, a missing or misspelt column, or faulty rows, of
       which the first ten are shown with their line numbers and the rest are counted.
     Example:
       >>> softlabels.read_manifest("data_manifest.csv")[1].labels
@@ -72,11 +82,13 @@ def read_manifest(path: str | Path) -> list[Clip]:
             f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings"
         )
     with open_table(path, "manifest", ManifestError, ours=True) as table:
-        _check_header(path, table)
+        own = table.own_columns(REQUIRED, OPTIONAL, f"manifest '{path}'", ManifestError)
+        for column, meant in _suspects(own, set(OPTIONAL).difference(table.columns)):
+            logger.warning("manifest '%s': column %r is kept and not read; is it %r?", path, column, meant)
         clips: list[Clip] = []
         seen: dict[str, int] = {}  # clip_id in Unicode NFC -> line
         for line, row in table:
-            clip, wrong = _read_row(row)
+            clip, wrong = _read_row(row, own)
             if clip.clip_id in seen:
                 wrong.append(f"same clip_id as line {seen[clip.clip_id]}")
             seen.setdefault(clip.clip_id, line)
@@ -98,15 +110,23 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
       >>> len(softlabels.read_manifest("new.csv"))
       1
     """
-    clips, rows = check_names_of(list(clips), f"'{path}'"), []
-    for clip in clips:
-        texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
-        times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
-        label = LabelCell(clip.labels, clip.unsure, clip.absent).text()
-        rows.append({**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label})
-    columns = [c for c in (*REQUIRED, *OPTIONAL) if c in (*REQUIRED, "label") or any(row[c] for row in rows)]
+    clips = check_names_of(list(clips), f"'{path}'")
+    rows = [cells_of(clip) for clip in clips]
+    own = dict.fromkeys(column for clip in clips for column, _ in clip.extra)
+    used = {column for row in rows for column, cell in row.items() if cell}
+    used |= {"label", *REQUIRED, *(meant_by(name, (), OPTIONAL) for name in own)}  # a `splits` beside it is read again
+    columns = [*(column for column in COLUMNS if column in used), *own]
     with text_file(path) as file:
-        write_rows(file, columns, ([row[column] for column in columns] for row in rows))
+        write_rows(file, columns, ([row.get(column, "") for column in columns] for row in rows))
+
+
+def cells_of(clip: Clip) -> dict[str, str]:
+    """The cells of a row, by column."""
+    texts = {name: getattr(clip, name) for name in ("clip_id", "path", "split", "fold", "sha256")}
+    times = {"start_s": clip.start_s or None, "end_s": clip.end_s}
+    label = LabelCell(clip.labels, clip.unsure, clip.absent).text()
+    cells = {**texts, **{name: "" if s is None else repr(s) for name, s in times.items()}, "label": label}
+    return {**dict(clip.extra), **cells}
 
 
 def check_names_of(clips: list[Clip], where: str) -> list[Clip]:
@@ -123,27 +143,24 @@ def check_names_of(clips: list[Clip], where: str) -> list[Clip]:
         except CellFault as e:
             wrong.append(str(e))
         faults += [f"'{shortened(clip.path)}': {fault}" for fault in wrong if fault][:1]
+    for name, cell in {pair for clip in clips for pair in clip.extra}:
+        if name != name.strip() or not name or meant_by(name, COLUMNS, ()):
+            faults.append(f"column {name!r}: expected the name of a column of your own")
+        if any("\ud800" <= c <= "\udfff" for c in name + cell) or len(cell) > MAX_CELL:
+            faults.append(f"column {name!r}: expected text of at most {MAX_CELL:,} characters, got {shortened(cell)!r}")
     raise_faults(where, faults, ManifestError, do="rename these files or classes, then run again")
     return clips
 
 
-def _check_header(path: str | Path, table: Table) -> None:
-    missing = [name for name in REQUIRED if name not in table.columns]
-    unknown = [name for name in table.columns if name not in REQUIRED + OPTIONAL]
-    if missing or table.twice():
-        what = f"column {missing[0]!r} is missing" if missing else f"column {table.twice()[0]!r} is given twice"
-        raise ManifestError(
-            f"manifest '{path}': {what}: expected columns {', '.join(REQUIRED)} and optionally "
-            f"{', '.join(OPTIONAL)}, got {table.header()}"
-        )
-    if unknown:
-        raise ManifestError(
-            f"manifest '{path}': unknown column {unknown[0]!r}: expected only {', '.join(REQUIRED + OPTIONAL)}; "
-            "rename or drop it, because a misspelt column would be ignored in silence"
-        )
+def _suspects(own: list[str], lacking: set[str]) -> Iterator[tuple[str, str]]:
+    """Columns that may be what another word means, each with that."""
+    for column in own:
+        for word in re.findall("[a-z]+", column.lower()):
+            if _OTHER_WORDS.get(word, "") in lacking:
+                yield column, _OTHER_WORDS[word]
 
 
-def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
+def _read_row(row: dict[str, str], own: list[str]) -> tuple[Clip, list[str]]:
     """A clip and what is wrong with it."""
     clip_id, path = unicodedata.normalize("NFC", row["clip_id"]), row["path"]
     faults = []
@@ -180,6 +197,7 @@ def _read_row(row: dict[str, str]) -> tuple[Clip, list[str]]:
         start_s=start_s or 0.0,  # not -0
         end_s=end_s,
         sha256=sha256,
+        extra=tuple((column, row[column]) for column in own),
     )
     return clip, faults
 
