@@ -19,15 +19,8 @@ def apply(args: Namespace) -> int:
         )
     manifest = args.folder or Path(MANIFEST)
     done = apply_marks(manifest, args.apply)
-    print_fields(
-        marks=done.right + done.wrong,
-        right=done.right,
-        wrong=done.wrong,
-        corrected=len(done.changes),
-        already=done.already,
-        left_alone=len(done.left_alone),
-        manifest=manifest,
-    )
+    counts = {"corrected": len(done.changes), "confirmed": done.confirmed, "already": done.already}
+    print_fields(**counts, left_alone=len(done.left_alone), manifest=manifest)
     for clip_id, before, after in done.changes[:SHOWN]:
         tell(f"{clip_id!r}: {before!r} becomes {after!r}")
     if len(done.changes) > SHOWN:

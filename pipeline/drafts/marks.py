@@ -9,6 +9,8 @@ clip_id  of the manifest
 label    the one in doubt
 labels   the clip's cell when the page was made: a clip that has another by now is left alone
 
+What becomes of the cell:
+
 verdict         A;B, with A in doubt      A         noise
 right           A;B                       A         noise
 right, class C  A;B;C                     A;C       (refused)
@@ -17,23 +19,22 @@ wrong, class C  B;C;-A                    C;-A      C
 wrong, noise    (refused)                 noise     (refused)
 """
 
-import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.drafts.manifest_text import ManifestText
 from softlabels.corpus.label_cell import BACKGROUND, BETWEEN, NOISE, LabelCell, check_names, read_label
 from softlabels.corpus.manifest import Clip
 from softlabels.corpus.name_lists import CellFault
 from softlabels.errors import ManifestError
-from softlabels.tables import open_table, raise_faults, write_rows
+from softlabels.tables import open_table, raise_faults, row_text
 from softlabels.texts import shortened
 
 COLUMNS = ("verdict", "class", "clip_id", "label", "labels")
 RIGHT, WRONG = "right", "wrong"
+CHECKED = "label_checked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,11 @@ class Mark:
         if self.right and is_background(self.label):
             raise CellFault(f"{self.label!r} is not right where {self.other!r} is there too: choose {WRONG}")
 
+    def checked(self, before: frozenset[str]) -> frozenset[str]:
+        """What people have heard in the clip, with this mark; before: without it."""
+        doubted = frozenset(self.label.split(BETWEEN))
+        return (before | doubted if self.right else before - doubted) | frozenset(filter(None, [self.other]))
+
     def corrected(self) -> LabelCell:
         """What the clip's cell becomes."""
         labels, absent, doubted = self.cell.labels or (), self.cell.absent, self.label.split(BETWEEN)
@@ -82,13 +88,12 @@ class Mark:
 class Applied:
     """What became of marks.
 
-    right, wrong: verdicts. changes: (clip_id, cell before, cell after) of the rows that were corrected. already: clips
-    that had been corrected before. left_alone: why, for each of the others.
+    changes: (clip_id, cell before, cell after) of the rows that were corrected. confirmed: rows whose label is right as
+    it is. already: marks that had been applied before. left_alone: why, for each of the others.
     """
 
-    right: int
-    wrong: int
     changes: tuple[tuple[str, str, str], ...]
+    confirmed: int
     already: int
     left_alone: tuple[str, ...]
 
@@ -96,12 +101,13 @@ class Applied:
 def apply_marks(manifest: str | Path, marks: str | Path) -> Applied:
     """Correct a manifest; every other byte of it stays, and of an error all do. A second time changes nothing.
 
+    What somebody has listened to is noted in the column `label_checked`, so that no report asks for it again.
     Raises: ManifestError: a faulty manifest, faulty marks with their lines, or no mark of a clip as it is now.
     """
     read, text = read_marks(marks), ManifestText.read(manifest)
     clips = {clip.clip_id: clip for clip in text.clips}
-    states = {line: _state(mark, clips.get(mark.clip_id)) for line, mark in read.items()}
-    left_alone = [f"line {line}: {state}" for line, state in states.items() if state not in ("new", "done")]
+    faults = {line: _no_mark_of(mark, clips.get(mark.clip_id)) for line, mark in read.items()}
+    left_alone = [f"line {line}: {fault}" for line, fault in faults.items() if fault]
     if len(left_alone) == len(read):
         raise_faults(
             f"marks '{marks}': none is of a clip of '{manifest}' as it is now",
@@ -109,17 +115,28 @@ def apply_marks(manifest: str | Path, marks: str | Path) -> Applied:
             ManifestError,
             do="name the manifest of the report, or make a new report",
         )
-    new = [mark for line, mark in read.items() if states[line] == "new"]
-    if new:
-        text.corrected({mark.clip_id: mark.corrected() for mark in new}).write()
-    done = [mark for line, mark in read.items() if states[line] == "done"]
+    mine = {mark.clip_id: mark for line, mark in read.items() if not faults[line]}
+    changed = {i: mark for i, mark in mine.items() if mark.corrected() != _cell_of(clips[i])}
+    notes = {i: (checked(clips[i]), mark.checked(checked(clips[i]))) for i, mark in mine.items()}
+    noted = {i: BETWEEN.join(sorted(after)) for i, (before, after) in notes.items() if after != before}
+    if changed:
+        text = text.corrected({i: mark.corrected() for i, mark in changed.items()})
+    if noted:
+        text = text.noted(CHECKED, noted)
+    if changed or noted:
+        text.write()
+    confirmed = sum(mark.right for i, mark in mine.items() if i in noted.keys() - changed.keys())
     return Applied(
-        right=sum(mark.right for mark in read.values()),
-        wrong=sum(not mark.right for mark in read.values()),
-        changes=tuple((mark.clip_id, mark.cell.text(), mark.corrected().text()) for mark in new),
-        already=sum(mark.corrected() != mark.cell for mark in done),
+        changes=tuple((i, mark.cell.text(), mark.corrected().text()) for i, mark in changed.items()),
+        confirmed=confirmed,
+        already=len(mine) - len(changed) - confirmed,
         left_alone=tuple(left_alone),
     )
+
+
+def checked(clip: Clip) -> frozenset[str]:
+    """What somebody who listened to a clip says is there, by the manifest's names; see `apply_marks`."""
+    return frozenset(filter(None, map(str.strip, dict(clip.extra).get(CHECKED, "").split(BETWEEN))))
 
 
 def read_marks(path: str | Path) -> dict[int, Mark]:
@@ -151,17 +168,14 @@ def read_marks(path: str | Path) -> dict[int, Mark]:
     return found
 
 
-def marked_cells(clip: Clip, label: str) -> str:
+def row_of(clip: Clip, label: str) -> str:
     """The end of a row of marks, which the page gives a beginning: clip_id, label and labels, as a CSV has them."""
-    cell = LabelCell(clip.labels, clip.unsure, clip.absent)
-    return csv_cells([clip.clip_id, label, cell.text()])
+    return row_text([clip.clip_id, label, _cell_of(clip).text()])
 
 
-def csv_cells(cells: Sequence[str]) -> str:
-    """Cells of one row as they stand in a CSV of ours, without the line's end."""
-    file = io.StringIO()
-    write_rows(file, [], [cells])
-    return file.getvalue().strip("\n")
+def is_background(label: str) -> bool:
+    """Whether a label says that none of the classes is there, as `noise` and some folder names do."""
+    return all(name.casefold() in BACKGROUND for name in label.split(BETWEEN))
 
 
 def _read_mark(row: Mapping[str, str]) -> Mark:
@@ -178,21 +192,18 @@ def _read_mark(row: Mapping[str, str]) -> Mark:
     )
 
 
-def _state(mark: Mark, clip: Clip | None) -> str | Literal["new", "done"]:
-    """Whether a mark is new or done; else why it is neither."""
+def _no_mark_of(mark: Mark, clip: Clip | None) -> str:
+    """Why a mark cannot be applied, "" if it can, or was."""
     if clip is None:
         return f"clip {shortened(mark.clip_id)!r} is not in the manifest"
-    now = LabelCell(clip.labels, clip.unsure, clip.absent)
-    if now == mark.corrected():
-        return "done"
-    if now == mark.cell:
-        return "new"
+    now = _cell_of(clip)
+    if now in (mark.cell, mark.corrected()):
+        return ""
     return (
         f"clip {shortened(mark.clip_id)!r} has the label {now.text()!r} by now, and had {mark.cell.text()!r} in the "
         "report"
     )
 
 
-def is_background(label: str) -> bool:
-    """Whether a label says that none of the classes is there, as `noise` and some folder names do."""
-    return all(name.casefold() in BACKGROUND for name in label.split(BETWEEN))
+def _cell_of(clip: Clip) -> LabelCell:
+    return LabelCell(clip.labels, clip.unsure, clip.absent)

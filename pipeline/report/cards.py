@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from pipeline.drafts.marks import csv_cells, is_background, marked_cells
+from pipeline.drafts.marks import is_background, row_of
 from pipeline.report.clip_evidence import HumanLabels
 from pipeline.report.listening import Listening
 from pipeline.report.suspects import Suspect
 from softlabels.corpus.label_cell import NOISE, check_names
 from softlabels.corpus.name_lists import CellFault
 from softlabels.store.reader import StoreReader
+from softlabels.tables import row_text
 
 CHOICES = 6  # classes of the teacher's that a card offers
 OTHER_NAMES = 1000  # of the manifest that every card offers
@@ -48,7 +49,7 @@ def suspect_cards(
         card["choices"] = [(_cell(name), text) for name, text in choices[:CHOICES] if _fits(name)]
         card["others"] = [name for name in given if name != suspect.label]
         card["species"] = [*(given or (NOISE,)), suspect.teacher_class]
-        card["row"] = _attribute(marked_cells(suspect.clip, suspect.label))
+        card["row"] = _attribute(row_of(suspect.clip, suspect.label))
         card["background"] = is_background(suspect.label)
         card["may_be_noise"] = not card["background"] and not card["others"]
         cards.append(card)
@@ -83,7 +84,7 @@ def chance(probability: float) -> str:
 
 
 def _cell(name: str) -> Markup:
-    return _attribute(csv_cells([name]))
+    return _attribute(row_text([name]))
 
 
 def _attribute(text: str) -> Markup:

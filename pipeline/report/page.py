@@ -21,7 +21,7 @@ from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
 from pipeline.report.confidence import Confidence
 from pipeline.report.listening import Listening, spectrogram_colours
 from pipeline.report.survey import Survey
-from pipeline.report.suspects import Suspect
+from pipeline.report.suspects import Suspect, heard_by_people
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
@@ -67,6 +67,7 @@ def render(
             **_confidence(store, survey.confidence, listening),
             **_judgement(store, labels, survey.evidence, suspects[:limit], listening),
             suspect_count=len(suspects),
+            checked_count=len(heard_by_people(labels.clips)) if labels else 0,
             labels=labels,
             unknown=list(labels.unknown.items())[:UNKNOWN_NAMES] if labels else (),
             coverage=_coverage(store, survey.confidence, student, match) if student and match else None,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.drafts.marks import checked
 from pipeline.report.clip_evidence import ClipEvidence
 from softlabels.classes.class_list import ClassList
 from softlabels.corpus.label_cell import BETWEEN, NOISE
@@ -60,13 +61,22 @@ def margins(evidence: ClipEvidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_suspects(evidence: ClipEvidence, index: StoreIndex, classes: ClassList) -> list[Suspect]:
-    """All labels to which the teacher prefers another class by more than is usual for them, worst first."""
+    """All labels to which the teacher prefers another class by more than is usual for them, worst first.
+
+    Labels that somebody has listened to since, see `apply_marks`, are none.
+    """
     of_label, of_noise = margins(evidence)
     score = of_label.copy()
     for c in np.unique(evidence.entry_class):
         here = evidence.entry_class == c
         score[here] -= _usual(of_label[here])
     of_clip = of_noise - _usual(of_noise)
+    for clip, names in heard_by_people(evidence.labels.clips).items():
+        known = [evidence.labels.names[name] for name in names if name in evidence.labels.names]
+        first, end = np.searchsorted(evidence.entry_clip, [clip, clip + 1])
+        score[first:end][np.isin(evidence.labels.classes[evidence.entry_class[first:end]], known)] = np.nan
+        if names.issuperset(evidence.labels.clips[clip].labels or (NOISE,)):
+            of_clip[clip] = np.nan
     worst = np.full(len(of_clip), -1, np.int64)  # entry of each clip; -1 is noise
     for entry in np.argsort(score, kind="stable").tolist():  # NaN last, and never above 0
         clip = evidence.entry_clip[entry]
@@ -78,6 +88,11 @@ def find_suspects(evidence: ClipEvidence, index: StoreIndex, classes: ClassList)
         _suspect(evidence, index, classes, clip, int(worst[clip]), float(of_clip[clip]))
         for clip in ranked[of_clip[ranked] > 0].tolist()
     ]
+
+
+def heard_by_people(clips: Sequence[Clip]) -> dict[int, frozenset[str]]:
+    """The clips that somebody has listened to, and what is there."""
+    return {i: names for i, clip in enumerate(clips) if clip.extra and (names := checked(clip))}
 
 
 def write_suspects(suspects: Sequence[Suspect], path: str | Path, root: Location = Path()) -> None:
