@@ -110,7 +110,9 @@ def test_marks_correct_the_manifest_and_every_other_byte_stays(manifest: Path, t
     expected = MANIFEST.replace(",note\r", f",note,{CHECKED}\r").replace('perhaps"\r', f'perhaps",{A}\r')
     expected = expected.replace(f'"{A}; {B}",\r', f"{B};{C};-{A},,{C}\r").replace('noise,"-1"\r', ',"-1",\r')
     assert after == expected.replace("=1+1\r", "=1+1,\r")
+    written = manifest.stat()
     again = apply_marks(manifest, marks)
+    assert manifest.stat() == written
     assert (again.changes, again.confirmed, again.already) == ((), 0, 3)
     assert manifest.read_bytes().decode() == after
     assert [sorted(checked(clip)) for clip in read_manifest(manifest)] == [[A], [C], [], []]
@@ -130,6 +132,13 @@ def test_marks_correct_the_manifest_and_every_other_byte_stays(manifest: Path, t
 def test_a_table_that_a_spreadsheet_saved_is_the_same(manifest: Path, tmp_path: Path, saved: dict) -> None:
     done = apply_marks(manifest, write_marks(tmp_path, **saved))
     assert (len(done.changes), done.confirmed, done.left_alone) == (2, 1, ())
+
+
+@pytest.mark.parametrize("sep", [";", "\t"])
+def test_a_spreadsheet_keeps_the_apostrophes_that_keep_it_from_running_a_cell(tmp_path: Path, sep: str) -> None:
+    (tmp_path / "marks.csv").write_text(sep.join(COLUMNS) + f"\nright{sep}{sep}'=1+1{sep}'@z{sep}'@z\n")
+    (found,) = read_marks(tmp_path / "marks.csv").values()
+    assert (found.clip_id, found.label) == ("=1+1", "@z")
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,7 @@ def render(
     suspects: Sequence[Suspect],
     limit: int,
     taught: CalibrationReport | str | None,
-    student: ClassList | None,
-    match: ClassMatch | None,
+    student: tuple[ClassList, ClassMatch] | None,
     comparison: Comparison | None,
 ) -> str:
     """The page as text; every byte it needs is in it.
@@ -54,7 +53,7 @@ def render(
     Args:
       manifest: as the user named it. limit: of the suspects that are shown.
       labels, taught: None without a manifest; taught: a text where nothing could be measured.
-      student, match: None without a student's list.
+      student: its list, and how it is found in the teacher's.
     """
     matrix = survey.confusions
     return (
@@ -70,7 +69,7 @@ def render(
             checked_count=len(heard_by_people(labels.clips)) if labels else 0,
             labels=labels,
             unknown=list(labels.unknown.items())[:UNKNOWN_NAMES] if labels else (),
-            coverage=_coverage(store, survey.confidence, student, match) if student and match else None,
+            coverage=_coverage(store, survey.confidence, *student) if student else None,
             confusions=Markup(figures.heat_map(matrix, list(store.classes))) if matrix else None,
             comparison=_comparison(comparison) if comparison else None,
             duplicates=survey.duplicates[:DUPLICATE_ROWS],
