@@ -8,8 +8,9 @@ survey.py           one pass over the store, which feeds all of these:
   clip_evidence.py  the probabilities for and against the labels of each clip, for accuracy.py and suspects.py
 teaching.py         what the annotated clips teach the teacher
 listening.py        windows as sound and picture
+cards.py            these, with what a person may answer; `pipeline.drafts.marks` applies it
 figures.py          diagrams
-page.py             all of it as one page, templates/report.html.j2
+page.py             all of it as one page, templates/
 """
 
 import importlib.util
