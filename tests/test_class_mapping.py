@@ -299,5 +299,5 @@ def test_a_draft_is_a_mapping_file_and_is_never_overwritten(tmp_path: Path) -> N
     ]
     found = match_classes(student, TEACHER, mapping=tmp_path / "m.csv")
     assert (made_of(found), found.how) == ([[5], [], [1]], ("mapping", "", "mapping"))
-    with pytest.raises(ClassListError, match="is there already: delete it first, or name another"):
+    with pytest.raises(ClassListError, match="is there already, and may have your corrections: name another"):
         write_draft([], tmp_path / "m.csv")

@@ -1,7 +1,9 @@
 """Manifests from metadata tables and Raven tables, their splits and digests."""
 
 import csv
+import errno
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from conftest import Corpus
 
 import softlabels
 from pipeline.cli.commands import main
-from pipeline.drafts.folder import FoundClips, clips_of_folder, left_out, with_digests
+from pipeline.drafts.folder import FoundClips, clips_of_folder, with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
@@ -225,7 +227,7 @@ def test_a_recording_is_labelled_with_all_its_table_names(audio: Path, tmp_path:
     raven(tmp_path / "t" / "XC1.Table.1.selections.txt", (0, 1, "B"), (2, 3, "A"), (4, 5, "B"))
     raven(tmp_path / "t" / "XC2.selections.txt")
     raven(tmp_path / "t" / "XC4.txt", (0, 1, "noise"))
-    clips = clips_of_tables(str(tmp_path / "t" / "*.txt"), audio, relative_to=tmp_path)
+    clips = clips_of_tables(str(tmp_path / "t" / "*.txt"), audio, relative_to=tmp_path).clips
     assert {clip.path: clip.labels for clip in clips} == {
         "audio/XC4.mp3": (),
         "audio/aus1/XC1.ogg": ("A", "B"),
@@ -342,14 +344,16 @@ def test_a_split_is_told_and_written(audio: Path) -> None:
 
 def test_digests_are_those_of_the_files_and_progress_is_told(audio: Path) -> None:
     told: list[int] = []
-    clips = with_digests(clips_of_folder(audio, relative_to=audio.parent), audio.parent, jobs=2, on_files=told.append)
+    clips = with_digests(
+        clips_of_folder(audio, relative_to=audio.parent).clips, audio.parent, jobs=2, on_files=told.append
+    )
     for clip in clips:
         assert clip.sha256 == hashlib.sha256((audio.parent / clip.path).read_bytes()).hexdigest()
     assert sum(told) == len(clips) == 4
 
 
 def test_a_file_that_goes_while_it_is_digested_is_named(audio: Path) -> None:
-    clips = clips_of_folder(audio)
+    clips = clips_of_folder(audio).clips
     (audio / "bus1/XC3.ogg").unlink()
     with pytest.raises(ManifestError, match=r"audio/bus1/XC3.ogg': missing: no such file; put it back"):
         with_digests(clips, audio)
@@ -379,8 +383,44 @@ def test_what_a_folder_scan_takes_is_what_can_be_read_and_the_rest_is_counted(tm
         path = tmp_path / "corpus" / "Strix aluco" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert {Path(clip.path).name for clip in clips_of_folder(tmp_path / "corpus")} == set(ENDINGS)
-    assert left_out(tmp_path / "corpus") == ("left out, no audio by their ending: 2 .wma, 1 .txt, 1 no ending",)
+    assert {Path(clip.path).name for clip in clips_of_folder(tmp_path / "corpus").clips} == set(ENDINGS)
+    assert clips_of_folder(tmp_path / "corpus").remarks == (
+        "left out, no audio by their ending: 2 .wma, 1 .txt, 1 no ending",
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE])
+def test_a_folder_that_cannot_be_looked_into_is_named_or_stops_the_scan(
+    tmp_path: Path, monkeypatch, capsys, number: int
+) -> None:
+    """Whom a setting keeps out is told so; a disk that fails is not taken for an empty one."""
+    touch(tmp_path / "audio", "open/a.wav", "closed/b.wav")
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if os.fspath(path).endswith("closed"):
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.chdir(tmp_path)
+    mine = number in (errno.EACCES, errno.EPERM)
+    assert main(["manifest", "audio"]) == (1 if mine else 3)
+    error = capsys.readouterr().err
+    assert ("1 folders that nobody may look into: 'closed'" in error) == mine
+    assert ("audio/closed': " + os.strerror(number) in error) == (not mine)
+    assert Path("data_manifest.csv").exists() == mine
+
+
+def test_of_two_files_in_two_unicode_forms_one_is_taken_and_the_other_named(tmp_path: Path) -> None:
+    touch(tmp_path, "gru\u0308n/a.wav", "gr\u00fcn/a.wav", "e\u0301.wav")
+    found = clips_of_folder(tmp_path)
+    assert {clip.clip_id: clip.path for clip in found.clips} == {
+        "gr\u00fcn/a.wav": "gr\u00fcn/a.wav",
+        "\u00e9.wav": "e\u0301.wav",
+    }
+    assert "1 files that are called as another one" in found.problems[0]
+    assert "'gru\u0308n/a.wav'" in found.problems[0]
 
 
 @pytest.mark.parametrize("target", ["outside", "corpus/Strix aluco", "corpus", "nowhere"])
@@ -389,9 +429,9 @@ def test_links_to_folders_are_named_and_never_followed(tmp_path: Path, target: s
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.wav").touch()
     (tmp_path / "corpus" / "Parus major").symlink_to(tmp_path / target)
-    assert [clip.path for clip in clips_of_folder(tmp_path / "corpus")] == ["Strix aluco/a.wav"]
+    assert [clip.path for clip in clips_of_folder(tmp_path / "corpus").clips] == ["Strix aluco/a.wav"]
     if target != "nowhere":  # a link to nothing is no folder
-        assert left_out(tmp_path / "corpus") == (
+        assert clips_of_folder(tmp_path / "corpus").remarks == (
             "left out, links to folders (1): 'Parus major'; name the folder they lead to instead",
         )
 
@@ -399,4 +439,5 @@ def test_links_to_folders_are_named_and_never_followed(tmp_path: Path, target: s
 def test_many_endings_are_not_all_named(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"x.e{number}").touch()
-    assert left_out(tmp_path)[0].endswith(" and 4 more endings")
+    (tmp_path / "a.wav").touch()
+    assert clips_of_folder(tmp_path).remarks[0].endswith(" and 4 more endings")

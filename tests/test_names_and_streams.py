@@ -6,10 +6,13 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, Corpus, label
 from test_writers import STAND_IN, a_suspect, names_in
@@ -118,22 +121,108 @@ NONE = {"quarantined": 0}
 
 @pytest.mark.parametrize("name", [b"caf\xe9.wav", b"caf\xe9/a.wav", b"a\nb.wav", b"\x1b[2J.wav", b"\xff\xfe/x\xc3.wav"])
 @pytest.mark.parametrize("command", ["manifest", "run"])
-def test_a_name_that_no_manifest_can_hold_is_named_before_anything_is_written(
-    tmp_path, monkeypatch, capsys, command: str, name: bytes
+def test_a_name_that_no_manifest_can_hold_is_named_and_all_others_are_written(
+    corpus: Corpus, monkeypatch, capsys, command: str, name: bytes
 ) -> None:
-    for number in range(20):
-        (tmp_path / "audio").mkdir(exist_ok=True)
-        (tmp_path / "audio" / f"{number}.wav").write_bytes(b"")
-    path = os.path.join(os.fsencode(tmp_path / "audio"), name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Path(os.fsdecode(path)).write_bytes(b"")
-    monkeypatch.chdir(tmp_path)
-    assert main([command, "audio", *(STAND_IN if command == "run" else ())]) == 2
+    """One file of ten thousand with a name from another century keeps nobody from the rest: it is named, exit 1."""
+    path = os.path.join(os.fsencode(corpus.folder), b"audio", name)
+    os.makedirs(os.path.dirname(path))
+    shutil.copy(corpus.folder / "c0.wav", os.fsdecode(path))
+    corpus.write_audio("audio/b.wav")
+    corpus.manifest.unlink()
+    monkeypatch.chdir(corpus.folder)
+    assert main([command, "audio", *(STAND_IN if command == "run" else ())]) == 1
     error = capsys.readouterr().err
-    shown = printable(os.fsdecode(name.split(b"/")[0]))
-    assert shown in error.replace("\\\\", "\\")
-    assert "rename" in error
+    assert (
+        f"left out of 'audio', 1 files whose name no manifest can hold, {WHY}: '{printable(os.fsdecode(name))}'"
+        in error
+    )
+    assert "rename them" in error
+    assert "`softlabels manifest DIR --update`" in error
+    assert [clip.path for clip in softlabels.read_manifest("data_manifest.csv")] == ["audio/b.wav"]
+    assert is_clean(error.replace("\r", ""))
+
+
+WHY = "because it is not UTF-8 or has control characters"
+
+
+def test_if_no_name_can_be_held_nothing_is_written(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "a\tb.wav").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["manifest", "audio"]) == 2
+    assert "'audio': no audio in it: left out of 'audio', 1 files whose name no manifest" in capsys.readouterr().err
     assert names_in(tmp_path) == {"audio"}
+
+
+# What people, cameras, spreadsheets and other systems call files, whatever a manifest or a shell makes of it.
+ODD = ["007", "1e3", "NA", "TRUE", "nan", "null", "=1+1", "+x", "@x", "'q", "''=q", '"q"', 'a""b', "a,b", "a;b", "a|b"]
+ODD += [
+    " lead",
+    "trail ",
+    "nbsp\u00a0",
+    "\u00a0lead",
+    "\u3000wide",
+    "two  blanks",
+    "\u00e9",
+    "e\u0301a",
+    "\u65e5\u672c",
+]
+ODD += [
+    "a\\b",
+    "C:x",
+    "http:",
+    "%20",
+    "#1",
+    "?x",
+    "*",
+    "~",
+    "$HOME",
+    "`id`",
+    "&;",
+    "{a}",
+    "[a b]",
+    "('a')",
+    "c(a)",
+    "['a']",
+]
+ODD += ["a..b", "x.wav", "-x", "--help", "noise", "\u202egpj", "a\u200db", "\U0001f426", "x" * 251, "n" * 120 + " m"]
+LOST = [b"caf\xe9", b"a\tb", b"a\nb", b"a\rb", b"\x1b[0m", b"\xe2\x80\xa8", b"\x7f", b"\xc3"]
+NO_CLASS = ("a;b", "?x", "&;", "--help", "x" * 251)  # such a folder is refused, or too long with its file
+
+
+def test_what_manifest_writes_run_reads_whatever_the_files_are_called(corpus: Corpus, monkeypatch, capsys) -> None:
+    """Property: every file is labelled under its own path and class, or named as left out."""
+    rng, sound = np.random.default_rng(17), (corpus.folder / "c1.wav").read_bytes()
+    joined = ["".join(rng.choice(ODD, 2)) for _ in range(20)]
+    stems = dict.fromkeys([*ODD, *(stem for stem in joined if len(stem) < 200)])
+    files = [f"{stem}.wav".encode() for stem in stems] + [stem + b".wav" for stem in LOST]
+    files += [b"trailing.wav ", "nbsp.WAV\u00a0".encode()]
+    files += [f"{stem}/in.wav".encode() for stem in stems if not any(odd in stem for odd in NO_CLASS)]
+    files += [b"deep/" * 30 + b"f.wav", *(stem + b"/in.wav" for stem in LOST)]
+    for name in files:
+        path = os.path.join(os.fsencode(corpus.folder), b"audio", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(os.fsdecode(path)).write_bytes(sound)
+    corpus.manifest.unlink()
+    monkeypatch.chdir(corpus.folder)
+    assert main(["manifest", "audio"]) == 1
+    told = capsys.readouterr().err
+    assert f"left out of 'audio', {2 * len(LOST)} files whose name" in told
+    listed = softlabels.read_manifest("data_manifest.csv")
+    assert {os.fsencode(clip.path) for clip in listed} == {b"audio/" + name for name in files if not lost(name)}
+    for clip in listed:
+        folder = unicodedata.normalize("NFC", Path(clip.path).parent.name).strip()
+        expected = () if folder == "noise" else (folder.removeprefix("-").strip(),)
+        assert (clip.labels if clip.labels is not None else clip.absent) == (() if folder == "audio" else expected)
+    assert main(["run", *STAND_IN[:-1], "1024"]) == 0
+    census = softlabels.open("soft_labels").census
+    assert (census.labelled, census.quarantined) == (len(listed), 0)
+    assert sorted(census.clips["path"].to_pylist()) == sorted(clip.path for clip in listed)
+
+
+def lost(name: bytes) -> bool:
+    return any(name.startswith((stem + b".", stem + b"/")) for stem in LOST)
 
 
 @pytest.mark.parametrize("column", ["clip_id", "path", "labels", "unsure"])

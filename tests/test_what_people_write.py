@@ -10,7 +10,7 @@ import pytest
 from conftest import Corpus
 
 import softlabels
-from pipeline.drafts.folder import clips_of_folder, folder_remarks
+from pipeline.drafts.folder import clips_of_folder
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.report.clip_evidence import HumanLabels
 from pipeline.report.report import ReportOptions, report
@@ -83,9 +83,10 @@ def test_a_label_that_is_a_class_by_a_part_of_its_name_is_refused_with_its_place
     ],
 )
 def test_folders_of_analyzer_are_understood(tmp_path: Path, folder: str, labels, absent) -> None:
-    clips = clips_of_folder(touch(tmp_path, f"{folder}/a.wav"))
+    found = clips_of_folder(touch(tmp_path, f"{folder}/a.wav"))
+    clips = found.clips
     assert [(clip.labels, clip.absent) for clip in clips] == [(labels, absent)]
-    assert bool(folder_remarks(clips)) == (bool(absent) or len(labels or ()) > 1)
+    assert bool(found.remarks) == (bool(absent) or len(labels or ()) > 1)
     softlabels.write_manifest(clips, tmp_path / "m.csv")
     assert softlabels.read_manifest(tmp_path / "m.csv") == clips
 
@@ -93,7 +94,7 @@ def test_folders_of_analyzer_are_understood(tmp_path: Path, folder: str, labels,
 @pytest.mark.parametrize("folder", ["-", "A_a,-A_a", "A_a,A_a", "A_a,?B_b", "A_a,"])
 def test_folders_that_mean_nothing_are_refused(tmp_path: Path, folder: str) -> None:
     if folder == "A_a,":  # an empty part has no underscore: the comma belongs to the name
-        assert clips_of_folder(touch(tmp_path, f"{folder}/a.wav"))[0].labels == ("A_a,",)
+        assert clips_of_folder(touch(tmp_path, f"{folder}/a.wav")).clips[0].labels == ("A_a,",)
         return
     with pytest.raises(ManifestError, match=r"folder '.*rename it"):
         clips_of_folder(touch(tmp_path, f"{folder}/a.wav"))
@@ -125,7 +126,7 @@ def test_a_negative_sample_is_0_for_its_class_and_unknown_for_the_others(corpus:
     ],
 )
 def test_a_class_called_background_is_that_class(tmp_path: Path, word: str, name: str) -> None:
-    clips = clips_of_folder(touch(tmp_path, f"{word}/a.wav", "Great Tit/b.wav"))
+    clips = clips_of_folder(touch(tmp_path, f"{word}/a.wav", "Great Tit/b.wav")).clips
     classes = softlabels.ClassList(("Parus major_Great Tit", name))
     found = find_labels(clips, classes, "m.csv", teacher=CLASSES)
     labels = {clip.clip_id.partition("/")[2]: clip.labels for clip in found.read(clips)}
@@ -135,7 +136,7 @@ def test_a_class_called_background_is_that_class(tmp_path: Path, word: str, name
 
 @pytest.mark.parametrize("word", ["Background", "noise", "Silence", "OTHER"])
 def test_without_such_a_class_its_clips_have_none_of_them(tmp_path: Path, word: str) -> None:
-    clips = clips_of_folder(touch(tmp_path, f"{word}/a.wav"))
+    clips = clips_of_folder(touch(tmp_path, f"{word}/a.wav")).clips
     found = find_labels(clips, CLASSES, "m.csv", teacher=CLASSES)
     assert [clip.labels for clip in found.read(clips)] == [()]
     assert len(found.notes) == (word != "noise")  # what was decided is said; `noise` has no other meaning

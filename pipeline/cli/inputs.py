@@ -9,16 +9,14 @@ from typing import Any
 
 from pipeline.cli.corrections import apply
 from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
-from pipeline.cli.printing import print_fields, print_line, progress, tell
+from pipeline.cli.growing import new_manifest, updated_manifest
+from pipeline.cli.printing import print_line, tell
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
-from pipeline.drafts.folder import with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.litert import read_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
-from softlabels.corpus.label_cell import BACKGROUND
-from softlabels.corpus.manifest import write_manifest
 from softlabels.errors import ClassListError, ManifestError
 from softlabels.soft_label_store import open as open_store
 
@@ -41,7 +39,12 @@ def add_manifest(commands: Any) -> None:
     command.add_argument(
         "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
     )
-    command.add_argument("--split", metavar="NAME=SHARE,...", help="by recording, each class in proportion")
+    command.add_argument("--split", metavar="NAME=SHARE,...", help="by recording or group, each class in proportion")
+    command.add_argument(
+        "--group", metavar="COLUMN|N", help="what stays in one split: a column, or the folders at level N below DIR"
+    )
+    command.add_argument("--update", action="store_true", help="add new files to a manifest, and drop vanished ones")
+    command.add_argument("--dry-run", action="store_true", help="show what would be written; write nothing")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the split, default 0")
     command.add_argument("--sha256", action="store_true", help="digest every file, so that a changed one is noticed")
     command.add_argument("--jobs", type=int, default=-1, metavar="N", help="of --sha256, default one a core")
@@ -70,31 +73,34 @@ def _manifest(args: Namespace) -> int:
                           --column "label={scientific_name}_{common_name}"
       softlabels manifest xc/ --metadata xc.csv --column "path=XC{id}" --column "label={gen} {sp}_{en}"
       softlabels manifest field/ --raven "tables/*.txt" --column label=Species
-    Exits 1 if rows of the metadata name files that are not there; they are left out.
+      softlabels manifest recordings/ --group 1 --split train=0.8,test=0.2      the first folder is a site or speaker
+      softlabels manifest recordings/ --update
+
+    --update adds files that the manifest lacks, with its splits and groups, and drops rows whose file is gone from DIR.
+    All other rows stay as they are, byte by byte: labels, splits, stretches, digests, columns of your own.
+    Exits 1 if rows of the metadata name files that are not there, or files have names that no manifest can hold; they
+    are left out.
 
     --apply corrects a manifest: in the page of `softlabels report` labels are marked right or wrong, and downloaded as
     marks.csv. A label that is wrong becomes -Name (absent; nothing is known of the others), or what is there instead;
-    `noise` that is wrong becomes empty. Every other byte of the manifest stays, and a second time changes nothing.
+    `noise` that is wrong becomes empty. Every other byte stays, and a second time changes nothing. Exits 1 if marks are
+    left alone: of clips that are gone, or whose label was changed since the report.
       softlabels manifest data_manifest.csv --apply marks.csv
-    Exits 1 if marks are left alone: of clips that are gone, or whose label was changed since the report.
     """
     if args.apply:
         return apply(args)
     if args.folder is None:
         raise ValueError("expected DIR, the folder with the recordings, got none")
-    if args.output.exists():
-        raise ManifestError(f"'{args.output}' is there already: delete it first, or name another file with -o")
-    root, columns = root_of(args.folder, args.output), parse_columns(args.column)
-    source = filled(ManifestSource, args, root=root, columns=columns)
-    found = source.read(split=args.split, seed=args.seed)
-    clips = found.clips
-    if args.sha256:
-        with progress(len({clip.path for clip in clips}), "files") as on_files:
-            clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
-    write_manifest(clips, args.output)
-    classes = {name for clip in clips for name in clip.labels or () if name.casefold() not in BACKGROUND}
-    print_fields(clips=str(len(clips)), classes=str(len(classes)), written=args.output)
-    for line in (*found.remarks, *found.problems, *_manifest_advice(args.output, source)):
+    source = filled(ManifestSource, args, root=root_of(args.folder, args.output), columns=parse_columns(args.column))
+    if args.output.exists() and not args.update:
+        name = "" if args.output == Path(MANIFEST) else f" -o {shlex.quote(str(args.output))}"
+        raise ManifestError(
+            f"'{args.output}' is there already: `softlabels manifest {shlex.quote(str(args.folder))}{name} --update` "
+            "adds new files to it, drops vanished ones and leaves what you corrected alone; -o names another file"
+        )
+    found = updated_manifest(args, source) if args.output.exists() else new_manifest(args, source)
+    advice = ["next: the same without --dry-run"] if args.dry_run else _manifest_advice(args.output, source)
+    for line in (*found.remarks, *found.problems, *advice):
         tell(line)
     return 1 if found.problems else 0
 

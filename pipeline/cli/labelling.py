@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
 from pipeline.cli.inputs import root_of
 from pipeline.cli.printing import print_fields, print_line, progress_bar, tell, tell_above
-from pipeline.drafts.folder import clips_of_folder, folder_remarks, left_out
+from pipeline.drafts.folder import clips_of_folder
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
 from pipeline.running.closing import RunSummary, finish
@@ -78,10 +79,11 @@ def _run(args: Namespace) -> int:
     Interrupt it at any time: the same command goes on at the first missing shard.
     """
     began, allowed = time.monotonic(), Allowance.parse(args.allow_quarantined)
+    problems: tuple[str, ...] = ()
     if args.finish:
         summary = finish(args.store)
     else:
-        clips, root = _clips_and_root(args)
+        clips, root, problems = _clips_and_root(args)
         choice, labelling = filled(TeacherChoice, args), filled(LabelOptions, args)
         task, budget = ArrayTask.parse(args.task) if args.task else None, filled(AudioBudget, args)
         options = filled(RunOptions, args, task=task, budget=budget)
@@ -101,7 +103,7 @@ def _run(args: Namespace) -> int:
     _print_summary(summary, seconds=time.monotonic() - began, manifest=manifest)
     if summary.resumable:
         return 3
-    failed = summary.stopped or summary.missing or summary.different or summary.deferred
+    failed = summary.stopped or summary.missing or summary.different or summary.deferred or problems
     return 1 if failed or not allowed.covers(summary) else 0
 
 
@@ -129,24 +131,27 @@ class Allowance:
         return summary.quarantined <= self.limit * (summary.windows if self.is_share else 1)
 
 
-def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
-    """The clips of the manifest; of a folder, they are written as a manifest on the way."""
+def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location, tuple[str, ...]]:
+    """The clips of the manifest, and what was left out of a folder, which is written as a manifest on the way."""
     folder = Path(args.manifest)
     if not folder.is_dir():
-        return read_clips(folder, args.root)
+        return *read_clips(folder, args.root), ()
     root = root_of(folder, Path(MANIFEST))
-    clips = clips_of_folder(folder, relative_to=root)
-    if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
+    found = clips_of_folder(folder, relative_to=root)
+    if Path(MANIFEST).exists() and read_manifest(MANIFEST) != found.clips:
+        update = f"softlabels manifest {shlex.quote(str(folder))} --update"
         raise ManifestError(
             f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "
-            f"with `softlabels run {MANIFEST}`, or delete it first"
+            f"with `softlabels run {MANIFEST}`; `{update}` adds new files to it and keeps what you corrected"
         )
     if not args.dry_run and not Path(MANIFEST).exists():
-        write_manifest(clips, MANIFEST)
-        tell(f"softlabels run: wrote {MANIFEST}, {len(clips)} clips")
-        for line in (*folder_remarks(clips), *left_out(folder)):
+        write_manifest(found.clips, MANIFEST)
+        tell(f"softlabels run: wrote {MANIFEST}, {len(found.clips)} clips")
+        for line in found.remarks:
             tell(line)
-    return clips, location(args.root) if args.root else root
+    for line in found.problems:
+        tell(line)
+    return found.clips, location(args.root) if args.root else root, found.problems
 
 
 class RunConsole(AbstractContextManager):

@@ -70,7 +70,9 @@ def write_draft(rows: list[DraftRow], path: str | Path) -> None:
         with text_file(path, replace=False) as file:
             write_rows(file, [*COLUMNS, "how", "look"], lines)
     except FileExistsError as e:
-        raise ClassListError(f"'{path}' is there already: delete it first, or name another file with -o") from e
+        raise ClassListError(
+            f"'{path}' is there already, and may have your corrections: name another file with -o"
+        ) from e
 
 
 class ClassGuesser:

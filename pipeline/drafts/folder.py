@@ -7,15 +7,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import joblib
 
 from softlabels.audio.decode import audio_sha256
 from softlabels.corpus.label_cell import ABSENT, BACKGROUND, NOISE, LabelCell, check_names
-from softlabels.corpus.manifest import Clip, check_names_of
+from softlabels.corpus.manifest import Clip
 from softlabels.corpus.name_lists import CellFault
-from softlabels.errors import AudioError, ManifestError
+from softlabels.errors import AudioError, EnvironmentTrouble, ManifestError
+from softlabels.os_errors import is_store_trouble
+from softlabels.texts import MAX_PATH, fault_of_name
 from softlabels.threads import in_threads
 
 AUDIO_SUFFIXES = frozenset(
@@ -41,46 +43,62 @@ AUDIO_SUFFIXES = frozenset(
         ".snd",
     ]
 )
-LISTED = 5  # kinds of files, or links, that are named
+LISTED = 5  # kinds of files, files or links that are named
+_CLOSED = "folders that nobody may look into"
+_NO_MANIFEST = "files whose name no manifest can hold, because it is not UTF-8 or has control characters"
+_TWICE = "files that are called as another one, in other Unicode characters (NFC, NFD)"
+_DO = "mend this (rename them, or give the right to read), then `softlabels manifest DIR --update`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundClips:
-    """clips: sorted by clip_id; remarks: what else was seen; problems: rows that could not be used."""
+    """clips: sorted by clip_id; remarks: what else was seen; problems: files or rows that could not be used."""
 
     clips: list[Clip]
     remarks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> list[Clip]:
+def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> FoundClips:
     """One clip an audio file, labelled with the name of the folder it lies in.
 
     Folders of BirdNET-Analyzer are understood: `A_a,B_b` has both classes, `-A_a` lacks this one. `Background`, `Other`
     and the like are kept as they are: a join takes them for none of its classes, unless its class list has them.
+    Left out, and told as problems: files whose name no manifest can hold, or differs from another's in Unicode form
+    only, and folders that cannot be looked into.
 
     Args:
       folder: searched with all its subfolders; hidden files and folders are passed over.
       relative_to: what the paths are relative to; None is the folder itself. Its clip_ids always are.
       unlabelled: leave every clip not annotated. Files that lie in `folder` itself always are.
-    Returns: clips sorted by clip_id, which is the path in Unicode NFC.
-    Raises: ManifestError: no such folder, no audio in it, two files whose names differ only in Unicode form, or a name
-      that no manifest can hold, because it is not UTF-8 or has control characters.
+    Returns: clips sorted by clip_id, which is the path in Unicode NFC; with remarks on folders and what is no audio.
+    Raises: ManifestError: no such folder, no audio in it, or a folder that could be no class. EnvironmentTrouble: it
+      cannot be read now.
     """
     if not folder.is_dir():
         raise ManifestError(f"'{folder}': no such folder; expected a folder with recordings")
     prefix = Path() if relative_to is None else folder.resolve().relative_to(relative_to.resolve())
+    scan = _scan(folder)
     clips: dict[str, Clip] = {}
-    for path in _audio_files(folder):
-        clip_id = unicodedata.normalize("NFC", path.as_posix())
-        if clip_id in clips:
-            raise ManifestError(f"'{folder}': two files are both called {clip_id!r}, in two Unicode forms; rename one")
-        cell = LabelCell() if unlabelled or len(path.parts) == 1 else _cell_of(path.parent)
-        where = (prefix / path).as_posix()
-        clips[clip_id] = Clip(clip_id=clip_id, path=where, labels=cell.labels, absent=cell.absent)
+    left_out: dict[str, list[str]] = {_CLOSED: scan.closed, _NO_MANIFEST: [], _TWICE: []}
+    for path in scan.audio:
+        clip_id, place = unicodedata.normalize("NFC", path), (prefix / path).as_posix()
+        if clip_id in clips or fault_of_name(place, most=MAX_PATH):
+            left_out[_TWICE if clip_id in clips else _NO_MANIFEST].append(path)
+            continue
+        inside = PurePosixPath(path).parent
+        cell = LabelCell() if unlabelled or not inside.name else _cell_of(inside)
+        clips[clip_id] = Clip(clip_id=clip_id, path=place, labels=cell.labels, absent=cell.absent)
+    problems = tuple(
+        f"left out of '{folder}', {len(paths):,} {why}: {_some(paths)}; {_DO}"
+        for why, paths in left_out.items()
+        if paths
+    )
     if not clips:
-        raise ManifestError(f"'{folder}': no audio in it: expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return check_names_of([clips[clip_id] for clip_id in sorted(clips)], f"'{folder}'")
+        endings = f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
+        raise ManifestError(f"'{folder}': no audio in it: {'; '.join(problems) or endings}")
+    found = [clips[clip_id] for clip_id in sorted(clips)]
+    return FoundClips(clips=found, remarks=(*_folder_remarks(found), *_left_out(scan)), problems=problems)
 
 
 def with_digests(
@@ -109,24 +127,43 @@ def _digest(path: Path) -> str:
         raise ManifestError(f"'{path}': {e}; put it back, or take it away and run again") from e
 
 
-def _audio_files(folder: Path) -> Iterator[Path]:
-    for where, _, files in _walk(folder):
-        yield from ((Path(where) / name).relative_to(folder) for name in files if _is_audio(name))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scan:
+    """Paths below a folder: audio, links to folders and closed folders; and how many files end otherwise."""
+
+    audio: list[str]
+    links: list[str]
+    closed: list[str]
+    endings: Counter[str]
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, without what is hidden."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield where, folders, [name for name in files if not name.startswith(".")]
+def _scan(folder: Path) -> _Scan:
+    """Look through a folder, without what is hidden. Raises: EnvironmentTrouble: a part of it cannot be read now."""
+    scan = _Scan(audio=[], links=[], closed=[], endings=Counter())
 
+    def on_error(e: OSError) -> None:
+        if is_store_trouble(e):
+            raise EnvironmentTrouble(
+                f"'{e.filename}': {e.strerror}; nothing is written; try again once it is there"
+            ) from e
+        scan.closed.append(os.path.relpath(e.filename, folder))
 
-def _is_audio(name: str) -> bool:
-    return Path(name).suffix.lower() in AUDIO_SUFFIXES
+    for where, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = PurePosixPath(os.path.relpath(where, folder))
+        scan.links.extend(str(below / name) for name in folders if os.path.islink(os.path.join(where, name)))
+        for name in files:
+            suffix = Path(name.rstrip()).suffix.lower()
+            if not name.startswith(".") and suffix in AUDIO_SUFFIXES:
+                scan.audio.append(str(below / name))
+            elif not name.startswith("."):
+                scan.endings[suffix or "no ending"] += 1
+    scan.audio.sort(key=lambda path: (not unicodedata.is_normalized("NFC", path), path))  # of two forms, NFC stays
+    return scan
 
 
 @functools.lru_cache(maxsize=10_000)  # once a folder
-def _cell_of(folder: Path) -> LabelCell:
+def _cell_of(folder: PurePosixPath) -> LabelCell:
     """The class is the folder the file lies in; class names are kept as they are, matching comes with the join."""
     name = unicodedata.normalize("NFC", folder.name).strip()
     parts = [part.strip() for part in name.split(",")]
@@ -145,40 +182,30 @@ def _cell_of(folder: Path) -> LabelCell:
     return LabelCell(tuple(labels) if labels else None, (), tuple(absent))
 
 
-def left_out(folder: Path) -> tuple[str, ...]:
-    """What a scan of a folder passes over: files that are no audio by their ending, and links to folders."""
-    endings, links = Counter[str](), []
-    for where, folders, files in _walk(folder):
-        endings.update(Path(name).suffix.lower() or "no ending" for name in files if not _is_audio(name))
-        links += [(Path(where) / name).relative_to(folder) for name in folders if os.path.islink(Path(where) / name)]
-    remarks = []
-    if endings:
-        most = sorted(endings.items(), key=lambda found: (-found[1], found[0]))[:LISTED]
+def _left_out(scan: _Scan) -> Iterator[str]:
+    """What a scan passes over: files that are no audio by their ending, and links to folders."""
+    if scan.endings:
+        most = sorted(scan.endings.items(), key=lambda found: (-found[1], found[0]))[:LISTED]
         kinds = [f"{count:,} {ending}" for ending, count in most]
-        more = f" and {len(endings) - LISTED} more endings" if len(endings) > LISTED else ""
-        remarks.append(f"left out, no audio by their ending: {', '.join(kinds)}{more}")
-    if links:
-        named = ", ".join(f"'{link}'" for link in sorted(links)[:LISTED]) + (", ..." if len(links) > LISTED else "")
-        remarks.append(f"left out, links to folders ({len(links):,}): {named}; name the folder they lead to instead")
-    return tuple(remarks)
+        more = f" and {len(scan.endings) - LISTED} more endings" if len(scan.endings) > LISTED else ""
+        yield f"left out, no audio by their ending: {', '.join(kinds)}{more}"
+    if scan.links:
+        what = f"left out, links to folders ({len(scan.links):,}): {_some(scan.links)}"
+        yield f"{what}; name the folder they lead to instead"
 
 
-def folder_remarks(clips: Sequence[Clip]) -> tuple[str, ...]:
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(f"'{path}'" for path in paths[:LISTED]) + (", ..." if len(paths) > LISTED else "")
+
+
+def _folder_remarks(clips: Sequence[Clip]) -> Iterator[str]:
     """What was understood of folder names that are not simply a class."""
     absent = [clip.absent for clip in clips if clip.absent]
     several = [clip.labels for clip in clips if len(clip.labels or ()) > 1]
-    words = {name: 0 for clip in clips for name in clip.labels or () if name.casefold() in BACKGROUND}
-    for clip in clips:
-        for name in words.keys() & (clip.labels or ()):
-            words[name] += 1
-    remarks = [
-        f"folder {name!r}: {count:,} clips with none of the classes, unless the class list of a join has {name!r}"
-        for name, count in sorted(words.items())
-    ]
+    words = Counter(name for clip in clips for name in clip.labels or () if name.casefold() in BACKGROUND)
+    for name, count in sorted(words.items()):
+        yield f"folder {name!r}: {count:,} clips with none of the classes, unless the class list of a join has {name!r}"
     if absent:
-        remarks.append(
-            f"folders '-Name': {len(absent):,} clips without that class, nothing said of others: {absent[0][0]!r}"
-        )
+        yield f"folders '-Name': {len(absent):,} clips without that class, nothing said of others: {absent[0][0]!r}"
     if several:
-        remarks.append(f"folders 'A_a,B_b': {len(several):,} clips with several classes: {'; '.join(several[0] or ())}")
-    return tuple(remarks)
+        yield f"folders 'A_a,B_b': {len(several):,} clips with several classes: {'; '.join(several[0] or ())}"

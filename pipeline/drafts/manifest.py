@@ -1,11 +1,13 @@
 """Where the clips of a new manifest come from: folders, a metadata table or Raven tables; and their splits."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipeline.drafts.folder import FoundClips, clips_of_folder, folder_remarks, left_out
+from pipeline.drafts.folder import FoundClips, clips_of_folder
+from pipeline.drafts.groups import GROUP, grouped_by, with_folder_groups
 from pipeline.drafts.metadata import clips_of_metadata
 from pipeline.drafts.raven import clips_of_tables
 from pipeline.drafts.split import parse_shares, split_clips
@@ -34,31 +36,49 @@ class ManifestSource:
                 f"--column: expected --metadata beside it, or --raven beside label=COLUMN, got {dict(self.columns)}"
             )
 
-    def read(self, *, split: str | None = None, seed: int = 0) -> FoundClips:
+    @property
+    def prefix(self) -> PurePosixPath:
+        """The folder as the paths of a manifest begin with it."""
+        return PurePosixPath(self.folder.resolve().relative_to(self.root.resolve()).as_posix())
+
+    def read(self, *, split: str | None = None, seed: int = 0, group: str | None = None) -> FoundClips:
         """The clips; with `split`, such as "train=0.8,test=0.2", divided.
 
-        Raises: ValueError: a split that is none, or beside the table's own. ManifestError: see the sources.
+        Args:
+          group: clips that stay in one split: the level of a folder below `folder`, such as "1", or a column of
+            `metadata`. They get the column `group`.
+        Raises: ValueError: a split that is none, or beside the table's own; a group that the source does not have.
+          ManifestError: see the sources.
         """
         shares = parse_shares(split) if split else {}
-        found = self._read()
+        found = self._read(group)
         if not shares:
             return found
         if any(clip.split for clip in found.clips):
             raise ValueError("--split: expected no other splits, got --column split=... too; leave one of them out")
-        clips = split_clips(found.clips, shares, seed=seed)
+        clips = split_clips(found.clips, shares, seed=seed, group_of=grouped_by(GROUP))
         counts = Counter(clip.split for clip in clips)
         remarks = [f"split {name}: {counts[name]:,} clips" for name in shares]
-        return FoundClips(clips=clips, remarks=(*found.remarks, *remarks), problems=found.problems)
+        return dataclasses.replace(found, clips=clips, remarks=(*found.remarks, *remarks))
 
-    def _read(self) -> FoundClips:
-        if self.raven:
+    def _read(self, group: str | None) -> FoundClips:
+        level = int(group) if group and group.isdecimal() else 0
+        if group and not level and not self.metadata:
+            raise ValueError(
+                f"--group: expected the level of a folder such as 1, or a column of --metadata, got {group!r}"
+            )
+        if self.metadata:
+            column = None if level else group
+            found = clips_of_metadata(
+                self.metadata, self.folder, relative_to=self.root, columns=self.columns, group=column
+            )
+        elif self.raven:
             label = self.columns.get("label")
-            clips = clips_of_tables(self.raven, self.folder, relative_to=self.root, label_column=label)
-            return FoundClips(clips=clips)
-        if not self.metadata:
-            clips = clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled)
-            return FoundClips(clips=clips, remarks=(*folder_remarks(clips), *left_out(self.folder)))
-        return clips_of_metadata(self.metadata, self.folder, relative_to=self.root, columns=self.columns)
+            found = clips_of_tables(self.raven, self.folder, relative_to=self.root, label_column=label)
+        else:
+            found = clips_of_folder(self.folder, relative_to=self.root, unlabelled=self.unlabelled)
+        clips = with_folder_groups(found.clips, self.prefix, level) if level else found.clips
+        return dataclasses.replace(found, clips=clips)
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:

@@ -8,18 +8,20 @@ import dataclasses
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from softlabels.corpus.label_cell import LabelCell
-from softlabels.corpus.manifest import Clip, read_manifest
+from softlabels.corpus.manifest import Clip, cells_of, check_names_of, read_manifest
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ManifestError
 from softlabels.storage.unfinished import text_file
 from softlabels.tables import row_text, some
 
 _CELL = re.compile(r'("(?:[^"]|"")*"|[^,\r\n]*)(,|\r\n|\r|\n|\Z)')  # as it stands, and what ends it
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _MARK = "\ufeff"
 
 
@@ -88,6 +90,42 @@ class ManifestText:
         at = len(self.columns)
         rows = [_with_cell(row, at, "") for row in self.rows]
         return dataclasses.replace(self, header=_with_cell(self.header, at, name), rows=rows)
+
+    def with_texts(self, column: str, texts: Mapping[int, str]) -> "ManifestText":
+        """The manifest with other texts in some rows of `path`, `split` or a column of one's own, which it may get."""
+        clips = list(self.clips)
+        for i, text in texts.items():
+            own: dict[str, Any] = {"extra": tuple({**dict(clips[i].extra), column: text}.items())}
+            clips[i] = dataclasses.replace(clips[i], **({column: text} if column in ("path", "split") else own))
+        changed = self if column in self.columns else self.with_column(column)
+        at = changed.columns.index(column)
+        rows = [_with_cell(row, at, texts[i]) if i in texts else row for i, row in enumerate(changed.rows)]
+        return dataclasses.replace(changed, rows=rows, clips=clips)
+
+    def without(self, dropped: Set[int]) -> "ManifestText":
+        """The manifest without some rows."""
+        rows = [row for i, row in enumerate(self.rows) if i not in dropped]
+        clips = [clip for i, clip in enumerate(self.clips) if i not in dropped]
+        return dataclasses.replace(self, rows=rows, clips=clips)
+
+    def grown(self, new: Sequence[Clip]) -> "ManifestText":
+        """The manifest with further rows: in the order of their clip_ids where all stand so, else after the others.
+
+        Raises: ManifestError: a name that no manifest can hold.
+        """
+        cells = [cells_of(clip) for clip in check_names_of(list(new), f"manifest '{self.path}'")]
+        changed = self
+        for column in dict.fromkeys(name for row in cells for name, text in row.items() if text):
+            changed = changed if column in changed.columns else changed.with_column(column)
+        end = _LINE_END.findall(f"{changed.header}\n")[0]
+        rows = [row if row.endswith(("\r", "\n")) else row + end for row in changed.rows]
+        rows += [row_text(row.get(column, "") for column in changed.columns) + end for row in cells]
+        clips = [*changed.clips, *new]
+        order = list(range(len(clips)))
+        ids = [clip.clip_id for clip in self.clips]
+        if ids == sorted(ids):
+            order.sort(key=lambda i: clips[i].clip_id)
+        return dataclasses.replace(changed, rows=[rows[i] for i in order], clips=[clips[i] for i in order])
 
     def write(self) -> None:
         """Write it to its place, in full or not at all.

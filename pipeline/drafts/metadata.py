@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pipeline.drafts.folder import FoundClips, clips_of_folder
+from pipeline.drafts.groups import GROUP
 from softlabels.corpus.label_cell import NOISE, check_names
 from softlabels.corpus.manifest import Clip
 from softlabels.corpus.name_lists import CellFault, read_names
@@ -39,20 +40,27 @@ Row = Mapping[str, str]
 
 
 def clips_of_metadata(
-    table: Path, folder: Path, *, relative_to: Path | None = None, columns: Mapping[str, str] | None = None
+    table: Path,
+    folder: Path,
+    *,
+    relative_to: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> FoundClips:
     """One clip a row whose file is there.
 
     Args:
       table: a UTF-8 CSV with a header; all of it is text.
       folder, relative_to: as in `clips_of_folder`, which also makes the clip_ids.
-      columns: what fills which column (see the module) where that is not the default.
+      columns: what fills which column (see the module) where that is not the default. group: what fills the manifest's
+        column of that name, in the same way.
     Raises: ValueError: an unknown column to fill. ManifestError: no such table, a column it does not have, rows that
       cannot be told apart (all faults together), or no row with a file.
     """
     rows = _read_table(table)
-    filled = _templates(table, list(rows[0][1]), columns or {})
-    files = _Files(clips_of_folder(folder, relative_to=relative_to, unlabelled=True))
+    filled = _templates(table, list(rows[0][1]), columns or {}, group)
+    scanned = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
+    files = _Files(scanned.clips)
     translated = _codes(rows, filled)
     clips: dict[str, Clip] = {}
     faults, without_file = [], []
@@ -83,7 +91,7 @@ def clips_of_metadata(
     return FoundClips(
         clips=[clips[clip_id] for clip_id in sorted(clips)],
         remarks=tuple(remarks),
-        problems=(problem,) if without_file else (),
+        problems=(*((problem,) if without_file else ()), *scanned.problems),
     )
 
 
@@ -124,14 +132,14 @@ def _read_table(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
-def _templates(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+def _templates(table: Path, header: list[str], columns: Mapping[str, str], group: str | None) -> dict[str, str]:
     """column to fill -> text with the table's columns in braces; "" where nothing fills it."""
     unknown = sorted(columns.keys() - DEFAULTS.keys())
     if unknown:
         raise ValueError(f"--column: expected one of {', '.join(DEFAULTS)} before the '=', got {unknown[0]!r}")
-    filled = {}
-    for name, usual in DEFAULTS.items():
-        given = columns.get(name) or next((column for column in usual if column in header), "")
+    filled, wanted = {}, {**columns, GROUP: group}
+    for name, usual in {**DEFAULTS, GROUP: ()}.items():
+        given = wanted.get(name) or next((column for column in usual if column in header), "")
         filled[name] = f"{{{given}}}" if given and not _BRACES.search(given) else given
         lacking = [column for column in _BRACES.findall(filled[name]) if column not in header]
         if lacking or (name == "path" and not given):
@@ -167,6 +175,7 @@ def _labelled(file: Clip, row: Row, filled: Mapping[str, str], translated: Mappi
         labels=labels if names else None,
         unsure=tuple(n for n in dict.fromkeys(secondary) if n not in (*labels, NOISE)) if names else (),
         split=_fill(filled["split"], row),
+        extra=((GROUP, _fill(filled[GROUP], row)),) if filled[GROUP] else (),
     )
 
 

@@ -8,10 +8,9 @@ import functools
 import logging
 from pathlib import Path
 
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import FoundClips, clips_of_folder
 from softlabels.audio.decode import probe_audio
 from softlabels.corpus.annotation_tables import read_annotations
-from softlabels.corpus.manifest import Clip
 from softlabels.errors import SoftLabelsError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 def clips_of_tables(
     tables: str | Path, folder: Path, *, relative_to: Path | None = None, label_column: str | None = None
-) -> list[Clip]:
+) -> FoundClips:
     """One clip an audio file. With a table: labelled with all it names, or as none of the classes if it is empty.
 
     Args:
@@ -28,7 +27,7 @@ def clips_of_tables(
       label_column: of the tables; None is Species, Annotation, Label or another usual one.
     Raises: ManifestError: as `clips_of_folder` and `read_annotations`; or a label that no manifest can hold.
     """
-    clips = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
+    scanned = clips_of_folder(folder, relative_to=relative_to, unlabelled=True)
     root = relative_to or folder
 
     def duration_of(path: str) -> float | None:
@@ -39,14 +38,15 @@ def clips_of_tables(
         return info.frames / info.rate_hz
 
     found = read_annotations(
-        tables, clips, extents="clips", label_column=label_column, duration_of=functools.cache(duration_of)
+        tables, scanned.clips, extents="clips", label_column=label_column, duration_of=functools.cache(duration_of)
     )
     for note in found.notes:
         logger.warning(note)
     names: dict[int, set[str]] = {clip: set() for clip in found.listed_clips.tolist()}
     for clip, name in found.boxes[["clip", "name"]].tolist():
         names[clip].add(name)
-    return [
+    clips = [
         dataclasses.replace(clip, labels=tuple(sorted(names[i]))) if i in names else clip
-        for i, clip in enumerate(clips)
+        for i, clip in enumerate(scanned.clips)
     ]
+    return FoundClips(clips=clips, problems=scanned.problems)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from softlabels.corpus.name_lists import CellFault, read_list
+from softlabels.corpus.name_lists import CellFault, join_names, read_list
 from softlabels.texts import fault_of_name, shortened
 
 NOISE, UNSURE, ABSENT, BETWEEN = "noise", "?", "-", ";"
@@ -37,8 +37,8 @@ class LabelCell:
         """The cell as `read_label` reads it."""
         marked = [*(UNSURE + name for name in self.unsure), *(ABSENT + name for name in self.absent)]
         if self.labels is None:
-            return BETWEEN.join(marked) if self.absent else ""
-        return BETWEEN.join([*self.labels, *marked]) or NOISE
+            return join_names(marked, BETWEEN) if self.absent else ""
+        return join_names([*self.labels, *marked], BETWEEN) or NOISE
 
 
 @functools.lru_cache(maxsize=10_000)  # a million rows, a hundred labels: each is parsed and held once

@@ -8,10 +8,13 @@ A;B  A|B  A,B  one a line                                by hand; `read_names` a
 """
 
 import ast
+import json
 import re
+from collections.abc import Sequence
 
 BY_HAND = (";", "|", "\n", ",")  # the first that is there; the others are then part of a name
 _WRAPPER = re.compile(r"(?:\w+\.)*(array|Index|Series|frozenset|set|tuple|list|c|character)\s*(?=\()")
+_BEGINNING = re.compile(rf"{_WRAPPER.pattern}|\[|\{{|\(\s*(u?['\"]|\))")
 _SETTING = re.compile(r",\s*(dtype|name|length)\s*=\s*[^,\[\]()]*(?=[,)])")
 _TYPED = re.compile(r"(?:np|numpy)\.str_\(\s*((?P<q>['\"])(?:\\.|(?!(?P=q)).)*(?P=q))\s*\)", re.DOTALL)
 _QUOTED = r"""u?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
@@ -32,9 +35,9 @@ def read_list(text: str) -> list[str] | None:
     Raises: CellFault: something that begins like a list and cannot be read as one of names.
     """
     inner = text.strip()
-    wrapped = _WRAPPER.match(inner)
-    if not wrapped and (inner[:1] not in ("[", "{") and not re.match(r"\(\s*(u?['\"]|\))", inner)):
+    if not _BEGINNING.match(inner):
         return None
+    wrapped = _WRAPPER.match(inner)
     if wrapped and wrapped[1] == "character":
         inner = "()" if re.fullmatch(r"character\(\s*0?\s*\)", inner) else "?"
     while wrapped := _WRAPPER.match(inner):
@@ -54,6 +57,12 @@ def read_list(text: str) -> list[str] | None:
     if wrapped or not all(map(_BARE.fullmatch, bare)) or (len(bare) == 1 and " " in bare[0]):
         raise _no_list(text)
     return bare
+
+
+def join_names(names: Sequence[str], between: str) -> str:
+    """The names in one cell, so that `read_list` takes none of them for a list: a class may be called [A]."""
+    text = between.join(names)
+    return json.dumps(names, ensure_ascii=False) if _BEGINNING.match(text) else text
 
 
 def read_names(text: str) -> list[str]:
