@@ -218,6 +218,9 @@ def test_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:
 def test_the_command_says_what_it_did(manifest: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     marks = write_marks(tmp_path, [*MARKS, ("right", "", "a\u202eb", A, A)])
+    assert main(["manifest", "--apply", str(marks), "--dry-run"]) == 1
+    assert "next: the same without --dry-run" in capsys.readouterr().err
+    assert manifest.read_bytes() == MANIFEST.encode()
     assert main(["manifest", "--apply", str(marks)]) == 1  # data_manifest.csv is what there is
     out, err = capsys.readouterr()
     fields = dict(line.split(maxsplit=1) for line in out.splitlines())
@@ -230,6 +233,6 @@ def test_the_command_says_what_it_did(manifest: Path, tmp_path: Path, monkeypatc
     assert main(["manifest", str(tmp_path / "no.csv"), "--apply", str(marks)]) == 2
     assert main(["manifest", str(manifest), "--apply", str(tmp_path / "no.csv")]) == 2
     assert main(["manifest", str(manifest), "--apply", str(marks), "-o", "x.csv", "--split", "a=1"]) == 2
-    assert "--apply: expected no other flags, got --split, --output" in capsys.readouterr().err
+    assert "got --split, --output; the manifest comes first" in capsys.readouterr().err
     assert main(["manifest"]) == 2
     assert "expected DIR, the folder with the recordings" in capsys.readouterr().err

@@ -12,13 +12,15 @@ SHOWN = 10
 
 def apply(args: Namespace) -> int:
     """Correct a manifest, and tell what became of which label."""
-    given = [f"--{name}" for name in ("column", "split", "sha256", "output") if _was_given(args, name)]
+    given = [
+        f"--{name}" for name in ("column", "split", "group", "update", "sha256", "output") if _was_given(args, name)
+    ]
     if given:
         raise ValueError(
-            f"--apply: expected no other flags, got {', '.join(given)}; the manifest is the first argument"
+            f"--apply: expected none of the flags of a new manifest, got {', '.join(given)}; the manifest comes first"
         )
     manifest = args.folder or Path(MANIFEST)
-    done = apply_marks(manifest, args.apply)
+    done = apply_marks(manifest, args.apply, write=not args.dry_run)
     counts = {"corrected": len(done.changes), "confirmed": done.confirmed, "already": done.already}
     print_fields(**counts, left_alone=len(done.left_alone), manifest=manifest)
     for clip_id, before, after in done.changes[:SHOWN]:
@@ -29,7 +31,11 @@ def apply(args: Namespace) -> int:
         tell(f"left alone: {why}")
     if len(done.left_alone) > SHOWN:
         tell(f"left alone: ... and {len(done.left_alone) - SHOWN} more")
-    tell("what the teacher said stays valid; next: softlabels report")
+    tell(
+        "next: the same without --dry-run"
+        if args.dry_run
+        else "what the teacher said stays valid; next: softlabels report"
+    )
     return 1 if done.left_alone else 0
 
 

@@ -98,10 +98,11 @@ class Applied:
     left_alone: tuple[str, ...]
 
 
-def apply_marks(manifest: str | Path, marks: str | Path) -> Applied:
+def apply_marks(manifest: str | Path, marks: str | Path, *, write: bool = True) -> Applied:
     """Correct a manifest; every other byte of it stays, and of an error all do. A second time changes nothing.
 
     What somebody has listened to is noted in the column `label_checked`, so that no report asks for it again.
+    Without `write` nothing is written.
     Raises: ManifestError: a faulty manifest, faulty marks with their lines, or no mark of a clip as it is now.
     """
     read, text = read_marks(marks), ManifestText.read(manifest)
@@ -123,7 +124,7 @@ def apply_marks(manifest: str | Path, marks: str | Path) -> Applied:
         text = text.corrected({i: mark.corrected() for i, mark in changed.items()})
     if noted:
         text = text.noted(CHECKED, noted)
-    if changed or noted:
+    if write and (changed or noted):
         text.write()
     confirmed = sum(mark.right for i, mark in mine.items() if i in noted.keys() - changed.keys())
     return Applied(
