@@ -23,7 +23,7 @@ from softlabels.texts import Shown, printable
 
 SHOWN = 10  # faults, and names in a message
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four are wide forms of the first
-_GUARDS = (b",'", b"\n'", b"\"'", b"\r'")  # where a cell may begin with an apostrophe
+_GUARDS = (b",'", b";'", b"\t'", b"\n'", b"\"'", b"\r'")  # where a cell may begin with an apostrophe
 _BLOCK = 1 << 20
 
 
@@ -80,7 +80,13 @@ class Table:
 
 @contextmanager
 def open_table(
-    path: str | Path, what: str, error: type[SoftLabelsError], *, tabs: bool = False, ours: bool = False
+    path: str | Path,
+    what: str,
+    error: type[SoftLabelsError],
+    *,
+    tabs: bool = False,
+    ours: bool = False,
+    spreadsheet: bool = False,
 ) -> Iterator[Table]:
     """Read a UTF-8 CSV for as long as the block lasts.
 
@@ -88,6 +94,7 @@ def open_table(
       what: to call it in an error, such as "manifest"; error: to raise.
       tabs: a header with a tab in it makes it a table of Raven's: tab-separated, nothing quoted unless the header is.
       ours: `write_rows` may have written it, so that cells may have an apostrophe before them.
+      spreadsheet: one may have saved it: with commas, semicolons or tabs, whatever its header has most of.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -95,7 +102,8 @@ def open_table(
             raven = tabs and "\t" in header
             file.seek(0)
             quoting: Literal[0, 3] = csv.QUOTE_NONE if raven and '"' not in header else csv.QUOTE_MINIMAL
-            lines = csv.reader(file, strict=True, delimiter="\t" if raven else ",", quoting=quoting)
+            delimiter = "\t" if raven else max(",;\t", key=header.count) if spreadsheet else ","
+            lines = csv.reader(file, strict=True, delimiter=delimiter, quoting=quoting)
             columns = [(_unguarded(name) if ours else name).strip() for name in next(lines, [])]
             rows = ((lines.line_num, fields) for fields in lines if any(map(str.strip, fields)))
             if ours and _may_have_guards(path):

@@ -4,8 +4,10 @@ import csv
 import html.parser
 import importlib
 import importlib.util
+import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +21,7 @@ from pipeline.report.accuracy import measure_accuracy
 from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
 from pipeline.report.confusions import ConfusionMatrix, Confusions, leaf_order
 from pipeline.report.duplicates import Duplicates
-from pipeline.report.listening import Listening, spectrogram
+from pipeline.report.listening import Listening, axis_marks, spectrogram
 from pipeline.report.report import ReportOptions, report
 from pipeline.report.survey import survey
 from pipeline.report.suspects import find_suspects
@@ -67,11 +69,11 @@ def test_the_page_needs_nothing_but_itself(store, corpus) -> None:
 
 
 def test_names_are_text_and_nothing_else(corpus) -> None:
-    """Class names and clip ids come from other people."""
-    evil = '<script>alert("x")</script>_$\\frac{1}{0}$ & <b>'
-    row = corpus.manifest.read_text().splitlines()[1].replace("c0,", '"<img src=x onerror=alert(1)>",', 1)
+    """Class names and clip ids come from other people; what turns or hides text is shown as an escape."""
+    evil = '<script>alert("x")</script>_$\\frac{1}{0}$ & <b>\u202e'
+    row = corpus.manifest.read_text().splitlines()[1].replace("c0,", '"<img src=x onerror=alert(1)>\u202e",', 1)
     text = corpus.manifest.read_text().replace("Aus aus_Alpha", NAMES[1]).splitlines()
-    corpus.write_manifest("\n".join([text[0], row.replace("Aus aus_Alpha", NAMES[2]), *text[2:]]) + "\n")
+    corpus.write_manifest("\n".join([text[0], row.replace("Aus aus_Alpha", NAMES[1]), *text[2:]]) + "\n")
     store = label(corpus)
     object.__setattr__(store, "classes", softlabels.ClassList((evil, *NAMES[1:])))
     page = page_of(store, corpus)
@@ -79,7 +81,10 @@ def test_names_are_text_and_nothing_else(corpus) -> None:
     assert sum(tag == "script" for tag, _ in tags) == 1
     assert not [values for tag, values in tags if tag == "img" and not values["src"].startswith("data:")]
     assert "&lt;script&gt;" in page
-    assert "frac{1}{0}$" in page
+    assert "frac{1}{0}$ &amp; &lt;b&gt;\\u202e" in page
+    for_programs = [values.get(name) or "" for _, values in tags for name in ("data-row", "value")]
+    assert page.count("\u202e") == sum(text.count("\u202e") for text in for_programs) > 0
+    assert any(text.startswith("<img src=x onerror=alert(1)>\u202e,") for text in for_programs)
 
 
 def test_what_was_quarantined_is_told_with_its_reason(corpus) -> None:
@@ -89,11 +94,23 @@ def test_what_was_quarantined_is_told_with_its_reason(corpus) -> None:
     assert "<dt>quarantined</dt><dd>1</dd>" in page
 
 
-def test_a_recording_that_is_gone_leaves_a_note_in_place_of_its_sound(store, corpus) -> None:
-    assert "no sound" not in page_of(store, corpus)
-    for path in corpus.folder.glob("*.wav"):
+def test_sound_is_found_as_a_join_finds_it_and_a_recording_that_is_gone_leaves_a_note(
+    store, corpus, tmp_path, monkeypatch
+) -> None:
+    """The folder of the run is gone, and the manifest says where the recordings are now: below its own."""
+    (corpus.folder / "2024").mkdir()
+    for i in range(6):
+        (corpus.folder / f"c{i}.wav").rename(corpus.folder / "2024" / f"c{i}.wav")
+    corpus.write_manifest(re.sub(r"c(\d)\.wav", r"2024/c\1.wav", corpus.manifest.read_text()))
+    moved = Corpus(corpus.folder.rename(tmp_path / "moved"))
+    monkeypatch.chdir(tmp_path)
+    store = softlabels.open(moved.folder / "store")
+    page = page_of(store, moved)
+    assert "no sound" not in page
+    assert "from 0.00&nbsp;s of 2024/c2.wav" in page
+    for path in moved.folder.glob("2024/*.wav"):
         path.unlink()
-    page = page_of(store, corpus)
+    page = page_of(store, moved)
     assert "<audio" not in page
     assert "no sound: missing" in page
 
@@ -164,7 +181,7 @@ def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
 def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], "Xus xus_Chi"))
     assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": (1, "")}
-    assert "Xus xus_Chi (1 clips)" in page_of(store, corpus)
+    assert "Xus xus_Chi (1 clip)" in page_of(store, corpus)
 
 
 def test_confidence_is_what_a_loop_finds(store) -> None:
@@ -225,10 +242,10 @@ class _OneClip:
     stored_clip = np.zeros(4, np.int32)
 
 
-def doubted(own: list[float], other: list[float]) -> list[str]:
+def doubted(own: list[float], other: list[float], checked: dict[int, str] | None = None) -> list[str]:
     """The suspects among clips with one label each, all the same, of which the teacher says so much."""
-    count = len(own)
-    clips = tuple(Clip(clip_id=f"c{i}", path="x", labels=(NAMES[0],)) for i in range(count))
+    count, extra = len(own), {i: (("label_checked", text),) for i, text in (checked or {}).items()}
+    clips = tuple(Clip(clip_id=f"c{i}", path="x", labels=(NAMES[0],), extra=extra.get(i, ())) for i in range(count))
     evidence = SimpleNamespace(
         labels=SimpleNamespace(clips=clips, classes=np.array([0]), names={NAMES[0]: 0}),
         entry_clip=np.arange(count),
@@ -239,11 +256,17 @@ def doubted(own: list[float], other: list[float]) -> list[str]:
         other_window=np.arange(count),
     )
     index = SimpleNamespace(window_index=np.zeros(count), start_s=lambda entries: 0.0)
-    return [suspect.clip_id for suspect in find_suspects(evidence, index, NAMES)]
+    return [suspect.clip.clip_id for suspect in find_suspects(evidence, index, NAMES)]
 
 
 def test_a_label_is_suspected_where_the_teacher_prefers_another_class() -> None:
     assert doubted([0.9, 0.1, 0.4], [0.1, 0.9, 0.5]) == ["c1", "c2"]
+
+
+def test_a_label_that_somebody_confirmed_is_no_suspect_again() -> None:
+    said = [0.9, 0.1, 0.4, 0.3], [0.1, 0.9, 0.5, 0.9]
+    assert doubted(*said, {1: NAMES[0], 2: NAMES[1]}) == ["c3", "c2"]
+    assert doubted(*said, {1: "", 3: f"Xus xus_Chi; {NAMES[0]}"}) == ["c1", "c2"]
 
 
 def test_a_species_that_the_teacher_never_knows_makes_no_suspects_but_those_beyond_the_usual() -> None:
@@ -322,6 +345,53 @@ def test_options_that_need_another_say_so() -> None:
         ReportOptions(mapping="mapping.csv")
 
 
+def test_a_page_says_what_it_is_of_and_what_to_do(store, corpus, monkeypatch, capsys) -> None:
+    corpus.write_manifest(corpus.manifest.read_text().replace("noise", "Background"))
+    corpus.manifest.rename(corpus.folder / "my labels.csv")
+    monkeypatch.chdir(corpus.folder)
+    flags = ["--manifest", "my labels.csv", "--limit", "1", "--suspects", "s.csv", "--json"]
+    assert main(["report", "store", *flags]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {name: told[name] for name in ("annotated", "suspects", "shown", "duplicates")} == {
+        "annotated": 3, "suspects": 2, "shown": 1, "duplicates": 0,
+    }  # fmt: skip
+    page = Path("report.html").read_text()
+    assert (told["written"], told["suspects_csv"], told["bytes"]) == ("report.html", "s.csv", len(page.encode()))
+    assert re.search(r"<title>Soft labels by \S+: store, my labels.csv, \d{4}-\d\d-\d\d</title>", page)
+    assert "Here are the first 1; <code>softlabels report --limit 2</code> shows all" in page
+    assert "<code>softlabels manifest &#39;my labels.csv&#39; --apply marks.csv</code>" in page
+    assert "with every 2.3 more, the odds are ten times higher" in page
+    cards = page.count('<figure class="card"')
+    assert page.count("</span> <small>teacher's probability</small>") == cards + 1  # a suspect has two
+    axes = [re.findall(f'class="{name}" aria-hidden="true">(.*?)</div>', page) for name in ("khz", "times")]
+    assert len(axes[0]) == len(axes[1]) == cards
+    assert re.findall(">([^<]+)<", axes[0][0]) == ["kHz", "0", "1", "2", "3", "4"]
+    assert re.findall(">([^<]+)<", axes[1][0]) == ["0.00", "0.05", "0.10 s"]
+    assert page.count('class="ramp"') == 2
+    with Path("s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["path"]) for row in rows] == [("Background", "c2.wav"), (NAMES[0], "c0.wav")]
+    assert [Path(row["recording"]).samefile(row["path"]) for row in rows] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "texts"),
+    [
+        (0, 12, ["0", "5", "10"]),
+        (0, 24, ["0", "10", "20"]),
+        (0, 0.8, ["0.0", "0.2", "0.4", "0.6", "0.8"]),
+        (3601.5, 3604.5, ["3602", "3603", "3604"]),
+        (86_399.25, 86_409.25, ["86400", "86405"]),
+        (0.3, 0.4, ["0.30", "0.35", "0.40"]),
+    ],
+)
+def test_axes_have_round_numbers_in_their_places(lowest: float, highest: float, texts: list[str]) -> None:
+    marks = axis_marks(lowest, highest)
+    assert [text for text, _ in marks] == texts
+    for text, share in marks:
+        assert lowest + share * (highest - lowest) == pytest.approx(float(text))
+
+
 @pytest.fixture(scope="module")
 def swapped(birdnet_store, tmp_path_factory) -> tuple:
     """The corpus's manifest with ten labels swapped on purpose, and which clips these are."""
@@ -345,7 +415,7 @@ def test_swapped_labels_are_among_the_first_suspects(birdnet_store, swapped) -> 
     folder, wrong = swapped
     done = run_cli("report", birdnet_store.storage.root, "--suspects", "suspects.csv", "--root", REPOSITORY, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "annotated   67 clips" in done.stdout
+    assert "annotated   67\n" in done.stdout
     with (folder / "suspects.csv").open(newline="") as file:
         suspects = list(csv.DictReader(file))
     caught = wrong & {row["clip_id"] for row in suspects[:15]}

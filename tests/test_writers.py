@@ -56,12 +56,11 @@ class LongReport(Report):
 
 def a_suspect(clip_id: str = "c0") -> Suspect:
     return Suspect(
-        clip_id=clip_id,
+        clip=Clip(clip_id=clip_id, path=f"{clip_id}.wav", labels=("Aus aus_Alpha",)),
         window=0,
         window_index=0,
         start_s=0.0,
         label="Aus aus_Alpha",
-        labels=("Aus aus_Alpha",),
         label_probability=0.1,
         teacher_class="Bus bus_Beta",
         teacher_probability=0.9,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli.corrections import apply
 from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
 from pipeline.cli.growing import new_manifest, updated_manifest
 from pipeline.cli.printing import print_line, tell
@@ -24,10 +25,17 @@ MAPPING = "mapping.csv"
 
 def add_manifest(commands: Any) -> None:
     command = add_command(commands, _manifest, store=False)
-    command.add_argument("folder", type=Path, metavar="DIR", help="searched with all its subfolders")
+    command.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help=f"searched with all its subfolders; with --apply the manifest to correct, default {MANIFEST}",
+    )
     command.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
     source = command.add_mutually_exclusive_group()
     add_flags(source, ManifestSource)
+    source.add_argument("--apply", type=Path, metavar="CSV", help="correct a manifest by the marks of a report's page")
     command.add_argument(
         "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
     )
@@ -72,7 +80,17 @@ def _manifest(args: Namespace) -> int:
     All other rows stay as they are, byte by byte: labels, splits, stretches, digests, columns of your own.
     Exits 1 if rows of the metadata name files that are not there, or files have names that no manifest can hold; they
     are left out.
+
+    --apply corrects a manifest: in the page of `softlabels report` labels are marked right or wrong, and downloaded as
+    marks.csv. A label that is wrong becomes -Name (absent; nothing is known of the others), or what is there instead;
+    `noise` that is wrong becomes empty. Every other byte stays, and a second time changes nothing. Exits 1 if marks are
+    left alone: of clips that are gone, or whose label was changed since the report.
+      softlabels manifest data_manifest.csv --apply marks.csv
     """
+    if args.apply:
+        return apply(args)
+    if args.folder is None:
+        raise ValueError("expected DIR, the folder with the recordings, got none")
     source = filled(ManifestSource, args, root=root_of(args.folder, args.output), columns=parse_columns(args.column))
     if args.output.exists() and not args.update:
         name = "" if args.output == Path(MANIFEST) else f" -o {shlex.quote(str(args.output))}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, progress, tell
+from pipeline.cli.printing import named, print_fields, print_json, progress, tell
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.report.report import ReportOptions, report
 from softlabels.soft_label_store import open as open_store
@@ -15,17 +15,20 @@ def add_report(commands: Any) -> None:
     command = add_command(commands, _report)
     command.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default report.html, replaced")
     add_flags(command, ReportOptions)
+    command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _report(args: Namespace) -> int:
     """Write one HTML page about a store: what is heard, how sure, and where labels may be wrong.
 
-    The page needs nothing but itself: sound, pictures and diagrams are in it, and nothing is fetched.
+    The page needs nothing but itself: sound, pictures and diagrams are in it, and nothing is fetched. Mark labels right
+    or wrong in it and download marks.csv: `softlabels manifest --apply marks.csv` corrects the manifest.
     Needs `pip install softlabels[report]`.
 
     examples:
       softlabels report                               soft_labels and data_manifest.csv -> report.html
       softlabels report --suspects suspects.csv       and all labels that are likely wrong, as a table
+      softlabels report --limit 200                   with the first 200 of them to listen to, not 30
       softlabels report --classes my_classes.txt      and what the teacher has of a student's list
       softlabels report a --compare b -o ab.html      and what another store says of the same audio
     """
@@ -38,13 +41,13 @@ def _report(args: Namespace) -> int:
     )
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
-    print_fields(
-        annotated=f"{done.annotated:,} clips" if options.manifest else "no manifest",
-        suspects=done.suspects,
-        duplicates=f"{done.duplicates:,} sets of clips",
-        bytes=done.bytes,
-        written=f"{args.output} {options.suspects or ''}".rstrip(),
-    )
+    counts = named(done, "annotated", "suspects", "shown", "duplicates", "bytes")
+    if args.json:
+        print_json({**counts, "written": str(args.output), "suspects_csv": options.suspects})
+    else:
+        print_fields(**counts, written=f"{args.output} {options.suspects or ''}".rstrip())
+    if options.manifest is None:
+        tell(f"note: no {MANIFEST} here and no --manifest: the teacher is held against no labels")
     tell(f"next: open {args.output} in a browser")
     return 0
 

@@ -74,6 +74,17 @@ class ManifestText:
                 clips[i] = dataclasses.replace(clip, labels=cell.labels, unsure=cell.unsure, absent=cell.absent)
         return dataclasses.replace(changed, rows=rows, clips=clips)
 
+    def noted(self, column: str, texts: Mapping[str, str]) -> "ManifestText":
+        """The same with a column of one's own, which it gets where it has none: texts of some clips, by clip_id."""
+        changed = self if column in self.columns else self.with_column(column)
+        at, rows, clips = changed.columns.index(column), list(changed.rows), list(self.clips)
+        for i, clip in enumerate(clips):
+            if clip.clip_id in texts:
+                rows[i] = _with_cell(rows[i], at, texts[clip.clip_id])
+                extra = {**dict(clip.extra), column: texts[clip.clip_id]}
+                clips[i] = dataclasses.replace(clip, extra=tuple(extra.items()))
+        return dataclasses.replace(changed, rows=rows, clips=clips)
+
     def with_column(self, name: str) -> "ManifestText":
         """The manifest with one more column, the last, which is empty."""
         at = len(self.columns)

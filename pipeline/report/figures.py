@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from pipeline.report.confusions import ConfusionMatrix
 from softlabels.calibration.report import Bin
+from softlabels.texts import printable
 
 _INK = "#010203"  # becomes the page's colour
 _BLUE, _ORANGE = "#3b82c4", "#d9822b"
@@ -42,8 +43,9 @@ def reliability_diagram(bins: Sequence[Bin]) -> str:
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     said = [b.said for b in bins]
-    upper.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-    upper.plot(said, [b.present for b in bins], "o-", color=_ORANGE)
+    upper.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":", label="exactly as sure as it should be")
+    upper.plot(said, [b.present for b in bins], "o-", color=_ORANGE, label="this teacher")
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     upper.set(ylabel="share annotated", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     lower.bar(said, [b.count for b in bins], width=0.04, color=_BLUE)
     lower.set(xlabel="the teacher's probability", ylabel="labels", yscale="log")
@@ -59,7 +61,10 @@ def heat_map(matrix: ConfusionMatrix, names: Sequence[str]) -> str:
     figure = Figure(figsize=(3.2 + 0.32 * columns, 2.6 + 0.26 * rows), layout="constrained")
     axes = figure.add_subplot()
     shown = np.log10(np.clip(matrix.mean, 1e-3, 1))
-    axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
+    cells = axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
+    legend = figure.colorbar(cells, ax=axes, location="top", shrink=0.4, aspect=30, label="mean probability", pad=0.02)
+    legend.set_ticks([-3, -2, -1, 0], labels=["0.001 or less", "0.01", "0.1", "1"])
+    legend.outline.set_visible(False)
     for y, x in np.argwhere(matrix.mean >= 0.005):
         value = matrix.mean[y, x]
         ink = "black" if shown[y, x] > -1 else "white"
@@ -85,5 +90,5 @@ def _svg(name: str, figure: Figure) -> str:
 
 def _short(name: str) -> str:
     """The common name of `Scientific name_Common name`, at most 26 letters."""
-    name = name.rpartition("_")[2] or name
+    name = printable(name.rpartition("_")[2] or name)
     return name if len(name) <= 26 else f"{name[:25]}…"

@@ -1,7 +1,10 @@
 """The page: findings as plain values, and the template that lays them out."""
 
+import datetime
 import importlib.metadata
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,67 +13,101 @@ import numpy as np
 from markupsafe import Markup
 
 from pipeline.checking.compare import Comparison
+from pipeline.drafts.marks import COLUMNS
 from pipeline.report import figures
 from pipeline.report.accuracy import measure_accuracy
+from pipeline.report.cards import chance, halves, other_names, suspect_cards, window_card
 from pipeline.report.clip_evidence import ClipEvidence, HumanLabels
 from pipeline.report.confidence import Confidence
-from pipeline.report.listening import Listening
+from pipeline.report.listening import Listening, spectrogram_colours
 from pipeline.report.survey import Survey
-from pipeline.report.suspects import Suspect
+from pipeline.report.suspects import Suspect, heard_by_people
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import ClassMatch
+from softlabels.digests import sha256_if_there, sha256_of
 from softlabels.records.quarantine import REASONS
-from softlabels.storage.location import location
+from softlabels.storage.location import absolute, location
 from softlabels.store.reader import StoreReader
+from softlabels.texts import printable
 
-SUSPECTS, HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES = 30, 12, 50, 200, 30, 100
+HEARD_CARDS, HEARD_ROWS, CLASS_ROWS, DUPLICATE_ROWS, LACKING_NAMES, UNKNOWN_NAMES = 12, 50, 200, 30, 100, 20
 COMPARED_CLASSES = 15
 
 
 def render(
     store: StoreReader,
     survey: Survey,
+    listening: Listening,
     *,
+    manifest: str | Path | None,
     labels: HumanLabels | None,
-    suspects: list[Suspect],
+    suspects: Sequence[Suspect],
+    limit: int,
     taught: CalibrationReport | str | None,
-    student: ClassList | None,
-    match: ClassMatch | None,
+    student: tuple[ClassList, ClassMatch] | None,
     comparison: Comparison | None,
-    root: str | Path | None,
 ) -> str:
     """The page as text; every byte it needs is in it.
 
     Args:
+      manifest: as the user named it. limit: of the suspects that are shown.
       labels, taught: None without a manifest; taught: a text where nothing could be measured.
-      student, match: None without a student's list.
+      student: its list, and how it is found in the teacher's.
     """
+    matrix = survey.confusions
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            taught=taught,
+            **_contents(store),
+            **_title(store, manifest),
+            **_confidence(store, survey.confidence, listening),
+            **_judgement(store, labels, survey.evidence, suspects[:limit], listening),
+            suspect_count=len(suspects),
+            checked_count=len(heard_by_people(labels.clips)) if labels else 0,
+            labels=labels,
+            unknown=list(labels.unknown.items())[:UNKNOWN_NAMES] if labels else (),
+            coverage=_coverage(store, survey.confidence, *student) if student else None,
+            confusions=Markup(figures.heat_map(matrix, list(store.classes))) if matrix else None,
+            comparison=_comparison(comparison) if comparison else None,
+            duplicates=survey.duplicates[:DUPLICATE_ROWS],
+            duplicate_count=len(survey.duplicates),
+            spectrogram_colours=spectrogram_colours(),
+            version=importlib.metadata.version("softlabels"),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    """What lays the page out. Names are a stranger's: they are text, and shown as `printable` shows them."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters["common"] = lambda name: name.rpartition("_")[2] or name
-    environment.filters["scientific"] = lambda name: name.rpartition("_")[0]
-    environment.filters["percent"] = _percent
-    listening = Listening(store, location(root or store.audio_root() or "."))
-    matrix = survey.confusions
-    return environment.get_template("report.html.j2").render(
-        taught=taught,
-        **_contents(store),
-        **_confidence(store, survey.confidence, listening),
-        **_judgement(store, survey.evidence, suspects, listening),
-        labels=labels,
-        coverage=_coverage(store, survey.confidence, student, match) if student and match else None,
-        confusions=Markup(figures.heat_map(matrix, list(store.classes))) if matrix else None,
-        comparison=_comparison(comparison) if comparison else None,
-        duplicates=survey.duplicates[:DUPLICATE_ROWS],
-        duplicate_count=len(survey.duplicates),
-        version=importlib.metadata.version("softlabels"),
-    )
+    environment.filters["common"] = lambda name: halves(name)[0]
+    environment.filters["scientific"] = lambda name: halves(name)[1]
+    environment.filters |= {"percent": _percent, "chance": chance}
+    return environment
+
+
+def _title(store: StoreReader, manifest: str | Path | None) -> dict[str, Any]:
+    """What the page is of, and since when; what to type once labels are marked."""
+    now = datetime.datetime.now().astimezone()
+    return {
+        "store_name": PurePosixPath(absolute(location(str(store.storage)))).name,
+        "manifest_name": Path(manifest).name if manifest else "",
+        "made": now.strftime("%Y-%m-%d %H:%M %Z"),
+        "made_on": now.strftime("%Y-%m-%d"),
+        "apply": f"softlabels manifest {shlex.quote(str(manifest))} --apply marks.csv",
+        "marks_header": ",".join(COLUMNS),
+        "page_id": sha256_of([store.spec.fingerprint(), sha256_if_there(manifest) if manifest else None]),
+    }
 
 
 def _contents(store: StoreReader) -> dict[str, Any]:
@@ -87,7 +124,6 @@ def _contents(store: StoreReader) -> dict[str, Any]:
         "window": f"{window.window_s:g} s every {window.hop_s:g} s, at {window.rate_hz:,} Hz",
         "jitters": f"{spec.jitters}",
         "layout": spec.layout if spec.layout == "dense" else f"sparse, from {spec.min_probability:g}",
-        "store": PurePosixPath(str(store.storage)).name,
         "fingerprint": store.spec.fingerprint(),
     }
     tiles = {
@@ -110,7 +146,7 @@ def _confidence(store: StoreReader, sure: Confidence, listening: Listening) -> d
         windows, best = int(sure.heard[c]), float(sure.best[c])
         heard.append({"name": store.classes[c], "best": best, "windows": windows, "share": windows / len(top)})
     cards = [
-        _card(store, listening, int(sure.best_window[c])) | each
+        window_card(store, listening, int(sure.best_window[c])) | each
         for c, each in zip(often[:HEARD_CARDS], heard, strict=False)
     ]
     return {
@@ -125,34 +161,23 @@ def _confidence(store: StoreReader, sure: Confidence, listening: Listening) -> d
 
 
 def _judgement(
-    store: StoreReader, evidence: ClipEvidence | None, suspects: list[Suspect], listening: Listening
+    store: StoreReader,
+    labels: HumanLabels | None,
+    evidence: ClipEvidence | None,
+    suspects: Sequence[Suspect],
+    listening: Listening,
 ) -> dict[str, Any]:
     """The teacher against the labels; `accuracy` is None where there are none."""
     accuracy = measure_accuracy(evidence, store.classes) if evidence else None
-    cards = [
-        _card(store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
-        for rank, suspect in enumerate(suspects[:SUSPECTS], 1)
-    ]
-    species = {name for card in cards for name in (*card["suspect"].labels, card["suspect"].teacher_class)}
+    cards = suspect_cards(store, listening, labels, suspects) if labels and suspects else []
+    species = {name for card in cards for name in card["species"]}
     return {
         "accuracy": accuracy,
         "class_rows": accuracy.classes[:CLASS_ROWS] if accuracy else (),
         "reliability_figure": Markup(figures.reliability_diagram(accuracy.bins)) if accuracy else "",
         "suspect_cards": cards,
-        "suspect_count": len(suspects),
-        "suspect_species": sorted(species, key=lambda name: (name.rpartition("_")[2], name)),
-    }
-
-
-def _card(store: StoreReader, listening: Listening, window: int) -> dict[str, Any]:
-    """Where a window is, its sound and its picture."""
-    index = store.index
-    clip_id = index.clips["clip_id"][int(index.stored_clip[window])].as_py()
-    return {
-        "clip_id": clip_id,
-        "window_index": int(index.window_index[window]),
-        "start_s": float(index.start_s(window)),
-        "extract": listening.extract(window),
+        "suspect_species": sorted(species, key=lambda name: (halves(name)[0], name)),
+        "other_names": other_names(labels.names) if labels else [],
     }
 
 

@@ -9,15 +9,19 @@ for the label follows confident learning (Northcutt, Jiang, Chuang 2021, arXiv:1
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.drafts.marks import checked
 from pipeline.report.clip_evidence import ClipEvidence
 from softlabels.classes.class_list import ClassList
-from softlabels.corpus.label_cell import NOISE
+from softlabels.corpus.label_cell import BETWEEN, NOISE
+from softlabels.corpus.manifest import Clip
 from softlabels.odds import log_odds
+from softlabels.storage.location import Location, absolute
 from softlabels.storage.unfinished import text_file
 from softlabels.store.index import StoreIndex
 from softlabels.tables import write_rows
@@ -30,16 +34,15 @@ _ENOUGH = 5  # clips with a label, before anything is called usual for it
 class Suspect:
     """One clip whose label is likely wrong.
 
-    window: in the index, where the teacher scores the other class highest. label: the one in doubt, as the manifest
-    has it; labels: all of the clip's. score: in log-odds, above 0, higher is more suspicious.
+    window: in the index, where the teacher scores the other class highest; start_s: where that begins in the recording.
+    label: the one in doubt, as the manifest has it. score: in log-odds, above 0, higher is more suspicious.
     """
 
-    clip_id: str
+    clip: Clip
     window: int
     window_index: int
     start_s: float
     label: str
-    labels: tuple[str, ...]
     label_probability: float
     teacher_class: str
     teacher_probability: float
@@ -58,13 +61,22 @@ def margins(evidence: ClipEvidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_suspects(evidence: ClipEvidence, index: StoreIndex, classes: ClassList) -> list[Suspect]:
-    """All labels to which the teacher prefers another class by more than is usual for them, worst first."""
+    """All labels to which the teacher prefers another class by more than is usual for them, worst first.
+
+    Labels that somebody has listened to since, see `apply_marks`, are none.
+    """
     of_label, of_noise = margins(evidence)
     score = of_label.copy()
     for c in np.unique(evidence.entry_class):
         here = evidence.entry_class == c
         score[here] -= _usual(of_label[here])
     of_clip = of_noise - _usual(of_noise)
+    for clip, names in heard_by_people(evidence.labels.clips).items():
+        known = [evidence.labels.names[name] for name in names if name in evidence.labels.names]
+        first, end = np.searchsorted(evidence.entry_clip, [clip, clip + 1])
+        score[first:end][np.isin(evidence.labels.classes[evidence.entry_class[first:end]], known)] = np.nan
+        if names.issuperset(evidence.labels.clips[clip].labels or (NOISE,)):
+            of_clip[clip] = np.nan
     worst = np.full(len(of_clip), -1, np.int64)  # entry of each clip; -1 is noise
     for entry in np.argsort(score, kind="stable").tolist():  # NaN last, and never above 0
         clip = evidence.entry_clip[entry]
@@ -78,13 +90,27 @@ def find_suspects(evidence: ClipEvidence, index: StoreIndex, classes: ClassList)
     ]
 
 
-def write_suspects(suspects: list[Suspect], path: str | Path) -> None:
-    """Write all of them as a CSV, worst first."""
-    columns = [field.name for field in dataclasses.fields(Suspect) if field.name not in ("window", "labels")]
-    rows = ([getattr(suspect, name) for name in columns] for suspect in suspects)
-    texts = ([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
+def heard_by_people(clips: Sequence[Clip]) -> dict[int, frozenset[str]]:
+    """The clips that somebody has listened to, and what is there."""
+    return {i: names for i, clip in enumerate(clips) if clip.extra and (names := checked(clip))}
+
+
+def write_suspects(suspects: Sequence[Suspect], path: str | Path, root: Location = Path()) -> None:
+    """Write all of them as a CSV, worst first. root: where the recordings are."""
+    columns = [field.name for field in dataclasses.fields(Suspect) if field.name not in ("clip", "window")]
+    values = ([getattr(suspect, name) for name in columns] for suspect in suspects)
+    texts = ([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in values)
+    rows = (
+        [suspect.clip.clip_id, *row, suspect.clip.path, recording_of(suspect.clip, root)]
+        for suspect, row in zip(suspects, texts, strict=True)
+    )
     with text_file(path) as file:
-        write_rows(file, columns, texts)
+        write_rows(file, ["clip_id", *columns, "path", "recording"], rows)
+
+
+def recording_of(clip: Clip, root: Location) -> str:
+    """The file or URL of a clip's recording, whatever folder one is in."""
+    return clip.path if "://" in clip.path else f"{absolute(root)}/{clip.path}"
 
 
 def _usual(margin: np.ndarray) -> float:
@@ -103,14 +129,14 @@ def _suspect(
     window, labels = int(evidence.other_window[clip]), evidence.labels
     other = float(evidence.other[clip])
     doubted = int(labels.classes[evidence.entry_class[entry]]) if entry >= 0 else -1
-    label = next((name for name in labels.clips[clip].labels or () if labels.names.get(name) == doubted), NOISE)
+    own = labels.clips[clip].labels or ()
+    label = next((name for name in own if labels.names.get(name) == doubted), BETWEEN.join(own) or NOISE)
     return Suspect(
-        clip_id=labels.clips[clip].clip_id,
+        clip=labels.clips[clip],
         window=window,
         window_index=int(index.window_index[window]),
         start_s=float(index.start_s(window)),
         label=label,
-        labels=labels.clips[clip].labels or (NOISE,),
         label_probability=float(evidence.entry_best[entry]) if entry >= 0 else 1 - other,
         teacher_class=classes[int(evidence.other_class[clip])],
         teacher_probability=other,

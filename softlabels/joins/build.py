@@ -24,7 +24,7 @@ from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
 from softlabels.labels.saved import write_join
-from softlabels.storage.location import absolute, location
+from softlabels.storage.location import Location, absolute, location
 from softlabels.store.reader import StoreReader
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def join(
         manifest=manifest,
         classes=store.classes if classes is None else as_class_list(classes),
         options=options or JoinOptions(),
-        root=location(root) if root is not None else store.audio_root() or Path(manifest).resolve().parent,
+        root=audio_root(store, manifest, root),
     )
     folder, fingerprint = cache_folder(store.storage, cache_dir), inputs.fingerprint()
     path = folder / f"join-{fingerprint}"
@@ -57,6 +57,13 @@ def join(
     for note in labels.report.notes:
         logger.warning("join: %s", note)
     return labels
+
+
+def audio_root(store: StoreReader, manifest: str | Path | None, root: str | Path | None) -> Location:
+    """Below which the recordings of a manifest are: as named, as this user's own run found them, or beside it."""
+    if root is not None:
+        return location(root)
+    return store.audio_root() or (Path() if manifest is None else Path(manifest).resolve().parent)
 
 
 def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> None:
