@@ -1,5 +1,6 @@
 """The offline job: run a teacher over a corpus and keep its probabilities. No training code imports it."""
 
+import pipeline.search_path  # noqa: F401 (before all others)
 from pipeline.planning.prepare import LabelOptions
 from pipeline.running.closing import RunSummary, finish
 from pipeline.running.job_array import ArrayTask
