@@ -23,20 +23,6 @@ import soundfile
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ["pipeline", "softlabels", "numpy", "types", "queue", "random", "joblib"]
 NAMES += ["av", "soundfile", "signal", "platform", "secrets", "json"]
-    "pipeline",
-    "softlabels",
-    "numpy",
-    "types",
-    "queue",
-    "random",
-    "joblib",
-    "av",
-    "soundfile",
-    "signal",
-    "platform",
-    "secrets",
-    "json",
-]
 BEFORE_US = {"types", "signal", "json"}  # `python -m` itself imports them before any code of ours
 TEACHER = "from standin import StandIn\n\ndef make():\n    return StandIn()\n"
 IN_FRONT = "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))\n"
