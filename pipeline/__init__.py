@@ -6,6 +6,8 @@ A name is loaded when it is first used: a worker process loads what labels, not 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import pipeline.search_path  # noqa: F401 (before all others)
+
 if TYPE_CHECKING:
     from pipeline.planning.prepare import LabelOptions
     from pipeline.running.closing import RunSummary, finish

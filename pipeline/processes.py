@@ -1,10 +1,11 @@
 """Processes of our own that can be lost: that one dies or hangs is an answer, not an accident.
 
 Here: one process for one call after the other (a lane), a pool of several for many calls, and waiting for something
-that is gone. Not here: what is called, and who is to blame (`planning`, `running`). Imports nothing of this package.
+that is gone. Not here: what is called, and who is to blame (`planning`, `running`).
 """
 
 import concurrent.futures
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from pipeline.search_path import start_code
 from softlabels.errors import EnvironmentTrouble
 
 PR_SET_PDEATHSIG = 1
@@ -28,6 +31,7 @@ TRIES = 2  # of a call that loses its process, before it is blamed
 TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
 PATIENCE_S = 240.0  # for what is gone to come back
 LONGEST_PAUSE_S = 30.0
+warnings.filterwarnings("ignore", "[0-9]+ tasks which were still being processed")  # joblib's, of a pool we leave early
 
 
 class WorkerLost(Exception):
@@ -36,6 +40,19 @@ class WorkerLost(Exception):
 
 class PoolBroke(Exception):
     """The pool cannot go on; the message says why."""
+
+
+class NoWorkers(EnvironmentTrouble):
+    """No worker can do anything at all, as nothing it is given can be loaded there; no use in trying the next one."""
+
+
+def own_words(lost: BaseException) -> str:
+    """What a worker itself told of a call that it could not even load, and where that was raised; "" if nothing."""
+    if not str(lost).startswith("A task has failed to un-serialize") or lost.__cause__ is None:
+        return ""
+    lines = str(lost.__cause__).strip().strip('"').strip().splitlines()
+    place = next((line.strip() for line in reversed(lines) if line.startswith("  File ")), "")
+    return f"a worker process cannot load what it has to do: {lines[-1]} ({place})"
 
 
 def die_with_parent(parent: int) -> None:
@@ -49,6 +66,20 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Let new processes not import what lies in the current folder: they start as `python -m`, which else does."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 class ProcessLane:
     """Runs one call after the other in the same fresh process; after a loss, the next call gets a new one."""
 
@@ -57,12 +88,16 @@ class ProcessLane:
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
         """The function's result, or its exception. Raises: WorkerLost."""
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(1, initializer=die_with_parent, initargs=(os.getpid(),))
         try:
-            return self._executor.submit(function, *arguments).result(timeout=timeout_s)
+            with safe_path():
+                if self._executor is None:
+                    self._executor = ProcessPoolExecutor(1, initializer=exec, initargs=(start_code(),))
+                answer = self._executor.submit(function, *arguments)
+            return answer.result(timeout=timeout_s)
         except BrokenProcessPool as e:
             self.close()
+            if why := own_words(e):
+                raise NoWorkers(why) from e
             found = re.search(r"(SIG[A-Z0-9]+|EXIT)\((-?\d+)\)", str(e))
             raise WorkerLost(f"crashed: its worker died{f' of {found[0]}' if found else ''}") from e
         except concurrent.futures.TimeoutError as e:
@@ -128,13 +163,36 @@ class Workers:
             batch_size=1,
             pre_dispatch="2*n_jobs",
             timeout=max(map(timeout_s, range(len(calls)))),
-            initializer=die_with_parent,
-            initargs=(os.getpid(),),
+            initializer=exec,
+            initargs=(start_code(),),
         )
         try:
-            yield from parallel(joblib.delayed(function)(*call) for call in calls)
+            with (
+                safe_path(),
+                contextlib.closing(parallel(joblib.delayed(function)(*call) for call in calls)) as answers,
+            ):
+                yield from answers
         except (BrokenProcessPool, TimeoutError, multiprocessing.TimeoutError) as e:
+            if why := own_words(e):
+                raise NoWorkers(why) from e
             raise PoolBroke(str(e) or f"{type(e).__name__}: no answer in time") from e  # a timeout has no text
+
+
+def look(lane: ProcessLane | InlineLane, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
+    """The result of a call that every process can do, unless what it looks at hangs, or the system kills it.
+
+    Raises: WorkerLost; NoWorkers: one process after the other died of it.
+    """
+    tries = 0
+    while True:
+        try:
+            return lane.call(function, *arguments, timeout_s=timeout_s)
+        except WorkerLost as e:
+            tries += 1
+            if not str(e).startswith("crashed") or "SIGKILL" in str(e):
+                raise
+            if tries == TRIES:
+                raise NoWorkers(f"no worker process comes up: {e}") from e
 
 
 def lose_alone(lane: ProcessLane | InlineLane, attempt: Callable[[], str], control: Callable[[], None]) -> str:

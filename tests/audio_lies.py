@@ -138,14 +138,14 @@ def read_through(path: Path, format: str) -> tuple[np.ndarray, int, int]:
             blocks = [part.to_ndarray().T for frame in container.decode(audio=0) for part in to_float.resample(frame)]
             rate_hz, channels = stream.rate, stream.channels
     else:
-        with (soundfile.SoundFile if format == "MP3" else Straight)(path) as file:
+        with Straight(path) as file:
             blocks = list(_blocks(file))
             rate_hz, channels = file.samplerate, file.channels
     return mono(np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)), rate_hz, channels
 
 
 class Straight(soundfile.SoundFile):
-    """Does not seek after each block, which some codecs cannot."""
+    """Does not seek after each block, which some codecs cannot, and which changes MP3."""
 
     def seekable(self) -> bool:
         return False

@@ -8,11 +8,12 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from audio_lies import SUBTYPES, original, storm
+from audio_lies import SUBTYPES, original, read_through, storm
 from bad_audio import wav
 
 import pipeline
 import softlabels
+from pipeline.checking.regenerate import regenerate
 from softlabels.audio.decode import probe_audio, read_audio
 from softlabels.errors import AudioError
 
@@ -350,6 +351,37 @@ def test_a_stretch_is_what_reading_through_gives_bit_for_bit(tmp_path: Path, for
             assert stretch.tobytes() == full[start:stop].tobytes(), (file.subtype, start)
 
 
+@pytest.mark.parametrize(("rate_hz", "channels"), [(24_000, 1), (22_050, 1), (16_000, 1), (44_100, 2)])
+def test_an_mp3_is_read_through_whatever_the_size_of_a_block(
+    tmp_path: Path, monkeypatch, rate_hz: int, channels: int
+) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(100_000, channels), rate_hz, format="MP3")
+    through = read_through(path, "MP3")[0]
+    for block in (65_536, 4096, 1151):
+        monkeypatch.setattr("softlabels.audio.decode.BLOCK_FRAMES", block)
+        found = read_audio(path, rate_hz=rate_hz, start=block)
+        assert found.tobytes() == through[block:].tobytes(), block
+
+
+def test_an_mp3_of_an_old_plan_is_read_as_it_was_so_that_its_shard_is_regenerated(tmp_path: Path, monkeypatch) -> None:
+    soundfile.write(tmp_path / "a.mp3", noise(100_000), RATE_HZ, format="MP3")
+    (tmp_path / "data_manifest.csv").write_text("clip_id,path\na,a.mp3\n")
+    options = pipeline.RunOptions(backend="sequential")
+    stores = []
+    for name, container in (("old", "mp3"), ("new", "mp3-through")):
+        with monkeypatch.context() as patched:
+            patched.setattr("softlabels.audio.decode.container_of", lambda head, container=container: container)
+            pipeline.run(tmp_path / "data_manifest.csv", tmp_path / name, teacher="standin:teacher", options=options)
+        stores.append(softlabels.open(tmp_path / name))
+    old, new = (store.receipt(0).audio["a"] for store in stores)
+    assert (old["file"] == new["file"], old["pcm"] == new["pcm"]) == (True, False)
+    for store in stores:
+        (store.storage.root / store.receipts[0].file).unlink()
+        (result,) = regenerate(store, [0], jobs=1)
+        assert (result.likeness, result.restored) == ("identical", True)
+
+
 def test_labels_do_not_depend_on_how_windows_are_spread_over_shards(tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     audio.mkdir()
@@ -365,7 +397,9 @@ def test_labels_do_not_depend_on_how_windows_are_spread_over_shards(tmp_path: Pa
     }
     for seed, (name, (format, subtype)) in enumerate(kinds.items()):
         soundfile.write(audio / name, noise(40_000, seed=seed), 8000, format=format, subtype=subtype)
-    rows = "\n".join(f"{name},{name}" for name in kinds)
+    soundfile.write(audio / "24k.mp3", noise(120_000, seed=9), RATE_HZ, format="MP3")  # seeking spoils it most
+    names = [*kinds, "24k.mp3"]
+    rows = "\n".join(f"{name},{name}" for name in names)
     (audio / "data_manifest.csv").write_text(f"clip_id,path\n{rows}\n")
     found = []
     for shard_windows in (30, 5000):
@@ -378,7 +412,7 @@ def test_labels_do_not_depend_on_how_windows_are_spread_over_shards(tmp_path: Pa
         )
         store = softlabels.open(tmp_path / f"store{shard_windows}")
         assert summary.quarantined == 0, store.census.quarantine
-        keys = [(name, window) for name in sorted(kinds) for window in range(40_000 // 800)]
+        keys = [(name, window) for name in sorted(names) for window in range(40_000 // 800)]
         found.append(store.take(keys))
     np.testing.assert_array_equal(found[0], found[1])
 

@@ -5,11 +5,8 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
-import contextlib
 import logging
-import os
 import signal
-from collections.abc import Iterator
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
@@ -18,6 +15,7 @@ from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
 from pipeline.cli.printing import EscapingFormatter, tell, tell_error
 from pipeline.cli.streams import lenient_streams
+from pipeline.processes import safe_path
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
 from softlabels.texts import Shown
@@ -48,20 +46,6 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             tell(Shown(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here"))
             return 130
-
-
-@contextlib.contextmanager
-def safe_path() -> Iterator[None]:
-    """Let workers not import what lies in the current folder: they start as `python -m`, which else does."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 class Terminated(KeyboardInterrupt):

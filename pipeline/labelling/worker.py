@@ -1,5 +1,6 @@
 """What one worker process does: load the teacher once, then label and commit shards."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import logging
@@ -14,6 +15,7 @@ import soundfile
 from pipeline.labelling.claims import Claim
 from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.own_code import place_of, theirs_explained
 from pipeline.teachers.scoring import numerics_class
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.root import check_root
@@ -75,7 +77,7 @@ class ShardStatus:
     outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
       kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
       environment was at fault; "failed" where labelling raised.
-    message: for people, why; or the first quarantined stretch.
+    message: for people, why; or the first quarantined stretch. place: where in the teacher's code; no receipt has it.
     """
 
     shard: int
@@ -85,6 +87,7 @@ class ShardStatus:
     size: int = 0
     outcome: Fate
     message: str = ""
+    place: str = ""
 
 
 def label_and_commit(task: ShardTask) -> ShardStatus:
@@ -139,13 +142,12 @@ def label_only(task: ShardTask) -> ShardStatus:
 
 
 def check_worker(task: ShardTask) -> None:
-    """Score control windows in this process: proof that worker and teacher are well."""
-    try:
+    """Score control windows in this process: proof that worker and teacher are well.
+
+    Raises: TeacherError: it raised, and no clip can be to blame.
+    """
+    with theirs_explained(task.teacher.kind, "scoring control windows"):
         numerics_class(_warm_teacher(task.teacher)[0])
-    except (SoftLabelsError, MemoryError):
-        raise
-    except Exception as e:  # no clip can be to blame
-        raise TeacherError(f"the teacher raised {type(e).__name__} on control windows: {e}") from e
 
 
 def out_of_reach(task: ShardTask) -> str:
@@ -164,13 +166,14 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
     except (EnvironmentTrouble, MemoryError) as e:
         message = f"{type(e).__name__}: {e}" if isinstance(e, MemoryError) else str(e)
         return status_of(task, "deferred", message=message)
-    except SoftLabelsError:
+    except (SoftLabelsError, KeyboardInterrupt):
         raise
-    except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
+    except BaseException as e:  # a teacher may raise anything, SystemExit too; the supervisor finds out on which clip
         if isinstance(e, OSError) and is_environment(e):  # of the teacher's files, or of the store's
             return status_of(task, "deferred", message=f"labelling: {e}")
         logger.debug("shard %d failed", task.shard, exc_info=True)
-        return status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
+        failed = status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
+        return dataclasses.replace(failed, place=place_of(e))
 
 
 def status_of(task: ShardTask, outcome: Fate, receipt: Receipt | None = None, message: str = "") -> ShardStatus:

@@ -97,6 +97,7 @@ def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]
             probe = FileProbe(**parse_json(line))
             budget.check(probe.rate_hz, probe.channels, probe.frames)
             usable = is_sha256(probe.sha256) and probe.frames > 0 and not probe.reason and not probe.trouble
+            usable = usable and probe.container != "mp3"  # probed by a version that read MP3 in another way
             if usable and all(type(value) is type(_BLANK[name]) for name, value in dataclasses.asdict(probe).items()):
                 known[probe.path] = probe
     return known

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from pipeline.planning.probe import FileProbe, probe_file
-from pipeline.processes import PoolBroke, WorkerLost, Workers, lose_alone, wait_until
+from pipeline.processes import NoWorkers, PoolBroke, WorkerLost, Workers, look, lose_alone, wait_until
 from softlabels.audio.decode import AudioBudget
 from softlabels.audio.root import check_root
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError
@@ -92,6 +92,8 @@ def _probe_alone(root: Location, path: str, budget: AudioBudget, workers: Worker
         return found[0]
     try:
         reason, _, detail = lose_alone(workers.lane, attempt, control).partition(": ")
+    except NoWorkers:
+        raise
     except EnvironmentTrouble as e:
         return FileProbe(path=path, trouble=str(e))
     return FileProbe(path=path, reason=reason, detail=detail) if reason else found[0]
@@ -100,7 +102,9 @@ def _probe_alone(root: Location, path: str, budget: AudioBudget, workers: Worker
 def _look(root: Location, budget: AudioBudget, workers: Workers) -> str:
     """Why the audio root cannot be read now, "" if it can."""
     try:
-        workers.lane.call(be_ready, root, budget, timeout_s=LOOK_S)
+        look(workers.lane, be_ready, root, budget, timeout_s=LOOK_S)
+    except NoWorkers:
+        raise
     except (SoftLabelsError, WorkerLost) as e:
         return f"the audio root '{root}': {e}" if isinstance(e, WorkerLost) else str(e)
     return ""

@@ -187,7 +187,8 @@ class _Shift:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(task.windows for task in self.tasks)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
-        rounds = Rounds(workers=workers, on_status=self._on_status, engine=engine)
+        proven = any(receipt.rows for receipt in self.store.receipts.values())
+        rounds = Rounds(workers=workers, on_status=self._on_status, engine=engine, proven=proven)
         try:
             if claims is None or self.options.task is None:
                 rounds.run(self.tasks)

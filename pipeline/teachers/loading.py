@@ -2,11 +2,11 @@
 
 import dataclasses
 import importlib
-import sys
-from pathlib import Path
 
+from pipeline.search_path import look_here_last
+from pipeline.teachers.own_code import hidden_module, place_of, theirs_explained
 from pipeline.teachers.teacher import Teacher, TeacherChoice
-from softlabels.errors import SoftLabelsError, StoreError, TeacherError
+from softlabels.errors import StoreError, TeacherError
 from softlabels.records.spec import LabelSpec
 
 
@@ -69,21 +69,19 @@ def _refuse_settings(choice: TeacherChoice, *names: str) -> None:
 
 def _load_factory(choice: TeacherChoice) -> Teacher:
     module_name, _, factory_name = choice.kind.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a console script does not look beside the user's own files
+    look_here_last()
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
+        if hidden := hidden_module(module_name):
+            raise ImportError(hidden)
+        with theirs_explained(choice.kind, f"importing {module_name}", but=(ImportError, AttributeError, ValueError)):
+            factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError, ValueError) as e:
         raise TeacherError(
             f"teacher {choice.kind!r}: expected a function {factory_name!r} in an importable module "
-            f"{module_name!r}: {e}"
+            f"{module_name!r}: {e}{place_of(e)}"
         ) from e
-    try:
+    with theirs_explained(choice.kind, f"{factory_name}()"):
         teacher = factory(choice.model) if choice.model else factory()
-    except (SoftLabelsError, MemoryError):
-        raise
-    except Exception as e:
-        raise TeacherError(f"teacher {choice.kind!r}: {factory_name}() raised {type(e).__name__}: {e}") from e
     if not isinstance(teacher, Teacher):
         lacking = [name for name in (*Teacher.__annotations__, "score") if not hasattr(teacher, name)]
         raise TeacherError(f"teacher {choice.kind!r}: {type(teacher).__name__} lacks {', '.join(lacking)}")

@@ -28,7 +28,7 @@ from softlabels.windows import rescale_samples
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-BLOCK_FRAMES = 65536  # MP3 decodes differently under another read pattern, so this never changes
+BLOCK_FRAMES = 65536  # an MP3 of an old plan decodes differently under another, so this never changes
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
@@ -210,7 +210,7 @@ def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: 
 def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
     if info.rate_hz != rate_hz:
         return False
-    if info.container in ("flac", "ogg", "mp3", "m4a"):
+    if info.container in ("flac", "ogg", "mp3", "mp3-through", "m4a"):
         return seeks_exactly(info.container, "")
     with _open_soundfile(path) as (file, _source):
         return seeks_exactly(info.container, file.subtype)
