@@ -6,48 +6,52 @@ scheduler or a full disk, resumable; 130 interrupted.
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
 from pipeline.cli.inputs import add_classes, add_manifest
 from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
-from pipeline.cli.printing import EscapingFormatter, tell, tell_error
-from pipeline.cli.streams import lenient_streams
+from pipeline.cli.printing import messages, tell_end, tell_error
+from pipeline.cli.streams import lenient_streams, others_silent
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
-from softlabels.texts import Shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    if logging.lastResort is not None:  # it prints what the library warns of
-        logging.lastResort.setFormatter(EscapingFormatter())
     with safe_path(), lenient_streams() as end_output:
         args = make_parser().parse_args(argv)
         for warning in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(warning, _terminate)
-        try:
-            check_flags(args)
-            code: int = args.action(args)
-            end_output()
-            return code
-        except (StorageFullError, EnvironmentTrouble) as e:
-            tell_error(args.name, e)
-            return 3
-        except (SoftLabelsError, ValueError, OSError) as e:
-            tell_error(args.name, e)
-            return 3 if isinstance(e, OSError) and e.errno in NO_ROOM else 2
-        except Terminated as e:
-            tell(Shown(f"\nsoftlabels {args.name}: stopped by {e}; the same command goes on from here"))
-            return 3
-        except KeyboardInterrupt:
-            tell(Shown(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here"))
-            return 130
+        with messages(quiet=args.quiet, verbose=args.verbose), others_silent(verbose=args.verbose):
+            return _run_command(args, end_output)
+
+
+def _run_command(args: argparse.Namespace, end_output: Callable[[], None]) -> int:
+    """Its exit code; an error is one line."""
+    goes_on = "the same command goes on from here" if args.name == "run" else "the same command begins again"
+    try:
+        check_flags(args)
+        code: int = args.action(args)
+        end_output()
+        return code
+    except (StorageFullError, EnvironmentTrouble) as e:
+        tell_error(args.name, e)
+        return 3
+    except (SoftLabelsError, ValueError, OSError) as e:
+        tell_error(args.name, e)
+        return 3 if isinstance(e, OSError) and e.errno in NO_ROOM else 2
+    except Terminated as e:
+        tell_end(args.name, f"stopped by {e}; {goes_on}")
+        return 3
+    except KeyboardInterrupt:
+        tell_end(args.name, f"interrupted; {goes_on}")
+        return 130
 
 
 @contextlib.contextmanager
@@ -80,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "
         "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
     )
+    parser.add_argument("--version", action="version", version=f"softlabels {version('softlabels')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inputs, outputs = (add_manifest, add_classes), (add_export, add_compare)
     for add in (add_run, *inputs, add_inspect, add_report, add_verify, add_regenerate, *outputs):

@@ -25,8 +25,14 @@ Described = Mapping[str, Mapping[str, Any]]
 MANIFEST, STORE = "data_manifest.csv", "soft_labels"
 
 
-def add_command(commands: Any, action: Callable[[Namespace], int], *, store: bool = True) -> ArgumentParser:
-    """Add the command of a function `_name`, whose docstring is its help; store: with a store as its argument."""
+def add_command(
+    commands: Any, action: Callable[[Namespace], int], *, store: bool = True, json: bool = True
+) -> ArgumentParser:
+    """Add the command of a function `_name`, whose docstring is its help.
+
+    Args:
+      store: with a store as its argument. json: with --json.
+    """
     summary, _, more = (inspect.getdoc(action) or "").partition("\n\n")
     summary, name = summary.removesuffix("."), action.__name__.removeprefix("_")
     command: ArgumentParser = commands.add_parser(
@@ -39,6 +45,11 @@ def add_command(commands: Any, action: Callable[[Namespace], int], *, store: boo
     command.set_defaults(name=name, action=action, command=command)
     if store:
         command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    printed = command.add_argument_group("what is printed")
+    if json:
+        printed.add_argument("--json", action="store_true", help="the results as one JSON object")
+    printed.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr but errors")
+    printed.add_argument("-v", "--verbose", action="store_true", help="also what libraries and workers print")
     return command
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
-from pipeline.cli.printing import print_fields, print_line, progress, tell
+from pipeline.cli.printing import named, print_results, progress, tell
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.folder import with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
@@ -75,7 +75,8 @@ def _manifest(args: Namespace) -> int:
             clips = with_digests(clips, source.root, jobs=args.jobs, on_files=on_files)
     write_manifest(clips, args.output)
     classes = {name for clip in clips for name in clip.labels or () if name.casefold() not in BACKGROUND}
-    print_fields(clips=str(len(clips)), classes=str(len(classes)), written=args.output)
+    also = {"remarks": found.remarks, "problems": found.problems}
+    print_results(args.json, also, clips=len(clips), classes=len(classes), written=args.output)
     for line in (*found.remarks, *found.problems, *_manifest_advice(args.output, source)):
         tell(line)
     return 1 if found.problems else 0
@@ -134,13 +135,21 @@ def _classes(args: Namespace) -> int:
     rows = draft_mapping(student, teacher)
     write_draft(rows, args.output)
     how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
-    found = {name: how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
+    found = {name.replace(" ", "_"): how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
     lacking = how.pop("", 0)
-    fields = {"classes": len(rows), "against": f"{source} ({len(teacher):,} classes)", **found}
-    fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
-    fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
-    for name, value in fields.items():
-        print_line(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
+    print_results(
+        args.json,
+        {"look": [named(row, "student_class", "teacher_class", "how") for row in looks]},
+        classes=len(rows),
+        against=source,
+        teacher_classes=len(teacher),
+        **found,
+        guessed=how.total(),
+        guessed_by={name.replace(" ", "_"): count for name, count in how.items()},
+        not_found=lacking,
+        to_look_at=len(looks),
+        written=args.output,
+    )
     for line in _class_advice(args, looks, student, teacher):
         tell(line)
     return 1 if looks else 0

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, progress, tell
+from pipeline.cli.printing import named, print_results, progress, tell
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.report.report import ReportOptions, report
 from softlabels.soft_label_store import open as open_store
 
 
 def add_report(commands: Any) -> None:
-    command = add_command(commands, _report)
+    command = add_command(commands, _report, json=False)
     command.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default report.html, replaced")
     add_flags(command, ReportOptions)
 
@@ -38,7 +38,8 @@ def _report(args: Namespace) -> int:
     )
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
-    print_fields(
+    print_results(
+        False,
         annotated=f"{done.annotated:,} clips" if options.manifest else "no manifest",
         suspects=done.suspects,
         duplicates=f"{done.duplicates:,} sets of clips",
@@ -78,7 +79,7 @@ def _export(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = filled(export, args, store=store, on_windows=on_windows)
     counts = named(store.census, "labelled", "quarantined", "missing")
-    print_fields(rows=done.rows, **counts, written=args.output)
+    print_results(args.json, {"notes": done.notes}, rows=done.rows, **counts, written=args.output)
     if store.census.missing:
         missing = f"{store.census.missing:,} windows are not labelled yet"
         tell(f"{missing}: `softlabels run`, then export again")

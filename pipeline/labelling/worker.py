@@ -20,7 +20,7 @@ from softlabels.audio.root import check_root
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
-from softlabels.os_errors import is_environment, is_store_trouble
+from softlabels.os_errors import is_environment, is_store_trouble, told
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.records.shard import decode_shard, encode_shard
@@ -168,7 +168,7 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
         raise
     except Exception as e:  # a teacher of somebody's own may raise anything; the supervisor finds out on which clip
         if isinstance(e, OSError) and is_environment(e):  # of the teacher's files, or of the store's
-            return status_of(task, "deferred", message=f"labelling: {e}")
+            return status_of(task, "deferred", message=f"labelling: {told(e)}")
         logger.debug("shard %d failed", task.shard, exc_info=True)
         return status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
 

@@ -109,8 +109,11 @@ def prepare(
     budget: AudioBudget = DEFAULT_BUDGET,
     on_probed: Callable[[int, int], None] = lambda files, total: None,
     probe: bool = True,
+    dry_run: bool = False,
 ) -> Preparation:
     """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
+
+    A dry run does not write that either.
 
     The audio is probed by the processes of `workers`, without them in `jobs` threads.
     Without `probe` the store's plan is taken as it is: another run has just made it.
@@ -118,7 +121,7 @@ def prepare(
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
     """
     storage = open_storage(store)
-    storage.check()
+    storage.check(by_writing=not dry_run)
     _check_root(root)
     existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
@@ -135,6 +138,7 @@ def prepare(
         distrusted=_changed(existing),
         workers=workers or Workers(0, threads=jobs),
         on_probed=lambda done: on_probed(done, len(paths)),
+        keep=not dry_run,
     )
     check_lost(probes, root, new=existing is None)
     readable = [clip for clip in clips if clip.path in probes and not probes[clip.path].trouble]

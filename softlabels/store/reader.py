@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import is_sha256, parse_json, sha256_of, sha256_of_bytes
 from softlabels.errors import ClassListError, StoreError
+from softlabels.os_errors import told
 from softlabels.ragged import places_by_value
 from softlabels.records.plan_file import PlannedClip, planned_clips
 from softlabels.records.receipts import (
@@ -371,7 +372,7 @@ class StoreReader:
         try:
             classes = ClassList.from_text(self.storage.get_small("classes.txt", MOST_CLASSES).decode())
         except (OSError, UnicodeDecodeError, ClassListError) as e:
-            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
+            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {told(e)}; restore it") from e
         if classes.digest != self.spec.class_digest:
             raise StoreError(
                 f"store '{self.storage}': classes.txt was changed: expected sha256 {self.spec.class_digest}, "
