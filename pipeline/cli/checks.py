@@ -39,7 +39,15 @@ def add_inspect(commands: Any) -> None:
 
 
 def _inspect(args: Namespace) -> int:
-    """Say what a store holds, and what is missing or quarantined."""
+    """Say what a store holds, and what is missing or quarantined.
+
+    Exits 1 if windows are missing or quarantined.
+
+    examples:
+      softlabels inspect                              of soft_labels
+      softlabels inspect labels --quarantine          which windows, and why, tab-separated
+      softlabels inspect labels --json                all of it, for a program
+    """
     store = open_store(args.store)
     contents = _described(store)
     if args.json:
@@ -138,6 +146,11 @@ def _verify(args: Namespace) -> int:
     Exits 1 on any difference, with the command that repairs it.
     Prints one digest of the entire store, to publish beside it and to hold a copy against with --digest;
     --untrusted looks for links, foreign files and paths that lead out of the audio root, too.
+
+    examples:
+      softlabels verify                               every byte of soft_labels
+      softlabels verify labels --recompute 0.01       and 1 % of the windows scored again
+      softlabels verify labels --untrusted            of a store that somebody sent you
     """
     with contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
         report = filled(verify, args, store=open_store(args.store), teacher=_teacher(args))
@@ -179,6 +192,10 @@ def _regenerate(args: Namespace) -> int:
     identical   the same bytes; a damaged or deleted file is intact again
     equivalent  within rounding, as from another CPU class: the stored shard stays
     different   exit 1, and what differs: audio, packages, numerics class
+
+    examples:
+      softlabels regenerate soft_labels --shard 17
+      softlabels regenerate soft_labels --shard 17 --shard 18 --root /data/audio
     """
     with contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
         results = filled(regenerate, args, store=open_store(args.store), teacher=_teacher(args))
@@ -204,6 +221,10 @@ def _compare(args: Namespace) -> int:
     name. same_top_class is the share of windows in which both give one class the highest probability; heard_by counts
     windows x classes at 0.5 or more; kl is in nats, from A to B; correlation is of log-odds, so that calibration alone
     does not lower it. The classes and windows that differ most come last, tab-separated; --json has all classes.
+
+    examples:
+      softlabels compare birdnet_labels perch_labels
+      softlabels compare old_labels new_labels --json
     """
     a, b = open_store(args.a), open_store(args.b)
     with progress(len(a), "windows") as on_windows:

@@ -7,9 +7,11 @@ scheduler or a full disk, resumable; 130 interrupted.
 import argparse
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import NoReturn
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
@@ -20,6 +22,7 @@ from pipeline.cli.printing import messages, tell_end, tell_error
 from pipeline.cli.streams import lenient_streams, others_silent
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
+from softlabels.texts import printable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,9 +79,17 @@ def _terminate(number: int, _frame: object) -> None:
     raise Terminated(signal.Signals(number).name)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as all errors are told."""
+
+    def error(self, message: str) -> NoReturn:
+        several = "; name one file or folder" if re.search(r"unrecognized arguments: (?!-)", message) else ""
+        self.exit(2, f"{self.prog}: {printable(message)}{several}; `{self.prog} --help` explains the flags\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands with their flags; `args.name` is the command that was given, `args.action` what it does."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="softlabels",
         description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
         epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "

@@ -19,15 +19,16 @@ from pipeline.cli.inputs import root_of
 from pipeline.cli.printing import named, print_line, print_results, progress_bar, tell
 from pipeline.drafts.folder import clips_of_folder, folder_remarks, left_out
 from pipeline.labelling.worker import ShardStatus
-from pipeline.planning.prepare import LabelOptions, Preparation, prepare, read_clips
+from pipeline.planning.prepare import LabelOptions, prepare, read_clips
 from pipeline.running.closing import RunSummary, finish
-from pipeline.running.forecast import Forecast, forecast
+from pipeline.running.forecast import forecast
 from pipeline.running.job_array import ArrayTask
 from pipeline.running.run import RunEvents, RunOptions, run
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import AudioBudget
 from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
 from softlabels.errors import ManifestError
+from softlabels.path_kinds import STORE_FILE
 from softlabels.storage.location import Location, location
 from softlabels.windows import WindowSpec
 
@@ -41,7 +42,7 @@ def gigabytes(text: str) -> int:
 
 BUDGET: Described = {
     "max_hours": {"metavar": "H", "help": "default 25"},
-    "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "help": "default 16"},
+    "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "metavar": "GB", "help": "default 16"},
     "max_channels": {"metavar": "N", "help": "default 16"},
     "min_rate_hz": {"metavar": "HZ", "help": "default 8000"},
     "max_rate_hz": {"metavar": "HZ", "help": "default 384000"},
@@ -73,8 +74,7 @@ def _run(args: Namespace) -> int:
       softlabels run                                  data_manifest.csv -> soft_labels, BirdNET as the teacher
       softlabels run recordings/ -o labels            a folder with one folder a class
       softlabels run --dry-run                        shards, windows, bytes and time, without labelling
-      softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 \\
-                     --activation sigmoid --outputs logits
+      softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 --activation sigmoid --outputs logits
       softlabels run --teacher my_module:my_teacher   a teacher of your own
       softlabels run --task $SLURM_ARRAY_TASK_ID/100  in a job array, `sbatch --array=0-99`
     Interrupt it at any time: the same command goes on at the first missing shard.
@@ -89,17 +89,13 @@ def _run(args: Namespace) -> int:
         choice, labelling = filled(TeacherChoice, args), filled(LabelOptions, args)
         task, budget = ArrayTask.parse(args.task) if args.task else None, filled(AudioBudget, args)
         options = filled(RunOptions, args, task=task, budget=budget)
-        with RunConsole() as console, contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
-            if args.dry_run:
-                how = {"choice": choice, "budget": budget, "on_probed": console.on_probe}
-                prepared = filled(prepare, args, clips=clips, root=root, labelling=labelling, **how)
-                expected = forecast(prepared, jobs=args.jobs)
-            else:
-                how = {"teacher": choice, "options": options, "events": console.events}
-                summary = filled(run, args, manifest=clips, root=root, labelling=labelling, **how)
+        made_of = {"root": root, "labelling": labelling}
         if args.dry_run:
-            _print_forecast(expected, prepared, args)
+            _dry_run(args, clips=clips, choice=choice, budget=budget, **made_of)
             return 0
+        with RunConsole() as console, contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
+            how = {"teacher": choice, "options": options, "events": console.events}
+            summary = filled(run, args, manifest=clips, **made_of, **how)
     manifest = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
     _print_summary(summary, seconds=time.monotonic() - began, manifest=manifest, as_json=args.json)
     if summary.resumable:
@@ -108,8 +104,11 @@ def _run(args: Namespace) -> int:
     return 1 if failed or not allowed.covers(summary) else 0
 
 
-def _print_forecast(expected: Forecast, prepared: Preparation, args: Namespace) -> None:
-    """What is still to do, and what the same command would do without --dry-run."""
+def _dry_run(args: Namespace, **made_of: Any) -> None:
+    """Print what is still to do, and what the same command would do without --dry-run."""
+    with RunConsole() as console, contextlib.redirect_stdout(sys.stderr):
+        prepared = filled(prepare, args, on_probed=console.on_probe, **made_of)
+        expected = forecast(prepared, jobs=args.jobs)
     fields = dataclasses.asdict(expected) | {"seconds": round(expected.seconds), "store": args.store}
     print_results(args.json, **fields)
     make = "make the store" if prepared.store is None else "go on with the store"
@@ -143,10 +142,15 @@ class Allowance:
 def _clips_and_root(args: Namespace) -> tuple[list[Clip], Location]:
     """The clips of the manifest; of a folder, they are written as a manifest on the way."""
     folder = Path(args.manifest)
-    if not folder.is_dir():
+    if not folder.is_dir() or (folder / STORE_FILE).is_file():
         return read_clips(folder, args.root)
     root = root_of(folder, Path(MANIFEST))
-    clips = clips_of_folder(folder, relative_to=root)
+    try:
+        clips = clips_of_folder(folder, relative_to=root)
+    except ManifestError as e:
+        if not (folder / MANIFEST).is_file():
+            raise
+        raise ManifestError(f"{e}; `softlabels run {folder / MANIFEST}` takes the manifest in it") from e
     if Path(MANIFEST).exists() and read_manifest(MANIFEST) != clips:
         raise ManifestError(
             f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "

@@ -49,8 +49,9 @@ def others_silent(*, verbose: bool) -> Iterator[None]:
             stack.callback(os.close, before)
             os.dup2(where, number)
             stack.callback(os.dup2, before, number)
-        stack.callback(ctypes.CDLL(None).fflush, None)  # what C holds back still goes there
         yield
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).fflush(None)  # what it holds back still goes there
 
 
 def _of_our_own(stream: TextIO | None, stack: contextlib.ExitStack) -> TextIO:

@@ -75,7 +75,7 @@ class ShardStatus:
     outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
       kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
       environment was at fault; "failed" where labelling raised.
-    message: for people, why; or the first quarantined stretch.
+    message: for people, why; or the first quarantined stretch, and file: where that is.
     """
 
     shard: int
@@ -85,6 +85,7 @@ class ShardStatus:
     size: int = 0
     outcome: Fate
     message: str = ""
+    file: str = ""
 
 
 def label_and_commit(task: ShardTask) -> ShardStatus:
@@ -186,6 +187,7 @@ def status_of(task: ShardTask, outcome: Fate, receipt: Receipt | None = None, me
         size=receipt.size,
         outcome=outcome,
         message=f"{first.clip_id}: {first.reason}: {first.detail}" if first else message,
+        file=next((f"{task.root}/{clip.path}" for clip in task.clips if first and clip.clip_id == first.clip_id), ""),
     )
 
 
@@ -249,11 +251,12 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
 
 def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
     """Raises: TeacherError: this is not the teacher of the spec."""
-    class_digest = spec.teacher_class_digest or spec.class_digest
-    if teacher.digest != spec.teacher_digest or teacher.classes.digest != class_digest:
+    same_classes = teacher.classes.digest == (spec.teacher_class_digest or spec.class_digest)
+    if teacher.digest != spec.teacher_digest or not same_classes:
+        other = "its class list is another one (--labels)" if not same_classes else "its model is another one (--model)"
         raise TeacherError(
-            f"teacher {teacher.name!r}: expected sha256:{spec.teacher_digest} with class list "
-            f"sha256:{class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
+            f"teacher {teacher.name!r} is not the one that labelled the store: {other}; `softlabels inspect` says "
+            "which it was"
         )
 
 

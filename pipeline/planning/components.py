@@ -82,9 +82,8 @@ def _existing_choice(
     same = file.digest == own.digest if file is not None else number in (None, own.count, asked)
     if not same:
         raise StoreError(
-            f"store '{store.storage}' was made with other settings: components: {own.count or 'none'}"
-            f"{f' of sha256 {own.digest[:12]}' if own.count else ''}, not {wanted}; leave out --components, or label "
-            "into another store with -o"
+            f"store '{store.storage}' was made with other settings: --components {wanted} here, {own.count or 'none'} "
+            "in the store; leave out --components, or label into another store with -o"
         )
     return own
 

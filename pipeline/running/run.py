@@ -210,7 +210,10 @@ class _Shift:
         self.statuses.append(status)
         self.events.on_shard(status)
         if status.outcome == "refused":
-            raise _Stop(f"--on-error fail: {status.message}")
+            raise _Stop(
+                f"--on-error fail: {status.message}; mend '{status.file}', or take its clip out of the manifest; "
+                "--on-error skip goes on without it"
+            )
 
 
 def _workers(options: RunOptions, jobs: int) -> Workers:
