@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from softlabels.errors import SoftLabelsError
+from softlabels.path_kinds import what_is_at
 from softlabels.texts import Shown, printable
 
 SHOWN = 10  # faults, and names in a message
@@ -109,7 +110,9 @@ def open_table(
             if ours and _may_have_guards(path):
                 rows = ((line, [_unguarded(cell) for cell in fields]) for line, fields in rows)
             yield Table(columns, rows)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+    except (OSError, UnicodeDecodeError) as e:
+        raise error(f"{what} '{path}': expected a UTF-8 CSV file, got {what_is_at(path)}") from e
+    except csv.Error as e:
         raise error(f"{what} '{path}': expected a UTF-8 CSV file, got: {e}") from e
 
 

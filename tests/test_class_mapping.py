@@ -122,7 +122,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, co
 
 
 def test_a_mapping_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ClassListError, match="No such file"):
+    with pytest.raises(ClassListError, match="got nothing, there is no such file"):
         match("a", mapping=tmp_path / "m.csv")
 
 

@@ -201,10 +201,10 @@ def test_changed_audio_of_a_labelled_clip_is_refused_by_name(corpus: Corpus) -> 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"teacher": "standin:not_finite"}, "teacher_digest"),
-        ({"labelling": LabelOptions(overlap_s=0.05)}, "window"),
-        ({"labelling": LabelOptions(layout="sparse")}, "layout: dense, not sparse"),
-        ({"labelling": LabelOptions(shard_windows=8)}, "shard_windows: 4, not 8"),
+        ({"teacher": "standin:not_finite"}, "--teacher standin:not_finite here, standin:teacher in the store"),
+        ({"labelling": LabelOptions(overlap_s=0.05)}, "--overlap 0.05 here, 0 in the store"),
+        ({"labelling": LabelOptions(layout="sparse")}, "--layout sparse here, dense in the store"),
+        ({"labelling": LabelOptions(shard_windows=8)}, "--shard-windows 8 here, 4 in the store"),
     ],
 )
 def test_other_settings_are_refused_by_name(corpus: Corpus, change: dict, named: str) -> None:
@@ -365,7 +365,8 @@ def test_a_store_keeps_its_jitters_and_classes_when_it_grows_and_refuses_others(
     grown = label(corpus)
     assert (len(grown), grown.spec.jitters, len(grown.classes)) == (16, 2, 2)
     for other in ({"jitters": 3}, {"keep_classes": _file(tmp_path, "Aus aus_Alpha\n")}):
-        with pytest.raises(StoreError, match="was made with other settings: (jitters|class_digest)"):
+        said = "--jitters 3 here, 2 in the store|--keep-classes: 1 here, 2 in the store"
+        with pytest.raises(StoreError, match=f"was made with other settings: ({said})"):
             label(corpus, **other)
 
 

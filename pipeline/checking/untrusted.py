@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from softlabels.errors import StoreError
+from softlabels.os_errors import told
 from softlabels.records.receipts import read_receipt
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import Storage
@@ -62,7 +63,7 @@ def _old_receipts(store: StoreReader) -> Iterator[str]:
             try:
                 read_receipt(store.storage, key)
             except (StoreError, OSError) as e:
-                yield str(e)
+                yield told(e)
 
 
 def _strange_paths(store: StoreReader) -> Iterator[str]:

@@ -131,10 +131,10 @@ def _what_was_checked(store: StoreReader, checks: list[ShardCheck], untrusted: b
     sizes = sum(store.receipts[check.shard].size for check in checks if check.shard in store.receipts)
     return {
         "spec": store.spec.fingerprint(),
-        "classes": f"{len(store.classes):,}",
-        "plans": f"{len(store.plans):,} of {len(census.clips):,} clips, {census.windows:,} windows",
-        "receipts": f"{len(store.receipts):,}",
-        "bytes": f"{sizes:,} of {len(checks):,} shards",
+        "classes": str(len(store.classes)),
+        "plans": f"{len(store.plans)} of {len(census.clips)} clips, {census.windows} windows",
+        "receipts": str(len(store.receipts)),
+        "bytes": f"{sizes} of {len(checks)} shards",
         **({"files": "names and kinds of all"} if untrusted else {}),
     }
 

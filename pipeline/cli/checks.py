@@ -1,6 +1,8 @@
 """Looking at stores: `softlabels inspect`, `verify`, `regenerate` and `compare`."""
 
+import contextlib
 import dataclasses
+import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from typing import Any
@@ -9,10 +11,11 @@ from pipeline.checking.compare import Comparison, compare
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.flags import Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, print_json, print_line, progress
+from pipeline.cli.printing import named, print_json, print_line, print_results, progress, tell
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
+from softlabels.tables import SHOWN, some
 from softlabels.windows import WindowSpec
 
 WHERE: Described = {  # what verify and regenerate have in common
@@ -33,20 +36,28 @@ WORST_CLASSES = 10
 
 def add_inspect(commands: Any) -> None:
     command = add_command(commands, _inspect)
-    command.add_argument("--json", action="store_true", help="as one JSON object")
     command.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
 
 
 def _inspect(args: Namespace) -> int:
-    """Say what a store holds, and what is missing or quarantined."""
+    """Say what a store holds, and what is missing or quarantined.
+
+    Exits 1 if windows are missing or quarantined.
+
+    examples:
+      softlabels inspect                              of soft_labels
+      softlabels inspect labels --quarantine          which windows, and why, tab-separated
+      softlabels inspect labels --json                all of it, for a program
+    """
     store = open_store(args.store)
     contents = _described(store)
-    if args.quarantine:
+    if args.json:
+        listed = {"quarantine": list(map(dataclasses.asdict, store.census.quarantine))} if args.quarantine else {}
+        print_json(contents | listed)
+    elif args.quarantine:
         print_line("clip_id", "first_window", "windows", "reason", "detail")
         for entry in store.census.quarantine:
             print_line(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail)
-    elif args.json:
-        print_json(contents)
     else:
         _print_contents(contents)
     return 1 if contents["missing"] or contents["quarantined"] else 0
@@ -76,22 +87,25 @@ def _described(store: StoreReader) -> dict[str, Any]:
 
 
 def _print_contents(contents: dict[str, Any]) -> None:
-    spec, missing = contents["spec"], len(contents["missing_shards"])
+    spec = contents["spec"]
     window = WindowSpec(**spec["window"])
-    print_fields(
+    print_results(
+        False,
         store=contents["store"],
         fingerprint=contents["fingerprint"],
         teacher=f"{spec['teacher']} sha256:{spec['teacher_digest']}",
-        classes=f"{contents['classes']:,} {spec['activation']}",
+        classes=contents["classes"],
+        activation=spec["activation"],
         window_s=f"{window.window_s:g}",
         hop_s=f"{window.hop_s:g}",
         rate_hz=f"{window.rate_hz}",
         layout=spec["layout"],
-        **({"components": f"{spec['components']} sha256:{spec['component_digest']}"} if "components" in spec else {}),
+        **{name: spec[name] for name in ("components", "component_digest") if name in spec},
         **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
-        **{f"  {reason}": count for reason, count in contents["quarantined_by_reason"].items()},
+        quarantined_by_reason=contents["quarantined_by_reason"],
         missing=contents["missing"],
-        shards=f"{contents['shards']:,} ({missing:,} missing)",
+        shards=contents["shards"],
+        missing_shards=len(contents["missing_shards"]),
         bytes=contents["bytes"],
     )
 
@@ -107,7 +121,6 @@ def add_verify(commands: Any) -> None:
     }
     add_flags(command, verify, described)
     _add_teacher(command)
-    command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _add_teacher(command: ArgumentParser) -> None:
@@ -134,20 +147,27 @@ def _verify(args: Namespace) -> int:
     Exits 1 on any difference, with the command that repairs it.
     Prints one digest of the entire store, to publish beside it and to hold a copy against with --digest;
     --untrusted looks for links, foreign files and paths that lead out of the audio root, too.
+
+    examples:
+      softlabels verify                               every byte of soft_labels
+      softlabels verify labels --recompute 0.01       and 1 % of the windows scored again
+      softlabels verify labels --untrusted            of a store that somebody sent you
     """
-    report = filled(verify, args, store=open_store(args.store), teacher=_teacher(args))
+    with contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
+        report = filled(verify, args, store=open_store(args.store), teacher=_teacher(args))
     code = 0 if report.good else 1
     if args.json:
         print_json({"good": report.good, **dataclasses.asdict(report)})
         return code
     likenesses = Counter(check.likeness for check in report.shards if check.likeness)
     problems = [*report.problems, *(check.problem for check in report.shards if check.problem)]
-    print_fields(
+    print_results(
+        False,
         digest=report.digest,
         **(report.checked if args.untrusted else {}),
         shards=len(report.shards),
-        recomputed=f"{sum(check.recomputed for check in report.shards):,} windows",
-        **{f"  {likeness}": f"{count:,} shards" for likeness, count in likenesses.items()},
+        recomputed=sum(check.recomputed for check in report.shards),
+        recomputed_shards=likenesses,
         orphans=len(report.orphans),
         problems=len(problems),
     )
@@ -173,19 +193,26 @@ def _regenerate(args: Namespace) -> int:
     identical   the same bytes; a damaged or deleted file is intact again
     equivalent  within rounding, as from another CPU class: the stored shard stays
     different   exit 1, and what differs: audio, packages, numerics class
+
+    examples:
+      softlabels regenerate soft_labels --shard 17
+      softlabels regenerate soft_labels --shard 17 --shard 18 --root /data/audio
     """
-    results = filled(regenerate, args, store=open_store(args.store), teacher=_teacher(args))
-    for result in results:
+    with contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
+        results = filled(regenerate, args, store=open_store(args.store), teacher=_teacher(args))
+    good = not any(result.problem for result in results)
+    if args.json:
+        print_json({"good": good, "shards": list(map(dataclasses.asdict, results))})
+    for result in results if not args.json else ():
         done = "restored" if result.restored else "accepted" if result.accepted else ""
         print_line(f"shard {result.shard}  {result.likeness or 'failed'}  {result.problem or done}".rstrip())
-    return 1 if any(result.problem for result in results) else 0
+    return 0 if good else 1
 
 
 def add_compare(commands: Any) -> None:
     command = add_command(commands, _compare, store=False)
     command.add_argument("a", metavar="A", help="a store")
     command.add_argument("b", metavar="B", help="another one")
-    command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _compare(args: Namespace) -> int:
@@ -195,6 +222,10 @@ def _compare(args: Namespace) -> int:
     name. same_top_class is the share of windows in which both give one class the highest probability; heard_by counts
     windows x classes at 0.5 or more; kl is in nats, from A to B; correlation is of log-odds, so that calibration alone
     does not lower it. The classes and windows that differ most come last, tab-separated; --json has all classes.
+
+    examples:
+      softlabels compare birdnet_labels perch_labels
+      softlabels compare old_labels new_labels --json
     """
     a, b = open_store(args.a), open_store(args.b)
     with progress(len(a), "windows") as on_windows:
@@ -209,15 +240,19 @@ def _compare(args: Namespace) -> int:
 def _print_comparison(found: Comparison) -> None:
     """The figures, then the classes and the windows that differ most."""
     counts = ("clips", "clips_only_a", "clips_only_b", "clips_other_audio", "windows", "unmatched_windows")
-    print_fields(
+    print_results(
+        False,
         **named(found, "a", "b", *counts),
         classes=len(found.classes),
-        classes_only_a=_some(found.classes_only_a),
-        classes_only_b=_some(found.classes_only_b),
+        classes_only_a=len(found.classes_only_a),
+        classes_only_b=len(found.classes_only_b),
         same_top_class=f"{found.same_top_class:.4f}",
         **named(found, "heard_by_both", "heard_by_a_only", "heard_by_b_only"),
         kl=f"{found.kl:.6f}",
     )
+    for which, names in ((found.a, found.classes_only_a), (found.b, found.classes_only_b)):
+        if names:
+            tell(f"only '{which}' has {some(names)}{', ...' if len(names) > SHOWN else ''}")
     print_line()
     print_line("class", "kl", "correlation", "mean_a", "mean_b")
     for each in found.classes[:WORST_CLASSES]:
@@ -229,9 +264,3 @@ def _print_comparison(found: Comparison) -> None:
         times = (f"{window.start_a_s:.2f}", f"{window.start_b_s:.2f}", f"{window.kl:.2f}")
         tops = (window.class_a, f"{window.probability_a:.3f}", window.class_b, f"{window.probability_b:.3f}")
         print_line(window.clip_id, *times, *tops)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    """How many, and the first five."""
-    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names):,}: {listed}" if names else "0"

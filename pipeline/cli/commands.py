@@ -5,47 +5,55 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
-import logging
+import re
 import signal
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NoReturn
 
 from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
 from pipeline.cli.flags import check_flags
 from pipeline.cli.inputs import add_classes, add_manifest
 from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
-from pipeline.cli.printing import EscapingFormatter, tell, tell_error
-from pipeline.cli.streams import lenient_streams
+from pipeline.cli.printing import messages, tell_end, tell_error
+from pipeline.cli.streams import lenient_streams, others_silent
 from pipeline.processes import safe_path
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
-from softlabels.texts import Shown
+from softlabels.texts import printable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    if logging.lastResort is not None:  # it prints what the library warns of
-        logging.lastResort.setFormatter(EscapingFormatter())
     with safe_path(), lenient_streams() as end_output:
         args = make_parser().parse_args(argv)
         for warning in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(warning, _terminate)
-        try:
-            check_flags(args)
-            code: int = args.action(args)
-            end_output()
-            return code
-        except (StorageFullError, EnvironmentTrouble) as e:
-            tell_error(args.name, e)
-            return 3
-        except (SoftLabelsError, ValueError, OSError) as e:
-            tell_error(args.name, e)
-            return 3 if isinstance(e, OSError) and e.errno in NO_ROOM else 2
-        except Terminated as e:
-            tell(Shown(f"\nsoftlabels {args.name}: stopped by {e}; the same command goes on from here"))
-            return 3
-        except KeyboardInterrupt:
-            tell(Shown(f"\nsoftlabels {args.name}: interrupted; the same command goes on from here"))
-            return 130
+        with messages(quiet=args.quiet, verbose=args.verbose), others_silent(verbose=args.verbose):
+            return _run_command(args, end_output)
+
+
+def _run_command(args: argparse.Namespace, end_output: Callable[[], None]) -> int:
+    """Its exit code; an error is one line."""
+    goes_on = "the same command goes on from here" if args.name == "run" else "the same command begins again"
+    try:
+        check_flags(args)
+        code: int = args.action(args)
+        end_output()
+        return code
+    except (StorageFullError, EnvironmentTrouble) as e:
+        tell_error(args.name, e)
+        return 3
+    except (SoftLabelsError, ValueError, OSError) as e:
+        tell_error(args.name, e)
+        return 3 if isinstance(e, OSError) and e.errno in NO_ROOM else 2
+    except Terminated as e:
+        tell_end(args.name, f"stopped by {e}; {goes_on}")
+        return 3
+    except KeyboardInterrupt:
+        tell_end(args.name, f"interrupted; {goes_on}")
+        return 130
 
 
 class Terminated(KeyboardInterrupt):
@@ -56,14 +64,23 @@ def _terminate(number: int, _frame: object) -> None:
     raise Terminated(signal.Signals(number).name)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as all errors are told."""
+
+    def error(self, message: str) -> NoReturn:
+        several = "; name one file or folder" if re.search(r"unrecognized arguments: (?!-)", message) else ""
+        self.exit(2, f"{self.prog}: {printable(message)}{several}; `{self.prog} --help` explains the flags\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands with their flags; `args.name` is the command that was given, `args.action` what it does."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="softlabels",
         description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
         epilog="Start with `softlabels run`; every command explains itself with --help. Exit codes: 0 done, "
         "1 problems found, 2 wrong usage, 3 stopped by the machine and resumable.",
     )
+    parser.add_argument("--version", action="version", version=f"softlabels {version('softlabels')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inputs, outputs = (add_manifest, add_classes), (add_export, add_compare)
     for add in (add_run, *inputs, add_inspect, add_report, add_verify, add_regenerate, *outputs):

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from pipeline.cli.flags import MANIFEST
-from pipeline.cli.printing import print_fields, tell
+from pipeline.cli.printing import print_results, tell
 from pipeline.drafts.marks import apply_marks
 
 SHOWN = 10
@@ -22,7 +22,8 @@ def apply(args: Namespace) -> int:
     manifest = args.folder or Path(MANIFEST)
     done = apply_marks(manifest, args.apply, write=not args.dry_run)
     counts = {"corrected": len(done.changes), "confirmed": done.confirmed, "already": done.already}
-    print_fields(**counts, left_alone=len(done.left_alone), manifest=manifest)
+    also = {"changes": done.changes, "why_left_alone": done.left_alone}
+    print_results(args.json, also, **counts, left_alone=len(done.left_alone), manifest=manifest)
     for clip_id, before, after in done.changes[:SHOWN]:
         tell(f"{clip_id!r}: {before!r} becomes {after!r}")
     if len(done.changes) > SHOWN:

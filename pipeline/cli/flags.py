@@ -12,6 +12,8 @@ bool                 --name sets it; of `bool | None`, --no-name clears it
 
 import dataclasses
 import inspect
+import re
+import textwrap
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _ActionsContainer
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,24 +24,73 @@ from pipeline.options import check_numbers, flag_of
 
 _Made = TypeVar("_Made")
 Described = Mapping[str, Mapping[str, Any]]
+COLUMNS = 79  # of help
+_GAP = re.compile(r"\S {2,}\S")  # between the columns of a table
+_NO_BREAK = "\u00a0"
 MANIFEST, STORE = "data_manifest.csv", "soft_labels"
 
 
-def add_command(commands: Any, action: Callable[[Namespace], int], *, store: bool = True) -> ArgumentParser:
-    """Add the command of a function `_name`, whose docstring is its help; store: with a store as its argument."""
+def add_command(
+    commands: Any, action: Callable[[Namespace], int], *, store: bool = True, json: bool = True
+) -> ArgumentParser:
+    """Add the command of a function `_name`, whose docstring is its help.
+
+    Args:
+      store: with a store as its argument. json: with --json.
+    """
     summary, _, more = (inspect.getdoc(action) or "").partition("\n\n")
     summary, name = summary.removesuffix("."), action.__name__.removeprefix("_")
     command: ArgumentParser = commands.add_parser(
         name,
         help=summary[:1].lower() + summary[1:],
-        description=f"{summary}.",
-        epilog=more,
+        description=_fitted(f"{summary}."),
+        epilog=_fitted(more),
         formatter_class=RawDescriptionHelpFormatter,
     )
     command.set_defaults(name=name, action=action, command=command)
     if store:
         command.add_argument("store", nargs="?", default=STORE, help=f"default {STORE}")
+    printed = command.add_argument_group("what is printed")
+    if json:
+        printed.add_argument("--json", action="store_true", help="the results as one JSON object")
+    printed.add_argument("-q", "--quiet", action="store_true", help="nothing on stderr but errors")
+    printed.add_argument("-v", "--verbose", action="store_true", help="also what libraries and workers print")
     return command
+
+
+def _fitted(text: str) -> str:
+    """The text in lines that fit a terminal: prose is filled again, the last column of a table is kept as one."""
+    lines: list[str] = []
+    was_long = False
+    for line in text.splitlines():
+        plain = not _GAP.search(line) and not line.strip().startswith("softlabels ")
+        if was_long and plain and line.strip() and len(line) - len(line.lstrip()) == _hanging(lines[-1]):
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+        was_long = len(line) > COLUMNS
+    return "\n".join(_wrapped_command(line) if line[:13] == "  softlabels " else _wrapped(line) for line in lines)
+
+
+def _hanging(line: str) -> int:
+    """Where the last column begins; where the text does, if there are no columns."""
+    gaps = list(_GAP.finditer(line))
+    return gaps[-1].end() - 1 if gaps else len(line) - len(line.lstrip())
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, COLUMNS, subsequent_indent=" " * _hanging(line), break_on_hyphens=False)
+
+
+def _wrapped_command(line: str) -> str:
+    """An example: what it does comes below if there is no room beside it, and a break is one that a shell knows."""
+    if len(line) <= COLUMNS:
+        return line
+    command, _, what = line.strip().partition("  ")
+    only_before_flags = re.sub(" (?!-)", _NO_BREAK, command)
+    parts = textwrap.wrap(only_before_flags, COLUMNS - 8, break_on_hyphens=False)
+    below = [_wrapped(f"      {what.strip()}")] if what else []
+    return "\n".join(["  " + " \\\n      ".join(parts).replace(_NO_BREAK, " "), *below])
 
 
 def add_flags(group: _ActionsContainer, owner: Callable[..., Any], described: Described | None = None) -> None:

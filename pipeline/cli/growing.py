@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.printing import print_fields, progress, tell
+from pipeline.cli.printing import print_results, progress, tell
 from pipeline.drafts.folder import FoundClips, with_digests
 from pipeline.drafts.groups import GROUP
 from pipeline.drafts.manifest import ManifestSource
@@ -26,7 +26,8 @@ def new_manifest(args: Namespace, source: ManifestSource) -> FoundClips:
     if not args.dry_run:
         write_manifest(clips, args.output)
     classes = {name for clip in clips for name in clip.labels or () if name.casefold() not in BACKGROUND}
-    print_fields(clips=str(len(clips)), classes=str(len(classes)), **_place(args))
+    also = {"remarks": found.remarks, "problems": found.problems}
+    print_results(args.json, also, clips=len(clips), classes=len(classes), **_place(args))
     return found
 
 
@@ -49,11 +50,12 @@ def updated_manifest(args: Namespace, source: ManifestSource) -> FoundClips:
     if not args.dry_run and done.text is not text:
         done.text.write()
     counts = {"added": len(done.added), "dropped": len(done.dropped), "moved": len(done.moved), "kept": done.kept}
-    print_fields(**counts, **_place(args))
+    told = FoundClips(clips=found.clips, remarks=(*done.remarks, *found.remarks), problems=found.problems)
+    print_results(args.json, {"remarks": told.remarks, "problems": told.problems}, **counts, **_place(args))
     for what, rows in (("added", done.added), ("dropped", done.dropped), ("moved", done.moved)):
         if rows:
             tell(f"{what}: {', '.join(clip.clip_id for clip in rows[:NAMED])}{', ...' if len(rows) > NAMED else ''}")
-    return FoundClips(clips=found.clips, remarks=(*done.remarks, *found.remarks), problems=found.problems)
+    return told
 
 
 def _place(args: Namespace) -> dict[str, Path]:

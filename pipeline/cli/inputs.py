@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.cli.corrections import apply
 from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
 from pipeline.cli.growing import new_manifest, updated_manifest
-from pipeline.cli.printing import print_line, tell
+from pipeline.cli.printing import named, print_results, tell
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.teachers.birdnet import find_birdnet
@@ -158,13 +158,21 @@ def _classes(args: Namespace) -> int:
     rows = draft_mapping(student, teacher)
     write_draft(rows, args.output)
     how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
-    found = {name: how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
+    found = {name.replace(" ", "_"): how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
     lacking = how.pop("", 0)
-    fields = {"classes": len(rows), "against": f"{source} ({len(teacher):,} classes)", **found}
-    fields |= {"guessed": how.total(), **{f"  {name}": count for name, count in how.items()}}
-    fields |= {"not found": lacking, "to look at": len(looks), "written": args.output}
-    for name, value in fields.items():
-        print_line(f"{name[:2] + name[2:].replace(' ', '_'):<19}{value}")
+    print_results(
+        args.json,
+        {"look": [named(row, "student_class", "teacher_class", "how") for row in looks]},
+        classes=len(rows),
+        against=source,
+        teacher_classes=len(teacher),
+        **found,
+        guessed=how.total(),
+        guessed_by={name.replace(" ", "_"): count for name, count in how.items()},
+        not_found=lacking,
+        to_look_at=len(looks),
+        written=args.output,
+    )
     for line in _class_advice(args, looks, student, teacher):
         tell(line)
     return 1 if looks else 0

@@ -1,8 +1,10 @@
 """`softlabels run`."""
 
+import contextlib
 import dataclasses
 import math
 import shlex
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
 from pipeline.cli.inputs import root_of
-from pipeline.cli.printing import print_fields, print_line, progress_bar, tell, tell_above
+from pipeline.cli.printing import named, print_line, print_results, progress_bar, tell
 from pipeline.drafts.folder import clips_of_folder
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
@@ -27,6 +29,7 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import AudioBudget
 from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
 from softlabels.errors import ManifestError
+from softlabels.path_kinds import STORE_FILE
 from softlabels.storage.location import Location, location
 from softlabels.windows import WindowSpec
 
@@ -40,7 +43,7 @@ def gigabytes(text: str) -> int:
 
 BUDGET: Described = {
     "max_hours": {"metavar": "H", "help": "default 25"},
-    "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "help": "default 16"},
+    "max_bytes": {"flags": "--max-gigabytes", "type": gigabytes, "metavar": "GB", "help": "default 16"},
     "max_channels": {"metavar": "N", "help": "default 16"},
     "min_rate_hz": {"metavar": "HZ", "help": "default 8000"},
     "max_rate_hz": {"metavar": "HZ", "help": "default 384000"},
@@ -73,13 +76,14 @@ def _run(args: Namespace) -> int:
       softlabels run                                  data_manifest.csv -> soft_labels, BirdNET as the teacher
       softlabels run recordings/ -o labels            a folder with one folder a class
       softlabels run --dry-run                        shards, windows, bytes and time, without labelling
-      softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 \\
-                     --activation sigmoid --outputs logits
+      softlabels run --teacher litert --model m.tflite --labels m.txt --rate 32000 --activation sigmoid --outputs logits
       softlabels run --teacher my_module:my_teacher   a teacher of your own
       softlabels run --task $SLURM_ARRAY_TASK_ID/100  in a job array, `sbatch --array=0-99`
     Interrupt it at any time: the same command goes on at the first missing shard.
     """
     began, allowed = time.monotonic(), Allowance.parse(args.allow_quarantined)
+    if args.finish and args.dry_run:
+        raise ValueError("--finish closes a store, which --dry-run would not: leave one of them out")
     problems: tuple[str, ...] = ()
     if args.finish:
         summary = finish(args.store)
@@ -88,25 +92,31 @@ def _run(args: Namespace) -> int:
         choice, labelling = filled(TeacherChoice, args), filled(LabelOptions, args)
         task, budget = ArrayTask.parse(args.task) if args.task else None, filled(AudioBudget, args)
         options = filled(RunOptions, args, task=task, budget=budget)
-        with RunConsole() as console:
-            if args.dry_run:
-                how = {"choice": choice, "budget": budget, "on_probed": console.on_probe}
-                clips, root = read_clips(manifest, root)
-                prepared = filled(prepare, args, clips=clips, root=root, labelling=labelling, **how)
-                expected = forecast(prepared, jobs=args.jobs)
-            else:
-                how = {"teacher": choice, "options": options, "events": console.events}
-                summary = filled(run, args, manifest=manifest, root=root, labelling=labelling, **how)
+        made_of = {"root": root, "labelling": labelling}
         if args.dry_run:
-            print_fields(**dataclasses.asdict(expected) | {"seconds": f"{expected.seconds:,.0f}"}, store=args.store)
-            tell("nothing was labelled; the same command without --dry-run does it")
+            clips, made_of["root"] = read_clips(manifest, root)
+            _dry_run(args, clips=clips, choice=choice, budget=budget, **made_of)
             return 0
-    named = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
-    _print_summary(summary, seconds=time.monotonic() - began, manifest=named)
+        with RunConsole() as console, contextlib.redirect_stdout(sys.stderr):  # a teacher of somebody's own may print
+            how = {"teacher": choice, "options": options, "events": console.events}
+            summary = filled(run, args, manifest=manifest, **made_of, **how)
+    named_as = Path(MANIFEST) if Path(args.manifest).is_dir() else Path(args.manifest)
+    _print_summary(summary, seconds=time.monotonic() - began, manifest=named_as, as_json=args.json)
     if summary.resumable:
         return 3
     failed = summary.stopped or summary.missing or summary.different or summary.deferred or problems
     return 1 if failed or not allowed.covers(summary) else 0
+
+
+def _dry_run(args: Namespace, **made_of: Any) -> None:
+    """Print what is still to do, and what the same command would do without --dry-run."""
+    with RunConsole() as console, contextlib.redirect_stdout(sys.stderr):
+        prepared = filled(prepare, args, on_probed=console.on_probe, **made_of)
+        expected = forecast(prepared, jobs=args.jobs)
+    fields = dataclasses.asdict(expected) | {"seconds": round(expected.seconds), "store": args.store}
+    print_results(args.json, **fields)
+    make = "make the store" if prepared.store is None else "go on with the store"
+    tell(f"nothing was written; without --dry-run the same command would {make} '{args.store}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +145,31 @@ class Allowance:
 
 def _manifest_and_root(args: Namespace) -> tuple[Path | list[Clip], Location | None, tuple[str, ...]]:
     """What to label, and what was left out of a folder, of which a manifest is written, but for a dry run."""
-    folder, named = Path(args.manifest), location(args.root) if args.root else None
-    if not folder.is_dir():
-        return folder, named, ()
+    folder, named_root = Path(args.manifest), location(args.root) if args.root else None
+    if not folder.is_dir() or (folder / STORE_FILE).is_file():
+        return folder, named_root, ()
     root = root_of(folder, Path(MANIFEST))
-    found = clips_of_folder(folder, relative_to=root)
+    try:
+        found = clips_of_folder(folder, relative_to=root)
+    except ManifestError as e:
+        if not (folder / MANIFEST).is_file():
+            raise
+        raise ManifestError(f"{e}; `softlabels run {folder / MANIFEST}` takes the manifest in it") from e
     if Path(MANIFEST).exists() and read_manifest(MANIFEST) != found.clips:
         update = f"softlabels manifest {shlex.quote(str(folder))} --update"
         raise ManifestError(
             f"'{MANIFEST}' is there already and says something else than the folder '{folder}': label what it says "
             f"with `softlabels run {MANIFEST}`; `{update}` adds new files to it and keeps what you corrected"
         )
-    if not args.dry_run and not Path(MANIFEST).exists():
-        write_manifest(found.clips, MANIFEST)
-        tell(f"softlabels run: wrote {MANIFEST}, {len(found.clips)} clips")
+    if not Path(MANIFEST).exists():
+        if not args.dry_run:
+            write_manifest(found.clips, MANIFEST)
+        tell(f"softlabels run: {'would write' if args.dry_run else 'wrote'} {MANIFEST}, {len(found.clips)} clips")
         for line in found.remarks:
             tell(line)
     for line in found.problems:
         tell(line)
-    return found.clips if args.dry_run else Path(MANIFEST), named or root, found.problems
+    return found.clips if args.dry_run else Path(MANIFEST), named_root or root, found.problems
 
 
 class RunConsole(AbstractContextManager):
@@ -162,12 +178,19 @@ class RunConsole(AbstractContextManager):
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._hop_s = 0.0
+        self._there = self._planned = 0  # windows
         self.events = RunEvents(
-            on_probe=self.on_probe, on_fit=self._on_fit, on_plan=self._on_plan, on_shard=self._on_shard
+            on_probe=self.on_probe,
+            on_fit=self._on_fit,
+            on_resume=self._on_resume,
+            on_plan=self._on_plan,
+            on_shard=self._on_shard,
         )
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._close()
+        if self._planned and kind is not None and issubclass(kind, KeyboardInterrupt):
+            tell(f"{self._there:,} of {self._planned:,} windows are there")
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -187,12 +210,17 @@ class RunConsole(AbstractContextManager):
         what = "scoring, once for this store," if components is None else found
         tell(f"components: {what} {windows:,} windows")
 
+    def _on_resume(self, there: int, planned: int) -> None:
+        self._there, self._planned = there, planned
+
     def _on_plan(self, windows: int, shards: int, window: WindowSpec, teacher: Teacher) -> None:
         self._close()
         if shards:  # an unchanged store is worth one line in all
             tell(f"teacher: {teacher.name}, {len(teacher.classes):,} classes")
             if teacher.notice:
                 tell(f"notice: {teacher.notice}")
+            if self._there:
+                tell(f"{self._there:,} of {self._planned:,} windows are there")
             tell(f"labelling {windows:,} windows in {shards:,} shards")
             self._hop_s = window.hop_s
             self._bar = progress_bar(windows, "windows")
@@ -200,34 +228,35 @@ class RunConsole(AbstractContextManager):
     def _on_shard(self, status: ShardStatus) -> None:
         if self._bar is None:
             return
+        if status.outcome in ("committed", "equal", "equivalent"):
+            self._there += status.planned
+        done, elapsed = self._bar.n + status.planned, self._bar.format_dict["elapsed"]
+        self._bar.set_postfix_str(f"{done * self._hop_s / max(elapsed, 1e-9):.0f}x real time", refresh=False)
         self._bar.update(status.planned)
-        elapsed = self._bar.format_dict["elapsed"]
-        self._bar.set_postfix_str(f"{self._bar.n * self._hop_s / max(elapsed, 1e-9):,.0f} x real time")
         if status.quarantined:
-            tell_above(self._bar, f"quarantined {status.quarantined} windows, first {status.message}")
+            tell(f"quarantined {status.quarantined} windows, first {status.message}")
         elif status.outcome == "deferred":
-            tell_above(self._bar, f"put off shard {status.shard}: {status.message}")
+            tell(f"put off shard {status.shard}: {status.message}")
 
 
-def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> None:
+def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path, as_json: bool) -> None:
     """What a run did, and what to type next; one line if there was nothing to do."""
-    if not (summary.shards_done or summary.missing or summary.stopped or summary.different or summary.deferred):
+    busy = summary.shards_done or summary.missing or summary.stopped or summary.different or summary.deferred
+    if not busy and not as_json:
         print_line(
             f"{summary.store}: nothing to do, {summary.clips:,} clips, {summary.labelled:,} windows labelled, "
             f"{summary.quarantined:,} quarantined"
         )
         return
-    print_fields(
-        clips=summary.clips,
-        windows=summary.windows,
-        labelled=f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
-        quarantined=summary.quarantined,
-        missing=summary.missing,
-        seconds=f"{seconds:,.1f}",
-        bytes_per_window=f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
+    print_results(
+        as_json,
+        named(summary, *(each.name for each in dataclasses.fields(summary))),
+        **named(summary, "clips", "windows", "labelled", "new_windows", "quarantined", "missing"),
+        seconds=round(seconds, 1),
+        bytes_per_window=round(summary.shard_bytes / max(1, summary.labelled)),
         store=summary.store,
     )
-    for line in _advice(summary, manifest):
+    for line in _advice(summary, manifest) if busy else ():
         tell(line)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.flags import MANIFEST, Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_fields, print_json, progress, tell
+from pipeline.cli.printing import named, print_results, progress, tell
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.report.report import ReportOptions, report
 from softlabels.soft_label_store import open as open_store
@@ -15,7 +15,6 @@ def add_report(commands: Any) -> None:
     command = add_command(commands, _report)
     command.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default report.html, replaced")
     add_flags(command, ReportOptions)
-    command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _report(args: Namespace) -> int:
@@ -42,10 +41,8 @@ def _report(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
     counts = named(done, "annotated", "suspects", "shown", "duplicates", "bytes")
-    if args.json:
-        print_json({**counts, "written": str(args.output), "suspects_csv": options.suspects})
-    else:
-        print_fields(**counts, written=f"{args.output} {options.suspects or ''}".rstrip())
+    files = {"written": args.output, "suspects_csv": options.suspects}
+    print_results(args.json, **counts, **{name: path for name, path in files.items() if path or args.json})
     if options.manifest is None:
         tell(f"note: no {MANIFEST} here and no --manifest: the teacher is held against no labels")
     tell(f"next: open {args.output} in a browser")
@@ -81,7 +78,7 @@ def _export(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = filled(export, args, store=store, on_windows=on_windows)
     counts = named(store.census, "labelled", "quarantined", "missing")
-    print_fields(rows=done.rows, **counts, written=args.output)
+    print_results(args.json, {"notes": done.notes}, rows=done.rows, **counts, written=args.output)
     if store.census.missing:
         missing = f"{store.census.missing:,} windows are not labelled yet"
         tell(f"{missing}: `softlabels run`, then export again")

@@ -3,9 +3,13 @@
 stream  broken pipe (`| head`)     full disk, I/O error            closed before the start (`>&-`)
 stdout  the rest is dropped        exit 3, once the work is done   nothing is printed
 stderr  the rest is dropped        what fits is written            nothing is printed
+
+Ours have descriptors of their own, so that those of all others can be led elsewhere: TensorFlow and LiteRT print from
+native code, loky's workers their tracebacks, and a teacher of somebody's own prints what it likes.
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +27,7 @@ def lenient_streams() -> Iterator[Callable[[], None]]:
     """
     _open_closed()
     with contextlib.ExitStack() as stack:
-        out = _Lenient(sys.stdout or stack.enter_context(open(os.devnull, "w")))
-        err = _Lenient(sys.stderr or stack.enter_context(open(os.devnull, "w")))
+        out, err = (_Lenient(_of_our_own(each, stack)) for each in (sys.stdout, sys.stderr))
         stack.enter_context(contextlib.redirect_stdout(cast(TextIO, out)))
         stack.enter_context(contextlib.redirect_stderr(cast(TextIO, err)))
         try:
@@ -33,6 +36,35 @@ def lenient_streams() -> Iterator[Callable[[], None]]:
             for each in (out, err):
                 with contextlib.suppress(EnvironmentTrouble):
                     each.end()
+
+
+@contextlib.contextmanager
+def others_silent(*, verbose: bool) -> Iterator[None]:
+    """Let native code and workers write nothing to stdout and stderr; verbose: let them write to stderr, all of it."""
+    with contextlib.ExitStack() as stack:
+        where = os.dup(2) if verbose else os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, where)
+        for number in (1, 2):
+            before = os.dup(number)
+            stack.callback(os.close, before)
+            os.dup2(where, number)
+            stack.callback(os.dup2, before, number)
+        yield
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).fflush(None)  # what it holds back still goes there
+
+
+def _of_our_own(stream: TextIO | None, stack: contextlib.ExitStack) -> TextIO:
+    """The same stream on another descriptor; one that is no descriptor of this process (a test's) as it is."""
+    if stream is None:
+        return stack.enter_context(open(os.devnull, "w"))
+    try:
+        stream.flush()
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return stream
+    by_lines = getattr(stream, "line_buffering", True)
+    return stack.enter_context(open(descriptor, "w", buffering=1 if by_lines else -1, encoding=stream.encoding))
 
 
 class _Lenient:

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 
 from softlabels.errors import SoftLabelsError
+from softlabels.os_errors import told
 from softlabels.storage.protocol import Storage
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Claims:
             try:
                 self._beat(number)
             except (OSError, SoftLabelsError) as e:  # the next one may come through; without any, others do the work
-                logger.debug("no beat %d: %s", number, e)
+                logger.debug("no beat %d: %s", number, told(e))
 
     def _beat(self, number: int) -> None:
         self.storage.put(self._beat_key(self.owner), str(number).encode())

@@ -22,7 +22,7 @@ from softlabels.audio.root import check_root
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
-from softlabels.os_errors import is_environment, is_store_trouble
+from softlabels.os_errors import is_environment, is_store_trouble, told
 from softlabels.records.plan_file import PlannedClip
 from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
 from softlabels.records.shard import decode_shard, encode_shard
@@ -77,7 +77,8 @@ class ShardStatus:
     outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
       kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
       environment was at fault; "failed" where labelling raised.
-    message: for people, why; or the first quarantined stretch. place: where in the teacher's code; no receipt has it.
+    message: for people, why; or the first quarantined stretch, and file: where that is.
+    place: where in the teacher's code; no receipt has it.
     """
 
     shard: int
@@ -87,6 +88,7 @@ class ShardStatus:
     size: int = 0
     outcome: Fate
     message: str = ""
+    file: str = ""
     place: str = ""
 
 
@@ -170,7 +172,7 @@ def _try_make(task: ShardTask) -> tuple[bytes, Receipt] | ShardStatus:
         raise
     except BaseException as e:  # a teacher may raise anything, SystemExit too; the supervisor finds out on which clip
         if isinstance(e, OSError) and is_environment(e):  # of the teacher's files, or of the store's
-            return status_of(task, "deferred", message=f"labelling: {e}")
+            return status_of(task, "deferred", message=f"labelling: {told(e)}")
         logger.debug("shard %d failed", task.shard, exc_info=True)
         failed = status_of(task, "failed", message=f"crashed: the teacher raised {type(e).__name__}: {e}")
         return dataclasses.replace(failed, place=place_of(e))
@@ -189,6 +191,7 @@ def status_of(task: ShardTask, outcome: Fate, receipt: Receipt | None = None, me
         size=receipt.size,
         outcome=outcome,
         message=f"{first.clip_id}: {first.reason}: {first.detail}" if first else message,
+        file=next((f"{task.root}/{clip.path}" for clip in task.clips if first and clip.clip_id == first.clip_id), ""),
     )
 
 
@@ -252,11 +255,12 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
 
 def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
     """Raises: TeacherError: this is not the teacher of the spec."""
-    class_digest = spec.teacher_class_digest or spec.class_digest
-    if teacher.digest != spec.teacher_digest or teacher.classes.digest != class_digest:
+    same_classes = teacher.classes.digest == (spec.teacher_class_digest or spec.class_digest)
+    if teacher.digest != spec.teacher_digest or not same_classes:
+        other = "its class list is another one (--labels)" if not same_classes else "its model is another one (--model)"
         raise TeacherError(
-            f"teacher {teacher.name!r}: expected sha256:{spec.teacher_digest} with class list "
-            f"sha256:{class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
+            f"teacher {teacher.name!r} is not the one that labelled the store: {other}; `softlabels inspect` says "
+            "which it was"
         )
 
 

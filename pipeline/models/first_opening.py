@@ -18,6 +18,7 @@ from typing import Literal
 from pipeline.models.model_files import private_folder, write_file
 from softlabels.digests import sha256_of
 from softlabels.errors import EnvironmentTrouble, TeacherError
+from softlabels.os_errors import told
 from softlabels.storage.file_cache import user_folder
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _run_child(opening: Opening, path: Path, refusal: Path) -> subprocess.Comple
     except subprocess.TimeoutExpired as e:
         raise _fault(opening, -signal.SIGALRM) from e
     except OSError as e:
-        raise EnvironmentTrouble(f"no process can be started to open model '{opening.shown}': {e}") from e
+        raise EnvironmentTrouble(f"no process can be started to open model '{opening.shown}': {told(e)}") from e
 
 
 def _fault(opening: Opening, code: int) -> TeacherError:
@@ -127,4 +128,4 @@ def _remember(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch()
     except OSError as e:
-        logger.info("that a model opens well cannot be remembered: %s", e)
+        logger.info("that a model opens well cannot be remembered: %s", told(e))

@@ -12,6 +12,7 @@ from pipeline.teachers.teacher import Teacher
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import StoreError
+from softlabels.os_errors import told
 from softlabels.records.plan_file import PlannedClip
 from softlabels.store.components import Components, read_components
 from softlabels.store.reader import StoreReader
@@ -81,9 +82,8 @@ def _existing_choice(
     same = file.digest == own.digest if file is not None else number in (None, own.count, asked)
     if not same:
         raise StoreError(
-            f"store '{store.storage}' was made with other settings: components: {own.count or 'none'}"
-            f"{f' of sha256 {own.digest[:12]}' if own.count else ''}, not {wanted}; leave out --components, or label "
-            "into another store with -o"
+            f"store '{store.storage}' was made with other settings: --components {wanted} here, {own.count or 'none'} "
+            "in the store; leave out --components, or label into another store with -o"
         )
     return own
 
@@ -104,7 +104,7 @@ def _read_file(path: Path, teacher: Teacher) -> ComponentChoice:
         data = path.read_bytes()
         components = Components.from_bytes(data)
     except (OSError, StoreError) as e:
-        raise StoreError(f"--components '{path}': {e}") from e
+        raise StoreError(f"--components '{path}': {told(e)}") from e
     if components.classes != teacher.classes:
         raise StoreError(
             f"--components '{path}': of a teacher with {len(components.classes):,} classes, {components.classes[0]!r} "

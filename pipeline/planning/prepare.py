@@ -18,6 +18,7 @@ from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_sha
 from pipeline.planning.probe import FileProbe
 from pipeline.planning.probe_files import probe_files
 from pipeline.planning.probe_workers import LOOK_S
+from pipeline.planning.settings import setting_differences
 from pipeline.processes import Workers, within
 from pipeline.teachers.loading import as_labelled, load_teacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
@@ -115,8 +116,9 @@ def prepare(
     on_probed: Callable[[int, int], None] = lambda files, total: None,
     probe: bool = True,
     probe_again: bool = False,
+    dry_run: bool = False,
 ) -> Preparation:
-    """Check everything that can be checked, probe the audio, and plan; writes nothing but the probe cache.
+    """Check everything that can be checked, probe the audio, and plan; writes the probe cache, in a dry run nothing.
 
     The audio is probed by the processes of `workers`, without them in `jobs` threads.
     Without `probe` the store's plan is taken as it is: another run has just made it. With `probe_again` every file is
@@ -124,9 +126,7 @@ def prepare(
 
     Raises: ManifestError, TeacherError, StoreError: what cannot be, with what to do.
     """
-    storage = open_storage(store)
-    storage.check()
-    _check_root(root)
+    storage = _checked_storage(store, root, by_writing=not dry_run)
     existing = _existing_store(storage)
     choice = choice if existing is None else as_labelled(choice, existing.spec)
     teacher = load_teacher(choice)
@@ -142,6 +142,7 @@ def prepare(
         distrusted=paths if probe_again else _changed(existing, clips),
         workers=workers or Workers(0, threads=jobs),
         on_probed=lambda done: on_probed(done, len(paths)),
+        keep=not dry_run,
     )
     new = _clips_to_plan(clips, probes, spec, existing, root)
     if existing is None and labelling.shard_windows is None:
@@ -173,9 +174,13 @@ def _clips_to_plan(
     return new
 
 
-def _check_root(root: Location) -> None:
+def _checked_storage(store: str | Path, root: Location, *, by_writing: bool) -> Storage:
+    """Where a store can be made, of audio that is there. Raises: StoreError, ManifestError."""
+    storage = open_storage(store)
+    storage.check(by_writing=by_writing)
     if not within(LOOK_S, is_there, root):
         raise ManifestError(f"audio root '{root}': no such folder; name the folder of the recordings with --root")
+    return storage
 
 
 def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
@@ -263,7 +268,8 @@ def _spec(
     if existing is not None and spec != existing.spec:
         raise StoreError(
             f"store '{existing.storage}' was made with other settings: "
-            f"{'; '.join(existing.spec.differences(spec))}; use those, or label into another store with -o"
+            f"{setting_differences(spec, classes, choice, existing)}; ask for the store's, or label into another one "
+            "with -o"
         )
     return spec
 
@@ -321,6 +327,7 @@ def _decide_store(storage: Storage, prepared: Preparation) -> StoreReader:
     if store.spec != spec:
         raise StoreError(
             f"store '{storage}': another run made it at the same time with other settings: "
-            f"{'; '.join(store.spec.differences(spec))}; use those, or label into another store with -o"
+            f"{setting_differences(spec, prepared.classes, prepared.choice, store)}; ask for the store's, or label "
+            "into another one with -o"
         )
     return store

@@ -39,6 +39,7 @@ def probe_files(
     workers: Workers | None = None,
     distrusted: Set[str] = frozenset(),
     on_probed: Callable[[int], None] = lambda files: None,
+    keep: bool = True,
 ) -> dict[str, FileProbe]:
     """Probe files below a root.
 
@@ -50,6 +51,7 @@ def probe_files(
       workers: processes, which a file may kill or hang; None, or none of them, probes here.
       distrusted: paths that are probed again whatever the cache says.
       on_probed: called with the number of files just finished.
+      keep: extend the cache.
     Returns: path -> probe, for every path.
     Raises: EnvironmentTrouble: the audio root is gone, and does not come back.
     """
@@ -68,7 +70,8 @@ def probe_files(
             parallel = joblib.Parallel(n_jobs=workers.threads if workers else 1, backend="threading")
             found = parallel(joblib.delayed(probe_file)(root, path, budget) for path in chunk)
         probes |= {probe.path: probe for probe in found}
-        _extend_cache(cache, found)
+        if keep:
+            _extend_cache(cache, found)
         on_probed(len(chunk))
     return probes
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import joblib
+import pyarrow.compute as pc
 
 import softlabels
 from pipeline.engines.engine import BackendName, Engine, connected
@@ -24,7 +25,7 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import EnvironmentTrouble, StorageFullError
-from softlabels.os_errors import is_store_trouble
+from softlabels.os_errors import is_store_trouble, told
 from softlabels.records.plan_file import same_clip
 from softlabels.storage.location import absolute
 from softlabels.storage.opening import open_storage
@@ -68,6 +69,7 @@ class RunEvents:
 
     on_probe: Callable[[int, int], None] = lambda files, total: None
     on_fit: Callable[[int, int | None], None] = lambda windows, components: None
+    on_resume: Callable[[int, int], None] = lambda there, planned: None  # windows
     on_plan: Callable[[int, int, WindowSpec, Teacher], None] = lambda windows, shards, window, teacher: None
     on_shard: Callable[[ShardStatus], None] = lambda status: None
 
@@ -154,7 +156,9 @@ def _trouble_named(store: str | Path) -> Iterator[None]:
     except OSError as e:
         if not is_store_trouble(e):
             raise
-        raise EnvironmentTrouble(f"store '{store}': {e}; when it can be reached, run the same command again") from e
+        raise EnvironmentTrouble(
+            f"store '{store}': {told(e)}; when it can be reached, run the same command again"
+        ) from e
 
 
 def _claiming(store: str | Path, options: RunOptions) -> contextlib.AbstractContextManager[Claims | None]:
@@ -186,6 +190,8 @@ class _Shift:
     def work(self, workers: Workers, engine: Engine | None = None, claims: Claims | None = None) -> None:
         """Label what is to be labelled, as far as the machine lets us."""
         windows = sum(task.windows for task in self.tasks)
+        planned = sum(pc.sum(plan["windows"]).as_py() for plan in self.store.plans)
+        self.events.on_resume(planned - windows, planned)
         self.events.on_plan(windows, len(self.tasks), self.store.spec.window, self.teacher)
         proven = any(receipt.rows for receipt in self.store.receipts.values())
         rounds = Rounds(workers=workers, on_status=self._on_status, engine=engine, proven=proven)
@@ -217,7 +223,10 @@ class _Shift:
         self.statuses.append(status)
         self.events.on_shard(status)
         if status.outcome == "refused":
-            raise _Stop(f"--on-error fail: {status.message}")
+            raise _Stop(
+                f"--on-error fail: {status.message}; mend '{status.file}', or take its clip out of the manifest; "
+                "--on-error skip goes on without it"
+            )
 
 
 def _workers(options: RunOptions, jobs: int) -> Workers:

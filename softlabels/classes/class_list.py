@@ -8,6 +8,7 @@ from typing import Literal
 
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError
+from softlabels.path_kinds import what_is_at
 from softlabels.texts import fault_of_name, shortened
 
 Activation = Literal["sigmoid", "softmax"]  # each class by itself; classes that exclude each other
@@ -76,7 +77,8 @@ class ClassList:
         try:
             return cls.from_text(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ClassListError) as e:
-            raise ClassListError(f"class list '{path}': expected a UTF-8 text file, one name a line: {e}") from e
+            got = e if isinstance(e, ClassListError) else f"got {what_is_at(path)}"
+            raise ClassListError(f"class list '{path}': expected a UTF-8 text file, one name a line: {got}") from e
 
 
 def as_class_list(classes: "ClassList | Iterable[str] | str | Path") -> ClassList:

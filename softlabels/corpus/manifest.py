@@ -26,6 +26,7 @@ from softlabels.corpus.label_cell import LabelCell, check_names, read_label, rea
 from softlabels.corpus.name_lists import CellFault
 from softlabels.digests import is_sha256
 from softlabels.errors import ManifestError
+from softlabels.path_kinds import instead_of_manifest
 from softlabels.storage.unfinished import text_file
 from softlabels.tables import meant_by, open_table, raise_faults, write_rows
 from softlabels.texts import MAX_PATH, fault_of_name, shortened
@@ -79,8 +80,11 @@ def read_manifest(path: str | Path) -> list[Clip]:
     """
     if not Path(path).exists():
         raise ManifestError(
-            f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings"
+            f"manifest '{path}': no such file; `softlabels manifest DIR` writes one from a folder of recordings, "
+            "`softlabels run DIR` labels one at once"
         )
+    if found := instead_of_manifest(path):
+        raise ManifestError(f"manifest '{path}': expected a CSV file with a row a clip, got {found}")
     with open_table(path, "manifest", ManifestError, ours=True) as table:
         own = table.own_columns(REQUIRED, OPTIONAL, f"manifest '{path}'", ManifestError)
         for column, meant in _suspects(own, set(OPTIONAL).difference(table.columns)):

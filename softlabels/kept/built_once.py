@@ -19,6 +19,7 @@ from typing import TypeVar
 from softlabels.digests import sha256_of, sha256_of_file
 from softlabels.errors import EnvironmentTrouble, JoinError
 from softlabels.kept.soft_file import DIGEST_BYTES
+from softlabels.os_errors import told
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
@@ -130,7 +131,7 @@ def _remember(path: Path, built: Path) -> None:
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         record.touch(0o600)
     except OSError as e:
-        logger.warning("'%s': %s: '%s' will be built again the next time; name a cache_dir=", record.parent, e, path)
+        logger.warning("%s: '%s' will be built again the next time; name a cache_dir=", told(e), path)
 
 
 def _content(path: Path) -> str:

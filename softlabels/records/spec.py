@@ -124,12 +124,6 @@ class LabelSpec:
         """sha256 of all fields in canonical JSON."""
         return _fingerprint(self)
 
-    def differences(self, other: "LabelSpec") -> list[str]:
-        """`field: mine, not theirs` for every field that differs."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        pairs = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-        return [f"{name}: {a if a != '' else 'none'}, not {b if b != '' else 'none'}" for name, (a, b) in pairs.items()]
-
 
 def _check_kinds(fields: dict[str, Any], owner: type) -> None:
     """Raises: TypeError: a value of another type than the field has; KeyError: no such field."""

@@ -97,11 +97,13 @@ class ObjectStorage(Storage):
     def __reduce__(self) -> tuple[type["ObjectStorage"], tuple[str]]:
         return ObjectStorage, (self.url,)
 
-    def check(self) -> None:
+    def check(self, *, by_writing: bool = True) -> None:
         """See, before any work is done, whether the bucket can be written and writes conditionally.
 
         Raises: StoreError.
         """
+        if not by_writing:
+            return
         key = f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             created = [self.put_if_absent(key, b"first"), self.put_if_absent(key, b"second")]

@@ -29,7 +29,7 @@ class LocalStorage(Storage):
     def path(self, key: str) -> Path:
         return self.root / key
 
-    def check(self) -> None:
+    def check(self, *, by_writing: bool = True) -> None:
         """See, before any work is done, whether files can be made here, and be named only if nothing has the name.
 
         Raises: StoreError: there is a file, or it may not be written; StorageFullError; EnvironmentTrouble.
@@ -37,6 +37,8 @@ class LocalStorage(Storage):
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
         folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.is_dir())
+        if not by_writing and os.access(folder, os.W_OK | os.X_OK):  # else the system says why not
+            return
         try:
             with self._full_disk_named("its first file"):
                 _try_names(folder / "check")

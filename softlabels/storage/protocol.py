@@ -26,8 +26,12 @@ class Storage(Protocol):
 
     def __str__(self) -> str: ...
 
-    def check(self) -> None:
-        """See whether a store can be written here. Raises: StoreError: before any work is done."""
+    def check(self, *, by_writing: bool = True) -> None:
+        """See whether a store can be written here. Raises: StoreError: before any work is done.
+
+        Args:
+          by_writing: try it; without, only look.
+        """
 
     def names(self) -> set[str]:
         """What is at the top: names of files and folders."""

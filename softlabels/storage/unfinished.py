@@ -114,11 +114,12 @@ def take_name(temporary: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def full_disk_named(place: str, name: str) -> Iterator[None]:
-    """Turn the errors of a full disk or quota, at whatever step, into the one that says what to do."""
+    """Turn the errors of a full disk or quota into the one that says what to do; note on others what was written."""
     try:
         yield
     except OSError as e:
         if e.errno not in NO_ROOM:
+            e.add_note(f"while writing {name} in {place}")
             raise
         raise StorageFullError(
             f"{place}: {e.strerror} while writing {name}; make room, then run the same command again"

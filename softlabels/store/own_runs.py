@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from softlabels.digests import canonical_json, sha256_of
+from softlabels.os_errors import told
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.location import absolute, location
 from softlabels.storage.protocol import Storage
@@ -53,7 +54,7 @@ def remember_run(storage: Storage, fingerprint: str, run: OwnRun) -> None:
         ):
             file.write(canonical_json({"digest": sha256_of(fields), **fields}))
     except OSError as e:
-        logger.warning("'%s': %s: this run is not remembered, verify --recompute will ask for its teacher", path, e)
+        logger.warning("%s: this run is not remembered, verify --recompute will ask for its teacher", told(e))
 
 
 def own_run(storage: Storage, fingerprint: str) -> OwnRun | None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import StoreError
+from softlabels.os_errors import told
 from softlabels.records.plan_file import check_plan, decode_plan, plan_keys
 from softlabels.records.receipts import ReceiptHead
 from softlabels.records.spec import LabelSpec
@@ -35,7 +36,7 @@ def read_plans(storage: Storage, spec: LabelSpec) -> list[PlanFile]:
             table = decode_plan(data, spec.fingerprint())
             check_plan(table, spec, first_shard=first)
         except (StoreError, OSError) as e:
-            raise StoreError(f"store '{storage}': {key} is damaged: {e}; restore it from a copy") from e
+            raise StoreError(f"store '{storage}': {key} is damaged: {told(e)}; restore it from a copy") from e
         shards = range(first, first + len(table["shard"].unique()))
         plans.append(PlanFile(key=key, table=table, digest=sha256_of_bytes(data), shards=shards))
         first = shards.stop

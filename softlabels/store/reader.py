@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow.compute as pc
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import is_sha256, parse_json, sha256_of, sha256_of_bytes
 from softlabels.errors import ClassListError, StoreError
+from softlabels.os_errors import told
+from softlabels.path_kinds import instead_of_store
 from softlabels.ragged import places_by_value
 from softlabels.records.plan_file import PlannedClip, planned_clips
 from softlabels.records.receipts import (
@@ -361,9 +364,10 @@ class StoreReader:
                 raise TypeError("spec is no object")
             return header
         except FileNotFoundError as e:
-            raise StoreError(
-                f"no store at '{self.storage}' (no store.json there); `softlabels run` makes one from a manifest"
-            ) from e
+            where = location(str(self.storage))
+            found = instead_of_store(where) if isinstance(where, Path) else ""
+            got = f"that is {found}" if found else "no store.json there; `softlabels run` makes one from a manifest"
+            raise StoreError(f"no store at '{self.storage}': {got}") from e
         except (ValueError, KeyError, TypeError) as e:
             raise StoreError(f"store '{self.storage}': store.json is damaged: {e}; restore it from a copy") from e
 
@@ -371,7 +375,7 @@ class StoreReader:
         try:
             classes = ClassList.from_text(self.storage.get_small("classes.txt", MOST_CLASSES).decode())
         except (OSError, UnicodeDecodeError, ClassListError) as e:
-            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {e}; restore it") from e
+            raise StoreError(f"store '{self.storage}': classes.txt cannot be read: {told(e)}; restore it") from e
         if classes.digest != self.spec.class_digest:
             raise StoreError(
                 f"store '{self.storage}': classes.txt was changed: expected sha256 {self.spec.class_digest}, "

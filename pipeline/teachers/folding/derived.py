@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.teachers.interpreter import answer, open_interpreter
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import StoreError, TeacherError
+from softlabels.os_errors import told
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 
@@ -37,7 +38,7 @@ def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
     try:
         storage.put(key, derived)  # workers that start together write the same bytes
     except (OSError, StoreError) as e:
-        logger.warning("the folded model cannot be kept and is made again each time: %s", e)
+        logger.warning("the folded model cannot be kept and is made again each time: %s", told(e))
     return derived, digest
 
 
@@ -51,7 +52,7 @@ def _find_kept(storage: LocalStorage, prefix: str) -> tuple[bytes, str] | None:
                 if sha256_of_bytes(content) == sha256:
                     return content, digest
     except OSError as e:
-        logger.warning("the cache of folded models cannot be read: %s", e)
+        logger.warning("the cache of folded models cannot be read: %s", told(e))
     return None
 
 
