@@ -376,6 +376,7 @@ WRITTEN = {
     "a disk of Windows": ("a/x.wav", "D:\\field\\a\\x.wav", "but 'a/x.wav' is, without 'D:\\field\\' and with '/'"),
     "folders too many": ("x.wav", "old/a/x.wav", "but 'x.wav' is, without 'old/a/'"),
     "all at once": ("a/X.wav", "old\\A\\x.wav", "without 'old\\' and with '/' for '\\' and in other case"),
+    "a folder renamed": ("2026/a/x.wav", "2025/a/x.wav", "but '2026/a/x.wav' is"),
     "one folder too few": ("deep/x.wav", "x.wav", "it is below --root "),
     "not at all": ("x.wav", "y.wav", ""),
 }

@@ -63,9 +63,13 @@ def _above(root: Path, parts: list[str]) -> str:
 
 
 def _elsewhere(root: Path, path: str) -> str:
-    """A folder of the root below which the path is."""
-    below = next((each for each in sorted(root.iterdir()) if each.is_dir() and (each / path).is_file()), None)
-    return f" (it is below --root {below})" if below else ""
+    """A folder of the root below which the path is, or what remains of it without its first folders."""
+    folders, parts = [each for each in sorted(root.iterdir()) if each.is_dir()], path.split("/")
+    for k in range(len(parts)):
+        rest = "/".join(parts[k:])
+        if below := next((each for each in folders if (each / rest).is_file()), None):
+            return f" (but '{below.name}/{rest}' is)" if k else f" (it is below --root {below})"
+    return ""
 
 
 def _similar(root: Path, path: str) -> str:
