@@ -19,6 +19,7 @@ import softlabels
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
+from pipeline.running.job_array import ArrayTask
 from softlabels import AudioError, ManifestError, StoreError
 from softlabels.audio.decode import AudioBudget
 from softlabels.audio.lost import hint
@@ -131,13 +132,14 @@ def test_clips_with_other_ids_are_found_by_the_column_of_digests(corpus: Corpus,
 def test_what_is_left_to_label_is_read_where_the_manifest_has_it_now(corpus: Corpus, store) -> None:
     before, root = shard_bytes(store.storage.root), store.storage.root
     receipts = {path.name: path.read_bytes() for path in (root / "receipts").iterdir()}
-    for path in (*(root / "shards").iterdir(), *(root / "receipts").iterdir()):
-        path.unlink()
     place(corpus, MOVES)
-    summary = run(corpus.manifest, root)
-    assert (summary.labelled, summary.quarantined, summary.shards_done) == (14, 0, 4)
-    assert shard_bytes(root) == before
-    assert {path.name: path.read_bytes() for path in (root / "receipts").iterdir()} == receipts
+    for options_ in (options(), options(task=ArrayTask(index=0, count=1))):  # a task probes nothing that is planned
+        for path in (*(root / "shards").iterdir(), *(root / "receipts").iterdir()):
+            path.unlink()
+        summary = run(corpus.manifest, root, options=options_)
+        assert (summary.labelled, summary.quarantined, summary.shards_done) == (14, 0, 4)
+        assert shard_bytes(root) == before
+        assert {path.name: path.read_bytes() for path in (root / "receipts").iterdir()} == receipts
 
 
 def test_a_clip_that_left_the_manifest_is_read_where_its_bytes_are(corpus: Corpus, store) -> None:
