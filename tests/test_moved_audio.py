@@ -21,7 +21,7 @@ from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
 from pipeline.running.job_array import ArrayTask
 from softlabels import AudioError, ManifestError, StoreError
-from softlabels.audio.decode import AudioBudget
+from softlabels.audio.decode import AudioBudget, probe_audio
 from softlabels.audio.lost import hint
 from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import canonical_json, sha256_of, sha256_of_file
@@ -366,6 +366,27 @@ def test_a_link_to_what_was_not_fetched_is_told_as_that(corpus: Corpus, caplog) 
     (corpus.folder / "c3.wav").symlink_to(".git/annex/objects/xx/yy/SHA256E-s9--0.wav")
     assert label(corpus).census.quarantine[0].reason == "missing"
     assert "'c3.wav' (a link to a file that is not here: `git annex get`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+        "/annex/objects/SHA256E-s9--4d7a.wav\n",
+        "../.git/annex/objects/xx/yy/SHA256E-s9--4d7a.wav",  # a link, where the file system has none
+        ".git/annex/objects/xx/yy/MD5E-s9--4d7a.wav",
+    ],
+)
+def test_a_pointer_to_a_recording_is_no_recording(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.wav").write_text(text)
+    with pytest.raises(AudioError, match="^missing: only a pointer of Git LFS or git-annex; .*`git annex get`"):
+        probe_audio(tmp_path / "a.wav")
+
+
+def test_recordings_that_a_data_manager_dropped_have_not_changed_and_are_told(corpus: Corpus, store, caplog) -> None:
+    (corpus.folder / "c3.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    assert run(corpus.manifest, store.storage.root).shards_done == 0
+    assert "such as 'c3.wav' (only a pointer to it is: `git lfs pull`" in caplog.text
 
 
 # --- paths that lead nowhere

@@ -27,6 +27,8 @@ def hint(root: Location, path: str) -> str:
     with suppress(OSError):  # a name that no file can have, a folder that may not be listed
         if (root / path).is_symlink():
             return " (a link to a file that is not here: `git annex get`, `datalad get` or `dvc pull` fetches it)"
+        if (root / path).is_file():
+            return " (only a pointer to it is: `git lfs pull`, `git annex get` or `datalad get` fetches it)"
         return _similar_below(root, path) or _elsewhere(root, path)
     return ""
 
