@@ -19,8 +19,9 @@ import softlabels
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
+from pipeline.running.job_array import ArrayTask
 from softlabels import AudioError, ManifestError, StoreError
-from softlabels.audio.decode import AudioBudget
+from softlabels.audio.decode import AudioBudget, probe_audio
 from softlabels.audio.lost import hint
 from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import canonical_json, sha256_of, sha256_of_file
@@ -131,13 +132,14 @@ def test_clips_with_other_ids_are_found_by_the_column_of_digests(corpus: Corpus,
 def test_what_is_left_to_label_is_read_where_the_manifest_has_it_now(corpus: Corpus, store) -> None:
     before, root = shard_bytes(store.storage.root), store.storage.root
     receipts = {path.name: path.read_bytes() for path in (root / "receipts").iterdir()}
-    for path in (*(root / "shards").iterdir(), *(root / "receipts").iterdir()):
-        path.unlink()
     place(corpus, MOVES)
-    summary = run(corpus.manifest, root)
-    assert (summary.labelled, summary.quarantined, summary.shards_done) == (14, 0, 4)
-    assert shard_bytes(root) == before
-    assert {path.name: path.read_bytes() for path in (root / "receipts").iterdir()} == receipts
+    for options_ in (options(), options(task=ArrayTask(index=0, count=1))):  # a task probes nothing that is planned
+        for path in (*(root / "shards").iterdir(), *(root / "receipts").iterdir()):
+            path.unlink()
+        summary = run(corpus.manifest, root, options=options_)
+        assert (summary.labelled, summary.quarantined, summary.shards_done) == (14, 0, 4)
+        assert shard_bytes(root) == before
+        assert {path.name: path.read_bytes() for path in (root / "receipts").iterdir()} == receipts
 
 
 def test_a_clip_that_left_the_manifest_is_read_where_its_bytes_are(corpus: Corpus, store) -> None:
@@ -366,6 +368,27 @@ def test_a_link_to_what_was_not_fetched_is_told_as_that(corpus: Corpus, caplog) 
     assert "'c3.wav' (a link to a file that is not here: `git annex get`" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+        "/annex/objects/SHA256E-s9--4d7a.wav\n",
+        "../.git/annex/objects/xx/yy/SHA256E-s9--4d7a.wav",  # a link, where the file system has none
+        ".git/annex/objects/xx/yy/MD5E-s9--4d7a.wav",
+    ],
+)
+def test_a_pointer_to_a_recording_is_no_recording(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.wav").write_text(text)
+    with pytest.raises(AudioError, match="^missing: only a pointer of Git LFS or git-annex; .*`git annex get`"):
+        probe_audio(tmp_path / "a.wav")
+
+
+def test_recordings_that_a_data_manager_dropped_have_not_changed_and_are_told(corpus: Corpus, store, caplog) -> None:
+    (corpus.folder / "c3.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    assert run(corpus.manifest, store.storage.root).shards_done == 0
+    assert "such as 'c3.wav' (only a pointer to it is: `git lfs pull`" in caplog.text
+
+
 # --- paths that lead nowhere
 
 WRITTEN = {
@@ -376,6 +399,7 @@ WRITTEN = {
     "a disk of Windows": ("a/x.wav", "D:\\field\\a\\x.wav", "but 'a/x.wav' is, without 'D:\\field\\' and with '/'"),
     "folders too many": ("x.wav", "old/a/x.wav", "but 'x.wav' is, without 'old/a/'"),
     "all at once": ("a/X.wav", "old\\A\\x.wav", "without 'old\\' and with '/' for '\\' and in other case"),
+    "a folder renamed": ("2026/a/x.wav", "2025/a/x.wav", "but '2026/a/x.wav' is"),
     "one folder too few": ("deep/x.wav", "x.wav", "it is below --root "),
     "not at all": ("x.wav", "y.wav", ""),
 }

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from softlabels.audio.decode import AudioBudget
 from softlabels.errors import EnvironmentTrouble, ManifestError, SoftLabelsError, StoreError
+from softlabels.storage.file_cache import user_folder
 from softlabels.storage.opening import open_storage
 
 
@@ -125,6 +127,32 @@ def test_tasks_of_a_job_array_share_a_bucket(remote: Remote) -> None:
     store = softlabels.open(remote.store)
     assert store.is_closed()
     assert {key for key in store.storage.list("claims") if "beat" not in key} == set()
+
+
+@pytest.mark.engines
+def test_recordings_that_moved_in_a_bucket_are_read_where_the_manifest_has_them(remote: Remote) -> None:
+    remote.run()
+    store, before = softlabels.open(remote.store), remote.shards()
+    text = remote.corpus.manifest.read_text()
+    for i in range(6):
+        (remote.corpus.folder / "x").mkdir(exist_ok=True)
+        (remote.corpus.folder / f"c{i}.wav").rename(remote.corpus.folder / "x" / f"{i}.wav")
+        text = text.replace(f",c{i}.wav,", f",x/{i}.wav,")
+    remote.root = remote.root.replace("/audio", "/moved")  # where nothing is at a path of the plan
+    for i in range(6):
+        remote.upload(f"x/{i}.wav")
+    remote.corpus.write_manifest(text)
+    shutil.rmtree(user_folder() / "files")
+    where = {"root": remote.root, "jobs": 1}
+    assert not verify(store, recompute=1.0, **where, manifest=remote.corpus.write_manifest("clip_id,path\na,b\n")).good
+    remote.corpus.write_manifest(text)
+    assert verify(store, recompute=1.0, **where).good  # by the manifest of the own run
+    (server_shard,) = [key for key in store.storage.list("shards") if key.startswith("shards/00002")]
+    store.storage.put(server_shard, b"damaged")
+    assert [r.likeness for r in regenerate(store, [2], **where)] == ["identical"]
+    assert remote.shards() == before
+    assert remote.run().shards_done == 0
+    assert store.audio_root() == remote.root
 
 
 @pytest.mark.engines

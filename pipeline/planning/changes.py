@@ -3,7 +3,7 @@
 from softlabels.audio.decode import audio_sha256
 from softlabels.audio.root import local_file
 from softlabels.errors import AudioError, EnvironmentTrouble, StoreError
-from softlabels.records.plan_file import PlannedClip, clip_differences
+from softlabels.records.plan_file import PlannedClip, clip_differences, same_clip
 from softlabels.records.quarantine import TRANSIENT
 from softlabels.storage.location import Location
 from softlabels.store.reader import StoreReader
@@ -29,7 +29,7 @@ def new_clips(laid_out: list[PlannedClip], existing: StoreReader | None, root: L
         if before is None or before.reason:
             if before is None or clip.reason not in {before.reason, *TRANSIENT}:
                 new.append(clip)
-        elif what := _difference(before, clip, root):
+        elif (clip.reason or not same_clip(before, clip)) and (what := _difference(before, clip, root)):
             if clip.clip_id in labelled:
                 changed[clip.clip_id] = what
             else:

@@ -32,4 +32,6 @@ def check_lost(
             f"none of the {len(lost):,} files of the manifest is below '{root}', such as {', '.join(hints)}: is --root "
             "right? It is the folder that the manifest's paths are relative to"
         )
-    logger.warning("%d of %d files are not below '%s', such as %s", len(lost), len(probes), root, ", ".join(hints))
+    end = ": is --root right? What is labelled stays" if len(lost) == len(probes) else ""
+    shown = ", ".join(hints)
+    logger.warning("%d of %d files are not below '%s', such as %s%s", len(lost), len(probes), root, shown, end)

@@ -27,7 +27,7 @@ from softlabels.storage.unfinished import full_disk_named
 STATES_S, STATES_A_SECOND = 600.0, 50  # how long it may take to ask for the state of all files, far beyond what it does
 CHUNK_FILES = 512  # the cache is written after so many
 LONGEST = 1 << 16  # bytes of a line
-_BLANK = dataclasses.asdict(FileProbe(path=""))
+_KINDS = [(name, type(value)) for name, value in dataclasses.asdict(FileProbe(path="")).items()]
 
 
 def probe_files(
@@ -82,14 +82,19 @@ def _unchanged(known: list[FileProbe], states: Mapping[str, FileState]) -> dict[
     Recorders write files of one size, and archives are unpacked with one time: of files that have both in common, which
     could have changed places, the inode counts too.
     """
-    probed = {probe.path: (probe.size, probe.mtime_ns, probe.etag) for probe in known}
-    twins = Counter(probed.values())
-
-    def is_as_probed(probe: FileProbe) -> bool:
-        state, before = states.get(probe.path), probed[probe.path]
-        return state is not None and state[:3] == before and (twins[before] == 1 or state[3] == probe.inode)
-
-    return {probe.path: probe for probe in known if is_as_probed(probe)}
+    same: dict[str, FileProbe] = {}
+    moved: list[FileProbe] = []
+    for probe in known:
+        state = states.get(probe.path)
+        if state is not None and state[:3] == (probe.size, probe.mtime_ns, probe.etag):
+            same[probe.path] = probe
+            if state[3] != probe.inode:
+                moved.append(probe)
+    twins = Counter((probe.size, probe.mtime_ns, probe.etag) for probe in known) if moved else Counter()
+    for probe in moved:
+        if twins[probe.size, probe.mtime_ns, probe.etag] > 1:
+            del same[probe.path]
+    return same
 
 
 def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]:
@@ -101,7 +106,7 @@ def _read_cache(cache: Path | None, budget: AudioBudget) -> dict[str, FileProbe]
             budget.check(probe.rate_hz, probe.channels, probe.frames)
             usable = is_sha256(probe.sha256) and probe.frames > 0 and not probe.reason and not probe.trouble
             usable = usable and probe.container != "mp3"  # probed by a version that read MP3 in another way
-            if usable and all(type(value) is type(_BLANK[name]) for name, value in dataclasses.asdict(probe).items()):
+            if usable and all(type(getattr(probe, name)) is kind for name, kind in _KINDS):
                 known[probe.path] = probe
     return known
 

@@ -7,6 +7,7 @@ needed and container and codec seek to the exact sample; otherwise it is streame
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ BLOCK_FRAMES = 65536  # an MP3 of an old plan decodes differently under another,
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
+_POINTER = rb"version http|/annex/objec|(\.\./)+|\.git/annex/"  # the text in place of a file, or of a link
 SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 
 
@@ -184,6 +186,10 @@ def _container(path: str | Path) -> tuple[Container, int]:
         raise AudioError("empty: the file has 0 bytes")
     if container := container_of(head):
         return container, size
+    if re.match(_POINTER, head):
+        raise AudioError(
+            "missing: only a pointer of Git LFS or git-annex; `git lfs pull` or `git annex get` fetches it"
+        )
     raise AudioError(
         "unsupported-container: expected WAV, FLAC, OGG, MP3, M4A, AIFF, CAF, AU or W64, "
         f"the file begins with {head!r}; {FFMPEG_HINT}"

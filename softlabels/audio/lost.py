@@ -27,6 +27,8 @@ def hint(root: Location, path: str) -> str:
     with suppress(OSError):  # a name that no file can have, a folder that may not be listed
         if (root / path).is_symlink():
             return " (a link to a file that is not here: `git annex get`, `datalad get` or `dvc pull` fetches it)"
+        if (root / path).is_file():
+            return " (only a pointer to it is: `git lfs pull`, `git annex get` or `datalad get` fetches it)"
         return _similar_below(root, path) or _elsewhere(root, path)
     return ""
 
@@ -63,9 +65,13 @@ def _above(root: Path, parts: list[str]) -> str:
 
 
 def _elsewhere(root: Path, path: str) -> str:
-    """A folder of the root below which the path is."""
-    below = next((each for each in sorted(root.iterdir()) if each.is_dir() and (each / path).is_file()), None)
-    return f" (it is below --root {below})" if below else ""
+    """A folder of the root below which the path is, or what remains of it without its first folders."""
+    folders, parts = [each for each in sorted(root.iterdir()) if each.is_dir()], path.split("/")
+    for k in range(len(parts)):
+        rest = "/".join(parts[k:])
+        if below := next((each for each in folders if (each / rest).is_file()), None):
+            return f" (but '{below.name}/{rest}' is)" if k else f" (it is below --root {below})"
+    return ""
 
 
 def _similar(root: Path, path: str) -> str:
