@@ -82,7 +82,7 @@ def test_names_are_text_and_nothing_else(corpus) -> None:
     assert not [values for tag, values in tags if tag == "img" and not values["src"].startswith("data:")]
     assert "&lt;script&gt;" in page
     assert "frac{1}{0}$ &amp; &lt;b&gt;\\u202e" in page
-    for_programs = [values.get(name) or "" for _, values in tags for name in ("data-row", "value")]
+    for_programs = [values.get(name) or "" for _, values in tags for name in ("data-row", "data-has", "value")]
     assert page.count("\u202e") == sum(text.count("\u202e") for text in for_programs) > 0
     assert any(text.startswith("<img src=x onerror=alert(1)>\u202e,") for text in for_programs)
 

@@ -55,6 +55,8 @@ if (bar) {
   };
   for (const card of cards) {
     if (others) card.querySelector("select").append(others.content.cloneNode(true));
+    const has = new Set(card.dataset.has.split("\n"));
+    for (const option of card.querySelectorAll("option")) if (option.value && has.has(option.value)) option.remove();
     const [said, named] = kept[card.dataset.row] || ["", ""];
     for (const input of card.querySelectorAll("input")) input.checked = input.value === said;
     card.querySelector("select").value = named;
