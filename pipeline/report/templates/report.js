@@ -41,6 +41,7 @@ if (bar) {
     for (const card of cards) {
       const select = card.querySelector("select"), noise = select.querySelector("[value=noise]");
       select.disabled = verdict(card) === "" || (verdict(card) === "right" && "background" in card.dataset);
+      select.options[0].textContent = verdict(card) === "wrong" ? "unknown" : "nothing, or unknown";
       card.querySelector(".which").textContent = questions[verdict(card)];
       if (noise) noise.disabled = verdict(card) === "right";
       if (select.disabled || (noise?.selected && noise.disabled)) select.value = "";
