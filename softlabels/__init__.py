@@ -5,8 +5,8 @@
     ds     = softlabels.make_dataset(labels, batch_size=64)       # -> (x, y_true), y_true = [hard | soft]
     loss   = softlabels.DistillationLoss.for_labels(labels)
 
-What needs Keras or TensorFlow is loaded when it is first used. What Keras has to know by name, because saved models
-name it, is loaded with Keras, whichever is imported first.
+Each name is loaded when it is first used: a worker process needs no reader of stores, and reading a store no Keras.
+What Keras has to know by name, because saved models name it, is loaded with Keras, whichever is imported first.
 """
 
 import importlib
@@ -17,8 +17,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from softlabels.classes.class_list import ClassList
-from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
 from softlabels.errors import (
     AudioError,
     ClassListError,
@@ -28,30 +26,42 @@ from softlabels.errors import (
     StoreError,
     TeacherError,
 )
-from softlabels.loss.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
-from softlabels.soft_label_store import SoftLabelStore, open
 
 if TYPE_CHECKING:
     from softlabels.batches.mixup import mixup
     from softlabels.batches.tf_dataset import attach, make_dataset
+    from softlabels.classes.class_list import ClassList
+    from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
     from softlabels.joins.ensemble import join
     from softlabels.labels.joined_labels import JoinedLabels, load_labels
     from softlabels.loss.distillation import DistillationLoss, distillation_loss
     from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
     from softlabels.loss.schedule import AlphaSchedule
+    from softlabels.loss.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
+    from softlabels.soft_label_store import SoftLabelStore, open
 
 _LAZY = {
     "AlphaSchedule": "softlabels.loss.schedule",
+    "ClassList": "softlabels.classes.class_list",
+    "Clip": "softlabels.corpus.manifest",
     "DistillationLoss": "softlabels.loss.distillation",
     "HardLabelMetric": "softlabels.loss.metrics",
-    "TeacherAgreement": "softlabels.loss.metrics",
     "JoinedLabels": "softlabels.labels.joined_labels",
+    "SoftLabelStore": "softlabels.soft_label_store",
+    "TeacherAgreement": "softlabels.loss.metrics",
     "attach": "softlabels.batches.tf_dataset",
+    "check_targets": "softlabels.loss.targets",
+    "class_weights_to_sample_weights": "softlabels.loss.targets",
     "distillation_loss": "softlabels.loss.distillation",
     "join": "softlabels.joins.ensemble",
     "load_labels": "softlabels.labels.joined_labels",
     "make_dataset": "softlabels.batches.tf_dataset",
     "mixup": "softlabels.batches.mixup",
+    "open": "softlabels.soft_label_store",
+    "pack_targets": "softlabels.loss.targets",
+    "read_manifest": "softlabels.corpus.manifest",
+    "split_targets": "softlabels.loss.targets",
+    "write_manifest": "softlabels.corpus.manifest",
 }
 
 __all__ = [
@@ -128,9 +138,13 @@ else:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
-        if "keras" in sys.modules:
-            _register()
-        return value
-    raise AttributeError(f"module 'softlabels' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'softlabels' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    if "keras" in sys.modules:
+        _register()
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

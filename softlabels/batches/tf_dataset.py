@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from softlabels.batches.callbacks import call_python
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, Features
 
@@ -79,7 +80,7 @@ class _Stream:
         options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
         return (
             tf.data.Dataset.from_tensors(0)
-            .flat_map(lambda _: tf.data.Dataset.range(*tf.numpy_function(self._begin, [], [tf.int64, tf.int64])))
+            .flat_map(lambda _: tf.data.Dataset.range(*call_python(self._begin, [], [tf.int64, tf.int64])))
             .map(self._load, **parallel)  # one Python call a batch, never one a row
             .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
             .prefetch(workers)  # 0 is none
@@ -93,7 +94,7 @@ class _Stream:
 
     def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         example = self._batches.example
-        x, y_true = tf.numpy_function(self._batches.load, [number], [example.dtype, tf.float32], stateful=False)
+        x, y_true = call_python(self._batches.load, [number], [example.dtype, tf.float32], stateful=False)
         x.set_shape([None, *example.shape[1:]])
         y_true.set_shape([None, 2 * len(self._batches.labels.classes)])
         return number, x, y_true
@@ -132,7 +133,7 @@ def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str
             duration = element.get("duration_s", tf.constant(labels.window.window_s, tf.float64))
             arguments = [element["clip_id"], element["start_s"], duration]
             function = lambda *crop: labels.y_true_at(*crop, how=how)  # noqa: E731
-        y_true = tf.numpy_function(function, arguments, tf.float32, stateful=False)
+        y_true = call_python(function, arguments, tf.float32, stateful=False)
         y_true.set_shape([arguments[0].shape[0], 2 * len(labels.classes)])
         return (next(iter(rest.values())) if len(rest) == 1 else rest), y_true
 

@@ -387,7 +387,8 @@ def _save(root: Path) -> None:
 
 def _regenerate(root: Path) -> None:
     with contextlib.redirect_stdout(readings.Heard()):
-        flags = ["--root", str(root / "corpus"), "--jobs", "1"]
+        teacher, _ = readings.LAYOUTS[(root / "layout").read_text()]
+        flags = ["--root", str(root / "corpus"), "--teacher", teacher, "--jobs", "1"]  # the run may have been another's
         readings.main(["regenerate", str(root / "disk" / "store"), "--shard", "0", *flags])
 
 
