@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.drafts.class_mapping import draft_mapping, write_draft
-from softlabels import ClassList, ClassListError, JoinError
+from softlabels import ClassList, ClassListError, Clip, JoinError
 from softlabels.classes.matching import ClassMatch, match_classes
+from softlabels.corpus.label_names import find_labels
 
 TEACHER = ClassList(
     (
@@ -99,7 +100,7 @@ def test_all_faults_of_a_mapping_file_are_told_together_with_their_lines(tmp_pat
 def test_ten_faults_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     path = mapping_file(tmp_path, *(f"x{i},Strix aluco_Owl" for i in range(12)))
     with pytest.raises(ClassListError, match=r"(?s)12 faults.*line 11: .*\n  \.\.\. and 2 more$") as caught:
-        match("owl", mapping=path)
+        match("dog", mapping=path)
     assert "line 12" not in str(caught.value)
 
 
@@ -154,7 +155,7 @@ def test_min_coverage_is_a_share(share: float) -> None:
         (("Turdus merula_Amsel", "Parus major_Kohlmeise"), ["2 classes were found by scientific name only.*'Turdus"]),
         (("Engine_Engine", "Turdus merula", "Bubo bubo_Owl"), []),  # a subset has an order of its own
         (("Parus caeruleus_Eurasian Blue Tit",), ["1 class was found by common name only.*'Parus caeruleus_Eurasian"]),
-        (("Parus_major_Great_Tit",), ["not found and written with underscores for spaces: 1, such as 'Parus_major"]),
+        (("Parus_ater_Coal_Tit",), ["not found and written with underscores for spaces: 1, such as 'Parus_ater"]),
     ],
 )
 def test_a_shuffled_renamed_translated_or_mixed_up_list_is_reported_as_such(student, notes) -> None:
@@ -183,6 +184,28 @@ def pooled_slowly(found: ClassMatch, probabilities: np.ndarray, activation: str)
         for row in probabilities
     ]
     return np.array(rows, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Parus_major_Great_Tit", "it holds 'Parus major_Great Tit' and more"),
+        ("Great Tit (Parus major)", "it holds 'Parus major_Great Tit' and more"),
+        ("Parus major - Kohlmeise", "it holds 'Parus major_Great Tit' and more"),
+        ("Parus_major_Kohlmeise", "it holds 'Parus major_Great Tit' and more"),
+        ("Turdus merula & Parus major", "it holds 'Turdus merula_Eurasian Blackbird' and more"),
+        ("owl", "it is a name of 'Bubo bubo_Owl' and of 'Strix aluco_Owl'"),
+    ],
+)
+def test_a_class_is_doubted_as_a_label_is_and_a_mapping_file_decides(tmp_path: Path, name: str, why: str) -> None:
+    """They were classes that the teacher lacks, with a NaN for each of its windows."""
+    with pytest.raises(ClassListError, match=re.escape(f"class 1, '{name}': {why}; `softlabels classes LIST` drafts")):
+        match("Eurasian Blue Tit", name)
+    clips = [Clip(clip_id="y", path="y.wav", labels=(name,))]
+    with pytest.raises(JoinError, match=re.escape(why)):
+        find_labels(clips, TEACHER, "m.csv", other_labels="absent")
+    path = mapping_file(tmp_path, f'"{name}",')
+    assert match("Eurasian Blue Tit", name, mapping=path).how == ("common name", "")
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])

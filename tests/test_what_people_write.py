@@ -17,6 +17,7 @@ from pipeline.report.report import ReportOptions, report
 from pipeline.report.survey import survey
 from pipeline.report.suspects import find_suspects
 from softlabels import Clip, JoinError, ManifestError
+from softlabels.classes.matching import match_classes
 from softlabels.corpus.label_names import find_labels
 from softlabels.corpus.name_lists import CellFault, read_list
 
@@ -67,6 +68,62 @@ def test_a_label_that_is_a_class_by_a_part_of_its_name_is_refused_with_its_place
     clips = [Clip(clip_id="x", path="x.wav", labels=("Great Tit",)), Clip(clip_id="y", path="y.wav", labels=(name,))]
     with pytest.raises(JoinError, match=r"'m.csv': 1 labels are a class by a part of their name only: .*clip 'y'"):
         find_labels(clips, CLASSES, "m.csv", other_labels=other_labels)
+
+
+TWO_TITS = softlabels.ClassList((*CLASSES, "Parus minor_Great Tit"))
+
+
+@pytest.mark.parametrize("name", ["Great Tit", "great_tit", "GREAT  TIT", "great tit_"])
+@pytest.mark.parametrize("other_labels", ["error", "absent", "unknown", "drop"])
+def test_a_label_that_two_classes_have_is_refused_with_both(name: str, other_labels) -> None:
+    """As a class of a student's list is; it was one that the list lacks, and 0 in both."""
+    with pytest.raises(
+        JoinError, match="clip 'y'.*: it is a name of 'Parus major_Great Tit' and of 'Parus minor_Great"
+    ):
+        find_labels([Clip(clip_id="y", path="y.wav", labels=(name,))], TWO_TITS, "m.csv", other_labels=other_labels)
+    with pytest.raises(softlabels.ClassListError, match="it is a name of 'Parus major_Great Tit' and of 'Parus minor"):
+        match_classes(softlabels.ClassList((" ".join(name.split()), "Strix aluco")), TWO_TITS, min_coverage=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("eurbla", "code"),
+        ("eurbla1", "code"),
+        ("eurbla1_Amsel", "code"),
+        ("gretit1", "code"),
+        ("Parus-major", "spelling|scientific words"),
+        ("great-tit", "common words"),
+        ("Great Tît", "common words"),
+        ("Strix-aluco-Waldkauz", "scientific words"),
+    ],
+)
+@pytest.mark.parametrize("other_labels", ["error", "absent", "unknown", "drop"])
+def test_a_label_that_is_most_likely_a_class_is_never_taken_for_another(name: str, how: str, other_labels) -> None:
+    """Codes of eBird, hyphens, accents: refused with the class, where it would be a 0."""
+    clips = [Clip(clip_id="y", path="y.wav", labels=(name,))]
+    with pytest.raises(JoinError, match=rf"clip 'y'\): most likely '[A-Z].*', by its ({how}); write each as it stands"):
+        find_labels(clips, CLASSES, "m.csv", other_labels=other_labels, teacher=TWO_TITS)
+
+
+@pytest.mark.parametrize("name", ["Podiceps major", "Corvus corax_Common Raven", "falcon", "Amsel", "Parus ater"])
+def test_a_label_of_another_species_stays_another(name: str) -> None:
+    clips = [Clip(clip_id="y", path="y.wav", labels=(name,))]
+    assert find_labels(clips, CLASSES, "m.csv", other_labels="absent").others == {name}
+    dogs = softlabels.ClassList(("dog_bark", "cat_meow"))
+    wolf = [Clip(clip_id="y", path="y.wav", labels=("wolf_bark",))]
+    assert find_labels(wolf, dogs, "m.csv", other_labels="absent").others == {"wolf_bark"}
+    teacher = softlabels.ClassList((*CLASSES, "eurbla1"))  # the teacher's own class of that name is that one
+    coded = [Clip(clip_id="y", path="y.wav", labels=("eurbla1",))]
+    assert find_labels(coded, CLASSES, "m.csv", other_labels="absent", teacher=teacher).others == {"eurbla1"}
+
+
+def test_a_label_of_no_class_is_refused_with_the_nearest_one() -> None:
+    clips = [Clip(clip_id="y", path="y.wav", labels=("Strix alucco", "Zebra"))]
+    with pytest.raises(
+        JoinError, match=r"of 3: 'Strix alucco', perhaps 'Strix aluco_Tawny Owl', 'Zebra'; correct them"
+    ):
+        find_labels(clips, CLASSES, "m.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,19 @@
 """A draft of a class mapping file: what the join finds by itself, and guesses for a person to look at.
 
-The guesses, in this order, each only where one class of the teacher's fits and no other class claims it:
-
-how               finds                             by
-spelling          Parus_major_Great_Tit             all letters; also with the halves swapped
-scientific words  Parus_major_Kohlmeise             its first two words
-common words      Parus_ater_Coal_Tit               the common half, or all words but the first two
-code              norcar, norcar1_Rotkardinal       the letters of NORthern CARdinal, as eBird's codes are made
-epithet           Parus caerulea_Blaumeise          the species, when the genus moved: caerulea = caeruleus
+The guesses are those of `ClassGuesser`, each only where no other class claims the same.
 """
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from softlabels.classes.class_list import ClassList
-from softlabels.classes.finder import ClassFinder, unambiguous
+from softlabels.classes.finder import ClassFinder
+from softlabels.classes.guesser import ClassGuesser
 from softlabels.classes.matching import COLUMNS
 from softlabels.errors import ClassListError
 from softlabels.storage.unfinished import text_file
 from softlabels.tables import write_rows
-
-# What eBird's codes make of colours, beside their first letters: blkpho Black Phoebe, bkcchi Black-capped Chickadee.
-_COLOURS = {"black": ("blk", "bk"), "brown": ("brn", "bn"), "gray": ("gry", "gy"), "green": ("grn", "gn")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,74 +61,3 @@ def write_draft(rows: list[DraftRow], path: str | Path) -> None:
         raise ClassListError(
             f"'{path}' is there already, and may have your corrections: name another file with -o"
         ) from e
-
-
-class ClassGuesser:
-    """Finds class names in a list by what people and tools do to them; see the module for how."""
-
-    def __init__(self, classes: ClassList) -> None:
-        halves = [(scientific, common) for scientific, _, common in (name.partition("_") for name in classes)]
-        self._spelling = unambiguous(
-            (key, i) for i, (a, b) in enumerate(halves) for key in (_letters(a + b), _letters(b + a))
-        )
-        self._scientific = unambiguous((_letters(scientific), i) for i, (scientific, _) in enumerate(halves))
-        self._common = unambiguous((_letters(common), i) for i, (_, common) in enumerate(halves))
-        self._codes = unambiguous((code, i) for i, (_, common) in enumerate(halves) for code in set(_codes(common)))
-        self._epithets = unambiguous((_epithet(scientific), i) for i, (scientific, _) in enumerate(halves))
-
-    def guess(self, name: str) -> tuple[int, str] | None:
-        """(position, how) of a name in the list, or None."""
-        before, _, after = name.partition("_")
-        words = _words(name)
-        tries = (
-            ("spelling", self._spelling, "".join(words)),
-            ("scientific words", self._scientific, "".join(words[:2])),
-            ("common words", self._common, _letters(after)),
-            ("common words", self._common, "".join(words[2:])),
-            ("common words", self._common, "".join(words)),
-            ("code", self._codes, _as_code(before)),
-            ("code", self._codes, _as_code(after)),
-            ("epithet", self._epithets, _epithet(before if " " in before else name)),
-        )
-        return next(((table[key], how) for how, table, key in tries if key in table), None)
-
-
-def _words(name: str) -> list[str]:
-    """Words of letters and digits, without accents and case."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    plain = "".join(c for c in plain if not unicodedata.combining(c) and c not in "'’")  # noqa: RUF001
-    return re.findall(r"[^\W_]+", plain)
-
-
-def _letters(name: str) -> str:
-    return "".join(_words(name))
-
-
-def _epithet(scientific: str) -> str:
-    """The second word without its gender: caerulea, caeruleus and caeruleum are one; "" if there is none."""
-    words = _words(scientific)
-    return re.sub("(us|a|um)$", "", words[1]) if len(words) > 1 else ""
-
-
-def _as_code(text: str) -> str:
-    """`norcar1` -> `norcar`; "" if the text does not look like an eBird code."""
-    found = re.fullmatch(r"([a-z]{6})\d?", text.strip().casefold())
-    return found[1] if found else ""
-
-
-def _codes(common: str) -> Iterator[str]:
-    """The six-letter codes that a name may have: NORthern CARdinal, GReat Horned OWL, Black-Crowned Night-HERon."""
-    words = _words(common)
-    if len(words) == 1:
-        yield words[0][:6]
-    elif len(words) == 2:
-        yield from (start + words[1][:3] for start in _shortened(words[0], 3))
-    elif len(words) == 3:
-        yield from (start + words[1][:1] + words[2][:3] for start in _shortened(words[0], 2))
-    elif words:
-        yield words[0][:1] + words[1][:1] + words[2][:1] + words[-1][:3]
-
-
-def _shortened(word: str, letters: int) -> Iterator[str]:
-    yield word[:letters]
-    yield from (short for short in _COLOURS.get(word, ()) if len(short) == letters)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
 from softlabels.classes.class_list import ClassList
+from softlabels.tables import SHOWN
 
 How = Literal["exact", "scientific name", "common name"]  # tried in this order
 HOW: tuple[How, ...] = get_args(How)
@@ -79,10 +80,13 @@ class ClassFinder:
             return not of_others
         understood = how == "scientific name" or epithet(other) == epithet(scientific) != ""
         more = any(run != other and run in self._names_with for run in _runs(other))  # not Eurasian Blackbird
-        return bool(understood and not more and _is_species(self.classes[position]) and _PLAIN.fullmatch(text))
+        return bool(understood and not more and is_species(self.classes[position]) and _PLAIN.fullmatch(text))
 
     def doubt(self, name: str) -> str:
-        """Why a name that has something of a class is not taken for it; "" if it is found, or has nothing of any."""
+        """Why a name that has something of a class is not taken for it; "" if it is found, or has nothing of any.
+
+        One rule for all who ask: the classes of a student's list in a teacher's, labels in either.
+        """
         if self.find(name):
             return ""
         if half := self.half(name):
@@ -91,7 +95,10 @@ class ClassFinder:
         found = [hit[0] for hit in map(self.find, parts) if hit]
         runs = [] if name in self._known else _runs(normalised(name))
         found += [self._by_scientific[run] for run in runs if " " in run and run in self._by_scientific]
-        return f"it holds {self.classes[found[0]]!r} and more; several names are joined by ';'" if found else ""
+        if found:
+            return f"it holds {self.classes[found[0]]!r} and more"
+        owners = sorted(self._names_with.get(normalised(name), set()).intersection(self.classes))
+        return f"it is a name of {' and of '.join(map(repr, owners[:3]))}" if len(owners) > 1 else ""
 
     def half(self, name: str) -> str:
         """Of which class a half of a name is that is not found, in words; "" of none."""
@@ -99,7 +106,7 @@ class ClassFinder:
         if self.find(name) or name in self._known or not all(halves):
             return ""
         owners = {
-            half: filter(_is_species, self._names_with.get(half, set()).intersection(self.classes)) for half in halves
+            half: filter(is_species, self._names_with.get(half, set()).intersection(self.classes)) for half in halves
         }
         of = [f"{half!r} is of {names[0]!r}" for half, found in owners.items() if (names := sorted(found))]
         return f"{', '.join(of)}, and the other half is not" if of else ""
@@ -123,7 +130,13 @@ def nearest_names(names: Iterable[str], classes: ClassList) -> dict[str, str]:
     return nearest
 
 
-def _is_species(name: str) -> bool:
+def with_nearest(names: Iterable[str], classes: ClassList) -> str:
+    """The first of some names that are not found, each with the class it is perhaps, for an error."""
+    near = nearest_names(sorted(names)[:SHOWN], classes)
+    return ", ".join(f"{name!r}{f', perhaps {found!r}' if found else ''}" for name, found in near.items())
+
+
+def is_species(name: str) -> bool:
     """Whether the first half of a name is that of a species: of no other name a half by itself means anything."""
     return bool(_SPECIES.fullmatch(_split(name)[0]))
 

@@ -146,7 +146,7 @@ def match_classes(
         hit = None if c in mapped else finder.find(name)
         if hit:
             links.append(_Link(c, *hit, f"found by {'exact name' if hit[1] == 'exact' else hit[1]}"))
-        elif c not in mapped and (half := finder.half(name)):
+        elif c not in mapped and (half := finder.doubt(name)):
             faults.append(f"class {c}, {name!r}: {half}; `softlabels classes LIST` drafts a mapping file")
     links.sort(key=lambda link: link.student)
     faults += _shared_faults(links, student, teacher)

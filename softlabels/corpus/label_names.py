@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from softlabels.classes.class_list import ClassList
-from softlabels.classes.finder import ClassFinder, normalised
+from softlabels.classes.finder import ClassFinder, normalised, with_nearest
+from softlabels.classes.guesser import ClassGuesser, likely
 from softlabels.corpus.label_cell import ABSENT, BACKGROUND, NOISE
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
-from softlabels.tables import SHOWN, some
+from softlabels.tables import SHOWN
 
 OtherLabels = Literal["error", "absent", "unknown", "drop"]
 CHOICES = ", ".join(f"other_labels={choice!r}" for choice in get_args(OtherLabels)[1:])
@@ -95,15 +96,23 @@ def find_labels(
     lacking = [name for name in used.all if name not in found]
     alone = (name for name in lacking if name.casefold() in BACKGROUND)
     background = frozenset(name for name in alone if name not in used.beside_others)
+    others = frozenset(name for name in lacking if name in used.sure) - background
     if doubts == "error":
         why = {name: finder.doubt(name) for name in lacking if name not in background}
         why |= {ABSENT + n: "it is a class itself" for n in used.all if ABSENT + n in classes}
-        _raise_doubts({name: text for name, text in why.items() if text}, source, used)
-    others = frozenset(name for name in lacking if name in used.sure) - background
+        _raise_doubts(why, source, used, "are a class by a part of their name only")
+        own = [
+            name for name in others if not (of_teacher and of_teacher.find(name))
+        ]  # the teacher's are known to differ
+        guesser = ClassGuesser(classes) if own else None
+        _raise_doubts(
+            {n: likely(n, guesser, classes) for n in own if guesser}, source, used, "are not found as they are"
+        )
     if others and other_labels == "error":
         raise JoinError(
-            f"'{source}': {len(others)} labels are not in the class list of {len(classes)}: {some(sorted(others))}; "
-            f"correct them, add them to `classes`, or say what they mean for the classes that are in it: {CHOICES}"
+            f"'{source}': {len(others)} labels are not in the class list of {len(classes)}: "
+            f"{with_nearest(others, classes)}; correct them, add them to `classes`, or say what they mean for the "
+            f"classes that are in it: {CHOICES}"
         )
     strange = [name for name in lacking if name not in used.sure]
     notes = _notes(used, found, finder, background=background, others=others, strange=strange, chosen=other_labels)
@@ -144,12 +153,13 @@ class _Names:
         return "in the annotations"
 
 
-def _raise_doubts(doubts: dict[str, str], source: str | Path, used: _Names) -> None:
+def _raise_doubts(why: dict[str, str], source: str | Path, used: _Names, what: str) -> None:
+    doubts = sorted(name for name, text in why.items() if text)
     if doubts:
-        listed = [f"{name!r} ({used.clip_with(name)}): {why}" for name, why in sorted(doubts.items())[:SHOWN]]
+        listed = [f"{name!r} ({used.clip_with(name)}): {why[name]}" for name in doubts[:SHOWN]]
         raise JoinError(
-            f"'{source}': {len(doubts)} labels are a class by a part of their name only: {'; '.join(listed)}; write "
-            "each as it stands in the class list"
+            f"'{source}': {len(doubts)} labels {what}: {'; '.join(listed)}; write each as it stands in the class list, "
+            "or give it a name of its own if it is another; several names are joined by ';'"
         )
 
 

@@ -162,13 +162,14 @@ def _suspects(own: list[str], lacking: set[str]) -> Iterator[tuple[str, str]]:
 
 def _read_row(row: dict[str, str], own: list[str]) -> tuple[Clip, list[str]]:
     """A clip and what is wrong with it."""
-    clip_id, path = unicodedata.normalize("NFC", row["clip_id"]), row["path"]
-    faults = []
+    clip_id, path, faults = row["clip_id"], row["path"], []
+    if not clip_id.isascii():
+        clip_id = unicodedata.normalize("NFC", clip_id)
     if wrong := fault_of_name(clip_id, _ID, MAX_PATH):
         faults.append(wrong)
     if wrong := fault_of_name(path, _PATH, MAX_PATH):
         faults.append(wrong)
-    if path.startswith("/") or ".." in path.split("/"):
+    if path.startswith("/") or (".." in path and ".." in path.split("/")):
         faults.append(
             f"path {shortened(path)!r} leaves the manifest's folder: expected a path below it (or below --root)"
         )
@@ -197,7 +198,7 @@ def _read_row(row: dict[str, str], own: list[str]) -> tuple[Clip, list[str]]:
         start_s=start_s or 0.0,  # not -0
         end_s=end_s,
         sha256=sha256,
-        extra=tuple((column, row[column]) for column in own),
+        extra=tuple((column, row[column]) for column in own) if own else (),
     )
     return clip, faults
 
