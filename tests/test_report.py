@@ -181,7 +181,12 @@ def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
 def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], "Xus xus_Chi"))
     assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": (1, "")}
-    assert "Xus xus_Chi (1 clip)" in page_of(store, corpus)
+    others = ";".join(["Cus cuss_Gammas", *(f"X{i} x{i}_Y{i}" for i in range(22))])
+    corpus.write_manifest(corpus.manifest.read_text().replace("Xus xus_Chi", others))
+    page = page_of(store, corpus)
+    assert "so nothing is known of 1 clip but its other labels: Cus cuss_Gammas (1 clip; nearest name: " in page
+    assert "nearest name: Cus cus_Gamma), " in page
+    assert "Y6 (1 clip) and 3 more.</p>" in page
 
 
 def test_confidence_is_what_a_loop_finds(store) -> None:

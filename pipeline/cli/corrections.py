@@ -21,8 +21,8 @@ def apply(args: Namespace) -> int:
         )
     manifest = args.folder or Path(MANIFEST)
     done = apply_marks(manifest, args.apply, write=not args.dry_run)
-    counts = {"corrected": len(done.changes), "confirmed": done.confirmed, "already": done.already}
-    print_fields(**counts, left_alone=len(done.left_alone), manifest=manifest)
+    fields = {"corrected": len(done.changes), "confirmed": done.confirmed, "already": done.already}
+    print_fields(**fields, left_alone=len(done.left_alone), manifest=str(manifest))
     for clip_id, before, after in done.changes[:SHOWN]:
         tell(f"{clip_id!r}: {before!r} becomes {after!r}")
     if len(done.changes) > SHOWN:

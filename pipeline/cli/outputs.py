@@ -41,11 +41,12 @@ def _report(args: Namespace) -> int:
     )
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
-    counts = named(done, "annotated", "suspects", "shown", "duplicates", "bytes")
+    fields = {**named(done, "annotated", "suspects", "shown", "duplicates", "bytes"), "written": str(args.output)}
+    fields |= {"suspects_csv": str(options.suspects)} if options.suspects else {}
     if args.json:
-        print_json({**counts, "written": str(args.output), "suspects_csv": options.suspects})
+        print_json(fields)
     else:
-        print_fields(**counts, written=f"{args.output} {options.suspects or ''}".rstrip())
+        print_fields(**fields)
     if options.manifest is None:
         tell(f"note: no {MANIFEST} here and no --manifest: the teacher is held against no labels")
     tell(f"next: open {args.output} in a browser")
