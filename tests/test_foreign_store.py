@@ -18,7 +18,7 @@ from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
 from pipeline.cli.commands import main
 from pipeline.labelling import worker
-from pipeline.report import listening, page
+from pipeline.report import listening
 from softlabels import AudioError, JoinError, StoreError
 from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import canonical_json, sha256_of
@@ -146,7 +146,10 @@ def test_where_the_audio_is_not_found_the_error_says_what_to_name(foreign: Path,
 def test_a_report_listens_to_no_bucket_that_a_store_names(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hints(foreign, audio_root="s3://stranger/audio", teacher=None)
     roots: list[object] = []
-    monkeypatch.setattr(page, "Listening", lambda store, root: roots.append(root) or listening.Listening(store, root))
+    real = listening.Listening
+    monkeypatch.setattr(
+        listening, "Listening", lambda store, root, paths: roots.append(root) or real(store, root, paths)
+    )
     assert main(["report", str(foreign), "-o", "report.html"]) == 0
     assert roots == [Path()]
 

@@ -82,7 +82,7 @@ def test_names_are_text_and_nothing_else(corpus) -> None:
     assert not [values for tag, values in tags if tag == "img" and not values["src"].startswith("data:")]
     assert "&lt;script&gt;" in page
     assert "frac{1}{0}$ &amp; &lt;b&gt;\\u202e" in page
-    for_programs = [values.get(name) or "" for _, values in tags for name in ("data-row", "value")]
+    for_programs = [values.get(name) or "" for _, values in tags for name in ("data-row", "data-has", "value")]
     assert page.count("\u202e") == sum(text.count("\u202e") for text in for_programs) > 0
     assert any(text.startswith("<img src=x onerror=alert(1)>\u202e,") for text in for_programs)
 
@@ -181,7 +181,12 @@ def test_accuracy_is_of_the_clips_that_were_annotated(store, corpus) -> None:
 def test_labels_that_the_teacher_has_no_class_for_are_named(store, corpus) -> None:
     corpus.write_manifest(corpus.manifest.read_text().replace(NAMES[0], "Xus xus_Chi"))
     assert surveyed(store, corpus).labels.unknown == {"Xus xus_Chi": (1, "")}
-    assert "Xus xus_Chi (1 clip)" in page_of(store, corpus)
+    others = ";".join(["Cus cuss_Gammas", *(f"X{i} x{i}_Y{i}" for i in range(22))])
+    corpus.write_manifest(corpus.manifest.read_text().replace("Xus xus_Chi", others))
+    page = page_of(store, corpus)
+    assert "so nothing is known of 1 clip but its other labels: Cus cuss_Gammas (1 clip; nearest name: " in page
+    assert "nearest name: Cus cus_Gamma), " in page
+    assert "Y6 (1 clip) and 3 more.</p>" in page
 
 
 def test_confidence_is_what_a_loop_finds(store) -> None:

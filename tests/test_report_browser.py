@@ -158,6 +158,9 @@ def test_nothing_is_wider_than_the_page_and_text_is_readable(opened, width: int,
 def marked(page, number: int, verdict: str, choice: str = "") -> str:
     """Mark the card of a rank as a person does, and choose by the text that is shown; -> the clip."""
     card = page.locator(f"#suspects .card[data-rank='{number}']")
+    assert card.get_attribute("data-row").split(",")[-1] not in card.locator("option").evaluate_all(
+        "all => all.map(o => o.value)"
+    )
     card.locator(f"input[value={verdict}]").check()
     if choice:
         texts = card.locator("select option").all_inner_texts()

@@ -41,8 +41,8 @@ def _report(args: Namespace) -> int:
     with progress(len(store), "windows") as on_windows:
         done = report(store, args.output, options, on_windows=on_windows)
     counts = named(done, "annotated", "suspects", "shown", "duplicates", "bytes")
-    files = {"written": args.output, "suspects_csv": options.suspects}
-    print_results(args.json, **counts, **{name: path for name, path in files.items() if path or args.json})
+    also = {"suspects_csv": options.suspects} if options.suspects else {}
+    print_results(args.json, **counts, written=args.output, **also)
     if options.manifest is None:
         tell(f"note: no {MANIFEST} here and no --manifest: the teacher is held against no labels")
     tell(f"next: open {args.output} in a browser")

@@ -10,7 +10,7 @@ from pipeline.drafts.marks import is_background, row_of
 from pipeline.report.clip_evidence import HumanLabels
 from pipeline.report.listening import Listening
 from pipeline.report.suspects import Suspect
-from softlabels.corpus.label_cell import NOISE, check_names
+from softlabels.corpus.label_cell import BETWEEN, NOISE, check_names
 from softlabels.corpus.name_lists import CellFault
 from softlabels.store.reader import StoreReader
 from softlabels.tables import row_text
@@ -33,22 +33,24 @@ def suspect_cards(
 ) -> list[dict[str, Any]]:
     """The cards of suspects, in their order. choices: (as marks.csv has it, text) of what else may be there.
 
-    row: the end of the clip's row in marks.csv. others: what else the clip is labelled with.
+    row: the end of the clip's row in marks.csv. has: names of what the clip has, as marks.csv has them, one a line.
+    others: what else it is labelled with.
     """
     taken = store.take([(suspect.clip.clip_id, suspect.window_index) for suspect in suspects])
     own = {position: name for name, position in reversed(labels.names.items())}
     cards = []
     for rank, (suspect, probabilities) in enumerate(zip(suspects, taken, strict=True), 1):
         given = suspect.clip.labels or ()
-        has = {labels.names.get(name) for name in given}
+        has = {labels.names[name] for name in given if name in labels.names}
         best = [int(c) for c in np.argsort(-probabilities, kind="stable")[: CHOICES + len(has)] if int(c) not in has]
         choices = [
             (own.get(c, store.classes[c]), f"{shown(store.classes[c])}, {chance(probabilities[c])}") for c in best
         ]
         card = window_card(store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
         card["choices"] = [(_cell(name), text) for name, text in choices[:CHOICES] if _fits(name)]
-        card["others"] = [name for name in given if name != suspect.label]
+        card["others"] = [name for name in given if name not in suspect.label.split(BETWEEN)]
         card["species"] = [*(given or (NOISE,)), suspect.teacher_class]
+        card["has"] = _attribute("\n".join(row_text([n]) for n, at in labels.names.items() if n in given or at in has))
         card["row"] = _attribute(row_of(suspect.clip, suspect.label))
         card["background"] = is_background(suspect.label)
         card["may_be_noise"] = not card["background"] and not card["others"]

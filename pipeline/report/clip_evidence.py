@@ -81,7 +81,7 @@ class HumanLabels:
             position=position[kept],
             classes=classes,
             hard=dataclasses.replace(hard, base=np.where(in_doubt, np.nan, hard.base).astype(np.float32)),
-            unknown={name: (count, nearest[name]) for name, count in unknown.most_common()},
+            unknown={name: (unknown[name], nearest[name]) for name in sorted(unknown, key=lambda n: (-unknown[n], n))},
             in_doubt=in_doubt,
             names=names,
             not_stored=int((~stored).sum()),

@@ -41,6 +41,7 @@ if (bar) {
     for (const card of cards) {
       const select = card.querySelector("select"), noise = select.querySelector("[value=noise]");
       select.disabled = verdict(card) === "" || (verdict(card) === "right" && "background" in card.dataset);
+      select.options[0].textContent = verdict(card) === "wrong" ? "unknown" : "nothing, or unknown";
       card.querySelector(".which").textContent = questions[verdict(card)];
       if (noise) noise.disabled = verdict(card) === "right";
       if (select.disabled || (noise?.selected && noise.disabled)) select.value = "";
@@ -55,6 +56,8 @@ if (bar) {
   };
   for (const card of cards) {
     if (others) card.querySelector("select").append(others.content.cloneNode(true));
+    const has = new Set(card.dataset.has.split("\n"));
+    for (const option of card.querySelectorAll("option")) if (option.value && has.has(option.value)) option.remove();
     const [said, named] = kept[card.dataset.row] || ["", ""];
     for (const input of card.querySelectorAll("input")) input.checked = input.value === said;
     card.querySelector("select").value = named;
