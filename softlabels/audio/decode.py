@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BLOCK_FRAMES = 65536  # an MP3 of an old plan decodes differently under another, so this never changes
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
+MOST_FRAMES = 1 << 40
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
 SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 
@@ -107,6 +108,8 @@ def _stated(path: str | Path, container: Container) -> tuple[int, bool, int, int
         frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
     if codec.startswith("DWVW"):
         raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
+    if MOST_FRAMES < frames < UNKNOWN_FRAMES:  # a negative number, in other words
+        raise AudioError("damaged: what its header says of its beginning and its end does not fit")
     if frames == UNKNOWN_FRAMES:
         raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
     return frames, knows_length(container, codec), rate_hz, channels
