@@ -34,13 +34,19 @@ def add_inspect(commands: Any) -> None:
     command = add_command(commands, _inspect)
     command.add_argument("--json", action="store_true", help="as one JSON object")
     command.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
+    command.add_argument("--notes", action="store_true", help="list clips with odd, but labelled, audio, tab-separated")
 
 
 def _inspect(args: Namespace) -> int:
     """Say what a store holds, and what is missing or quarantined."""
     store = open_store(args.store)
     contents = _described(store)
-    if args.quarantine:
+    if args.notes:
+        notes = {clip_id: note for shard in store.receipts for clip_id, note in store.receipt(shard).notes.items()}
+        print_line("clip_id", "note")
+        for clip_id, note in sorted(notes.items()):
+            print_line(clip_id, note)
+    elif args.quarantine:
         print_line("clip_id", "first_window", "windows", "reason", "detail")
         for entry in store.census.quarantine:
             print_line(entry.clip_id, entry.first_window, entry.windows, entry.reason, entry.detail)

@@ -216,6 +216,7 @@ def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path) -> No
         labelled=f"{summary.labelled:,} ({summary.new_windows:,} by this run)",
         quarantined=summary.quarantined,
         missing=summary.missing,
+        **({"noted": len(summary.notes)} if summary.notes else {}),
         seconds=f"{seconds:,.1f}",
         bytes_per_window=f"{summary.shard_bytes / max(1, summary.labelled):,.0f}",
         store=summary.store,
@@ -236,6 +237,9 @@ def _advice(summary: RunSummary, manifest: Path) -> Iterator[str]:
         yield f"{summary.numerics_classes} numerics classes made this store: its labels are equal within rounding"
     if summary.deferred:
         yield f"{len(summary.deferred):,} put off, the environment is at fault: {summary.deferred[0]}"
+    if summary.notes:
+        clip_id, note = min(summary.notes.items())
+        yield f"noted: {clip_id}: {note} ({len(summary.notes):,} in all: softlabels inspect {summary.store} --notes)"
     if summary.left:
         yield f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept"
     if summary.missing or summary.deferred:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Preparation:
     new: the clips to plan, packed into shards; classes: those that the store keeps; components: beside them; store: the
     one to go on with, None to make one.
     waiting: why files could not even be probed; their clips are left for a later run.
+    notes: path -> what is odd about a file, though it can be labelled.
     """
 
     clips: list[Clip]
@@ -83,6 +84,7 @@ class Preparation:
     components: ComponentChoice
     store: StoreReader | None
     waiting: tuple[str, ...]
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Location]:
@@ -141,19 +143,24 @@ def prepare(
     new = _new_clips([lay_out_clip(clip, probes[clip.path], spec.window) for clip in readable], existing)
     if existing is None and labelling.shard_windows is None:
         spec = dataclasses.replace(spec, shard_windows=default_shard_windows(sum(clip.windows for clip in new)))
-    first_shard = 0 if existing is None else existing.planned_shards
     return Preparation(
         clips=clips,
         root=root,
         teacher=teacher,
         choice=_with_batch_size(choice, teacher),
         spec=spec,
-        new=pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard),
+        new=_packed(new, spec, existing),
         classes=classes,
         components=components,
         store=existing,
         waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
+        notes={path: probe.note for path, probe in probes.items() if probe.note},
     )
+
+
+def _packed(new: list[PlannedClip], spec: LabelSpec, existing: StoreReader | None) -> list[PlannedClip]:
+    first_shard = 0 if existing is None else existing.planned_shards
+    return pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
 
 
 def _check_root(root: Location) -> None:

@@ -215,6 +215,24 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
         return seeks_exactly(info.container, file.subtype)
 
 
+def enters_anywhere(path: str | Path, info: AudioInfo) -> bool:
+    """Whether a stretch of a file costs nothing of what lies before it, at the file's own rate."""
+    return _seeks_exactly(path, info, info.rate_hz)
+
+
+def channel_peak(path: str | Path, info: AudioInfo, first: int, end: int) -> float:
+    """The largest absolute sample that any channel has from frame `first` to the one before `end`; 0 without any."""
+    at = first if enters_anywhere(path, info) else 0
+    peak = 0.0
+    for block in _checked_blocks(path, info, first_frame=at):
+        part = block[max(0, first - at) : max(0, end - at)]
+        peak = max(peak, float(np.abs(part).max(initial=0)))
+        at += len(block)
+        if at >= end:
+            break
+    return peak
+
+
 def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:
     """Blocks of (frames, channels), held against what the probe promised."""
     frames = first_frame
