@@ -99,7 +99,16 @@ def original(format: str, random: np.random.Generator, folder: Path, *, seconds:
     rate_hz = int(random.choice(RATES.get(format, (16_000, 22_050, 24_000, 44_100, 48_000))))
     channels = 1 if subtype in ONE_CHANNEL else int(random.integers(1, 3))
     frames = int(seconds * rate_hz * random.uniform(0.5, 1.5))
-    samples = random.uniform(-0.4, 0.4, (frames, channels)).astype(np.float32)
+    return _written(format, subtype, random.uniform(-0.4, 0.4, (frames, channels)).astype(np.float32), rate_hz, folder)
+
+
+def made(format: str, subtype: str, channels: int, folder: Path) -> Original:
+    """A file of a known codec and number of channels: a third of a second at 24 kHz, of an odd number of frames."""
+    samples = np.random.default_rng(channels).uniform(-0.4, 0.4, (8001, channels)).astype(np.float32)
+    return _written(format, subtype, samples, 24_000, folder)
+
+
+def _written(format: str, subtype: str, samples: np.ndarray, rate_hz: int, folder: Path) -> Original:
     path = folder / f"original.{format.lower()}"
     if format in ("M4A", "AAC"):
         _write_by_av(path, samples, rate_hz, subtype)

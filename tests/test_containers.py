@@ -142,6 +142,45 @@ def test_two_files_joined_by_cat_are_not_labelled_as_the_first(tmp_path: Path, f
     assert refusal(tmp_path, data + data).reason == "contradictory"
 
 
+def test_two_m4as_joined_by_cat_are_not_labelled_as_the_first(tmp_path: Path) -> None:
+    data = original("M4A", np.random.default_rng(0), tmp_path).content
+    assert refusal(tmp_path, data + data).reason == "contradictory"
+
+
+ID3 = b"ID3\4\0\0\0\0\2\0" + bytes(256)
+
+
+@pytest.mark.parametrize("tag", [ID3, ID3 + ID3, ID3[:9] + b"\1" + bytes(257)], ids=["one", "two", "odd"])
+@pytest.mark.parametrize("format", list(SUBTYPES))
+def test_an_id3_tag_in_front_moves_no_sample(tmp_path: Path, format: str, tag: bytes) -> None:
+    file = original(format, np.random.default_rng(3), tmp_path)
+    samples, _ = labelled(tmp_path, tag + file.content)
+    assert samples.tobytes() == file.samples.tobytes()  # libsndfile would begin a WAV as many bytes too late
+    stretch = read_audio(tmp_path / "labelled", rate_hz=file.rate_hz, start=700, stop=900)
+    assert stretch.tobytes() == file.samples[700:900].tobytes()
+
+
+def test_an_old_tag_after_a_flac_is_no_damage(tmp_path: Path) -> None:
+    data = content(tmp_path, "FLAC")
+    np.testing.assert_array_equal(labelled(tmp_path, data + b"TAG" + bytes(125))[0], labelled(tmp_path, data)[0])
+    for rest in (b"TAG" + bytes(124), b"NOT" + bytes(125), b"TAG" + bytes(126)):
+        assert refusal(tmp_path, data + rest).reason == "unreadable"
+
+
+def test_a_wav_whose_samples_look_like_a_tag_is_read_to_its_end(tmp_path: Path) -> None:
+    for begin, end in ((b"ID3\4\0\0\0\0\2\0", b""), (b"", b"TAG" + bytes(125))):
+        samples = begin + noise(500).astype("<f2").tobytes() + end
+        assert len(labelled(tmp_path, wav(data=samples[: len(samples) // 2 * 2]))[0]) == len(samples) // 2
+
+
+@pytest.mark.parametrize("total", [0, 44, 15_000, 29_839, 60_000, 2**31])
+def test_a_gsm_aiff_whose_number_of_frames_lies_is_contradictory(tmp_path: Path, total: int) -> None:
+    data = content(tmp_path, "AIFF", subtype="GSM610")
+    assert len(labelled(tmp_path, data)[0]) == FRAMES
+    error = refusal(tmp_path, with_size(data, b"COMM", total, ">I", 6))
+    assert error.reason == "contradictory"
+
+
 def test_chunks_tags_and_padding_after_the_samples_are_no_samples(tmp_path: Path) -> None:
     data = content(tmp_path, "WAV")
     expected = labelled(tmp_path, data)[0]
@@ -231,6 +270,14 @@ def test_an_ogg_whose_last_page_lacks_its_mark_is_labelled_to_its_end(tmp_path: 
     samples, note = labelled(tmp_path, b"".join([*parts[:-1], open_ended]))
     np.testing.assert_array_equal(samples, labelled(tmp_path, b"".join(parts))[0])
     assert "not marked as the last" in note
+
+
+@pytest.mark.parametrize("skip", [40_000, 65_535])
+def test_an_opus_that_skips_more_than_it_has_is_damaged_not_too_long(tmp_path: Path, skip: int) -> None:
+    first, *rest = pages(content(tmp_path, "OGG", frames=9000, subtype="OPUS"))
+    at = first.index(b"OpusHead") + 10
+    error = refusal(tmp_path, sealed(first[:at] + struct.pack("<H", skip) + first[at + 2 :]) + b"".join(rest))
+    assert error.reason == "damaged"
 
 
 # MP3, AAC

@@ -11,6 +11,7 @@ from conftest import Corpus
 import pipeline
 import softlabels
 from pipeline import LabelOptions, RunOptions, TeacherChoice
+from pipeline.checking.regenerate import regenerate
 from pipeline.labelling import worker
 from pipeline.planning.probe_workers import probe_in_processes
 from pipeline.processes import NoWorkers, ProcessLane, Workers
@@ -171,3 +172,18 @@ def test_one_clip_that_ends_the_process_by_sys_exit_is_quarantined_alone(here: P
     (entry,) = softlabels.open(corpus.folder / "store").census.quarantine
     assert (entry.clip_id, entry.reason, entry.detail) == ("c2", "crashed", "the teacher raised SystemExit: 0")
     assert (summary.labelled, summary.missing) == (14 - entry.windows, 0)
+
+
+def test_what_a_teacher_raises_while_a_shard_is_made_again_is_told_with_its_place(here: Path, corpus: Corpus) -> None:
+    kind = teacher(here, RAISES.format("if os.environ.get('SPOILED'): raise KeyError('TOKEN')"))
+    run(corpus, kind)
+    (corpus.folder / "store" / "run.json").unlink()
+    store = softlabels.open(corpus.folder / "store")
+    worker._warm_teacher.cache_clear()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SPOILED", "1")
+        (result,) = regenerate(store, [0], teacher=kind, root=corpus.folder, jobs=1)
+    assert result.problem.startswith(
+        "shard 0 cannot be made again: teacher 'mine:make': scoring raised KeyError: 'TOKEN'"
+    )
+    assert f"({here / 'mine.py'}, line 7: " in result.problem

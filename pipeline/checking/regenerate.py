@@ -12,6 +12,9 @@ import joblib
 from pipeline.checking.sources import Sources, find_sources
 from pipeline.checking.whereabouts import NEXT, find_files, some_of
 from pipeline.labelling.worker import ShardTask, make_shard
+from pipeline.processes import safe_path
+from pipeline.search_path import start_code
+from pipeline.teachers.own_code import theirs_explained
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
 from softlabels.records.plan_file import PlannedClip
@@ -97,8 +100,10 @@ def planned_clips(store: StoreReader, shards: Iterable[int]) -> dict[int, list[P
 
 def in_processes(function: Callable[[ShardTask], _Result], tasks: list[ShardTask], jobs: int) -> list[_Result]:
     """function(task) of every task, in order, in worker processes."""
-    parallel = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(tasks))), backend="loky")
-    return list(parallel(joblib.delayed(function)(task) for task in tasks))
+    count = max(1, min(joblib.effective_n_jobs(jobs), len(tasks)))
+    with safe_path():
+        parallel = joblib.Parallel(n_jobs=count, backend="loky", initializer=exec, initargs=(start_code(),))
+        return list(parallel(joblib.delayed(function)(task) for task in tasks))
 
 
 def shard_task(store: StoreReader, shard: int, clips: Sequence[PlannedClip], *, sources: Sources) -> ShardTask:
@@ -117,7 +122,8 @@ def shard_task(store: StoreReader, shard: int, clips: Sequence[PlannedClip], *, 
 def _regenerate_shard(store: StoreReader, accept_equivalent: bool, task: ShardTask) -> Regenerated:
     shard, stored = task.shard, store.receipt(task.shard)
     try:
-        data, receipt = make_shard(task)
+        with theirs_explained(task.teacher.kind, "scoring"):
+            data, receipt = make_shard(task)
     except EnvironmentTrouble:
         raise  # says nothing of the store: tried again when the machine is well
     except SoftLabelsError as e:

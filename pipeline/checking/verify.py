@@ -20,6 +20,7 @@ from pipeline.checking.sources import Sources, find_sources
 from pipeline.checking.untrusted import strange_files
 from pipeline.checking.whereabouts import NEXT, find_files, some_of
 from pipeline.labelling.worker import ShardTask, make_shard
+from pipeline.teachers.own_code import theirs_explained
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.digests import is_sha256
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError
@@ -297,7 +298,8 @@ def _recompute(
 def _recompute_shard(store: StoreReader, task: ShardTask) -> ShardCheck:
     """Compare stored rows with what the teacher gives now."""
     try:
-        data, receipt = make_shard(task)
+        with theirs_explained(task.teacher.kind, "scoring"):
+            data, receipt = make_shard(task)
     except EnvironmentTrouble:
         raise  # says nothing of the store: tried again when the machine is well
     except SoftLabelsError as e:

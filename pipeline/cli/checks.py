@@ -37,6 +37,7 @@ WORST_CLASSES = 10
 def add_inspect(commands: Any) -> None:
     command = add_command(commands, _inspect)
     command.add_argument("--quarantine", action="store_true", help="list the quarantined windows, tab-separated")
+    command.add_argument("--notes", action="store_true", help="list clips with odd, but labelled, audio, tab-separated")
 
 
 def _inspect(args: Namespace) -> int:
@@ -51,9 +52,15 @@ def _inspect(args: Namespace) -> int:
     """
     store = open_store(args.store)
     contents = _described(store)
+    notes = {clip_id: note for shard in store.receipts for clip_id, note in store.receipt(shard).notes.items()}
     if args.json:
-        listed = {"quarantine": list(map(dataclasses.asdict, store.census.quarantine))} if args.quarantine else {}
+        listed: dict[str, Any] = {"notes": notes} if args.notes else {}
+        listed |= {"quarantine": list(map(dataclasses.asdict, store.census.quarantine))} if args.quarantine else {}
         print_json(contents | listed)
+    elif args.notes:
+        print_line("clip_id", "note")
+        for clip_id, note in sorted(notes.items()):
+            print_line(clip_id, note)
     elif args.quarantine:
         print_line("clip_id", "first_window", "windows", "reason", "detail")
         for entry in store.census.quarantine:

@@ -248,10 +248,12 @@ def _print_summary(summary: RunSummary, *, seconds: float, manifest: Path, as_js
             f"{summary.quarantined:,} quarantined"
         )
         return
+    noted = {"noted": len(summary.notes)} if summary.notes else {}
     print_results(
         as_json,
         named(summary, *(each.name for each in dataclasses.fields(summary))),
         **named(summary, "clips", "windows", "labelled", "new_windows", "quarantined", "missing"),
+        **noted,
         seconds=round(seconds, 1),
         bytes_per_window=round(summary.shard_bytes / max(1, summary.labelled)),
         store=summary.store,
@@ -272,6 +274,9 @@ def _advice(summary: RunSummary, manifest: Path) -> Iterator[str]:
         yield f"{summary.numerics_classes} numerics classes made this store: its labels are equal within rounding"
     if summary.deferred:
         yield f"{len(summary.deferred):,} put off, the environment is at fault: {summary.deferred[0]}"
+    if summary.notes:
+        clip_id, note = min(summary.notes.items())
+        yield f"noted: {clip_id}: {note} ({len(summary.notes):,} in all: softlabels inspect {summary.store} --notes)"
     if summary.left:
         yield f"{summary.left:,} clips in the store are no longer in the manifest; their labels are kept"
     if summary.missing or summary.deferred:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.teachers.scoring import score, wide_probabilities
 from pipeline.teachers.teacher import Teacher
 from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_audio
+from softlabels.audio.oddities import sample_note
 from softlabels.audio.root import check_root, local_file
 from softlabels.audio.tape import TapeDeck
 from softlabels.errors import AudioError, EnvironmentTrouble
@@ -35,18 +36,20 @@ Window = tuple[Key, np.ndarray]  # and (window_samples,) float32
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """sha256 of a clip's file, and of the samples that were cut into windows."""
+    """sha256 of a clip's file, and of the samples that were cut into windows; and what is odd about those."""
 
     clip_id: str
     file: str
     pcm: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What labelling a shard brings to light beside its rows.
 
-    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples that the teacher scored}.
+    audio: clip_id -> {"file": sha256 of the file, "pcm": sha256 of the samples that the teacher scored}, and "note"
+      where something is odd about it.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -59,6 +62,8 @@ class Findings:
                 self.quarantined.append(each)
             elif isinstance(each, Digests):
                 self.audio[each.clip_id] = {"file": each.file, "pcm": each.pcm}
+                if each.note:
+                    self.audio[each.clip_id]["note"] = each.note
             else:
                 yield each
 
@@ -172,22 +177,30 @@ def _clip_windows(
     stop = min(clip_end, first + (clip.windows - 1) * window.hop_samples + wide.window_samples)
     container = cast(Container, clip.container)  # a plan holds texts
     info = AudioInfo(container=container, frames=clip.frames, rate_hz=clip.rate_hz, channels=clip.channels)
-    pcm = hashlib.sha256()
+    heard = _Heard()
     audio = stream_audio(file, rate_hz=window.rate_hz, start=start, stop=stop, expected=info, deck=_deck)
-    blocks = itertools.chain([np.zeros(start - first, np.float32)], _digested(audio, pcm))
+    blocks = itertools.chain([np.zeros(start - first, np.float32)], heard.passing(audio))
     for index, samples in enumerate(cut_windows(blocks, wide, clip.windows), start=clip.first_window):
         if np.isfinite(samples).all():
             for shift in shifts:
                 yield (clip, index), samples[margin + shift :][: window.window_samples]
         else:
             yield _quarantined(clip, "not-finite-audio", "NaN or infinite samples", window=index)
-    yield Digests(clip.clip_id, clip.sha256, pcm.hexdigest())
+    note = sample_note(file, info, rate_hz=window.rate_hz, start=start, stop=stop, peak=heard.peak)
+    yield Digests(clip.clip_id, clip.sha256, heard.digest.hexdigest(), note)
 
 
-def _digested(blocks: Iterable[np.ndarray], digest) -> Iterator[np.ndarray]:
-    for block in blocks:
-        digest.update(np.ascontiguousarray(block))
-        yield block
+class _Heard:
+    """What passed: the digest of all samples, and the largest."""
+
+    def __init__(self) -> None:
+        self.digest, self.peak = hashlib.sha256(), 0.0
+
+    def passing(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self.digest.update(np.ascontiguousarray(block).data)
+            self.peak = max(self.peak, float(block.max(initial=0)), -float(block.min(initial=0)))
+            yield block
 
 
 def _batches(windows: Iterable[Window], teacher: Teacher) -> Iterator[tuple[list[Key], np.ndarray]]:

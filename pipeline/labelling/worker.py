@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -50,6 +50,7 @@ class ShardTask:
     restoring: its receipt is there, and proves nothing, because its file is not.
     claim: to be taken first, where runs share the work.
     plan: sha256 of the plan file that has the shard, for its receipt.
+    notes: clip_id -> what probing found odd about its file, for its receipt.
     """
 
     shard: int
@@ -64,6 +65,7 @@ class ShardTask:
     restoring: bool = False
     claim: Claim | None = None
     plan: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def windows(self) -> int:
@@ -77,6 +79,7 @@ class ShardStatus:
     outcome: "committed", "equal", "equivalent" or "different" as in `commit_shard`; "refused" where --on-error fail
       kept a quarantined window from being committed; "claimed" where another run is at work on it; "deferred" where the
       environment was at fault; "failed" where labelling raised.
+    notes: clip_id -> what is odd about its audio.
     message: for people, why; or the first quarantined stretch, and file: where that is.
     place: where in the teacher's code; no receipt has it.
     """
@@ -90,6 +93,7 @@ class ShardStatus:
     message: str = ""
     file: str = ""
     place: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def label_and_commit(task: ShardTask) -> ShardStatus:
@@ -190,6 +194,7 @@ def status_of(task: ShardTask, outcome: Fate, receipt: Receipt | None = None, me
         quarantined=sum(entry.windows for entry in receipt.quarantined),
         size=receipt.size,
         outcome=outcome,
+        notes=receipt.notes,
         message=f"{first.clip_id}: {first.reason}: {first.detail}" if first else message,
         file=next((f"{task.root}/{clip.path}" for clip in task.clips if first and clip.clip_id == first.clip_id), ""),
     )
@@ -229,6 +234,9 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     rows, findings = label_shard(
         list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
     )
+    for clip_id, note in task.notes.items():
+        if clip_id in findings.audio:
+            findings.audio[clip_id]["note"] = "; ".join(filter(None, (note, findings.audio[clip_id].get("note"))))
     quarantined = sum(entry.windows for entry in findings.quarantined)
     if len(rows) + quarantined != task.windows:
         raise TeacherError(

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class Preparation:
     one to go on with, None to make one.
     places: where files are that an older plan has elsewhere.
     waiting: why files could not even be probed; their clips are left for a later run.
+    notes: path -> what is odd about a file, though it can be labelled.
     """
 
     clips: list[Clip]
@@ -89,6 +90,7 @@ class Preparation:
     store: StoreReader | None
     places: Places
     waiting: tuple[str, ...]
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def read_clips(manifest: str | Path | list[Clip], root: str | Path | None) -> tuple[list[Clip], Location]:
@@ -147,19 +149,19 @@ def prepare(
     new = _clips_to_plan(clips, probes, spec, existing, root)
     if existing is None and labelling.shard_windows is None:
         spec = dataclasses.replace(spec, shard_windows=default_shard_windows(sum(clip.windows for clip in new)))
-    first_shard = 0 if existing is None else existing.planned_shards
     return Preparation(
         clips=clips,
         root=root,
         teacher=teacher,
         choice=_with_batch_size(choice, teacher),
         spec=spec,
-        new=pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard),
+        new=_packed(new, spec, existing),
         classes=classes,
         components=components,
         store=existing,
         places=Places.of(clips, probes),
         waiting=tuple(probe.trouble for probe in probes.values() if probe.trouble),
+        notes={path: probe.note for path, probe in probes.items() if probe.note},
     )
 
 
@@ -172,6 +174,11 @@ def _clips_to_plan(
     new = new_clips(laid_out, existing, root)
     check_lost(probes, root, new=new, store=existing)
     return new
+
+
+def _packed(new: list[PlannedClip], spec: LabelSpec, existing: StoreReader | None) -> list[PlannedClip]:
+    first_shard = 0 if existing is None else existing.planned_shards
+    return pack_shards(new, shard_windows=spec.shard_windows, first_shard=first_shard)
 
 
 def _checked_storage(store: str | Path, root: Location, *, by_writing: bool) -> Storage:

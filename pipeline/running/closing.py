@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
@@ -24,6 +24,7 @@ class RunSummary:
 
     clips, windows: in the store's plan; labelled, quarantined, missing: windows of it.
     left: clips in the store that are no longer in the manifest; new_windows, shards_done: by this run.
+    notes: clip_id -> what is odd about the audio of a clip that this run labelled.
     different: shards that came out with other bytes than the store already holds; those stay.
     deferred: why work was put off to a later run; numerics_classes: how many kinds of machine made the store.
     stopped: why the run gave up early, or ""; resumable: whether that was the machine's fault.
@@ -40,6 +41,7 @@ class RunSummary:
     left: int = 0
     new_windows: int = 0
     shards_done: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
     different: tuple[int, ...] = ()
     deferred: tuple[str, ...] = ()
     stopped: str = ""

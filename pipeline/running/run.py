@@ -252,6 +252,7 @@ def _tasks(store: StoreReader, prepared: Preparation, options: RunOptions) -> li
             strict_class=first_class if options.strict else "",
             restoring=shard in store.receipts and shard not in retried,
             plan=store.plan_digest(shard),
+            notes={clip.clip_id: prepared.notes[clip.path] for clip in clips if clip.path in prepared.notes},
         )
         for shard, clips in store.planned([*missing, *retried]).items()
     ]
@@ -287,6 +288,7 @@ def _summary(store: StoreReader, prepared: Preparation, shift: _Shift) -> RunSum
         left=sum(clip_id not in in_manifest for clip_id in store.census.clips["clip_id"].to_pylist()),
         new_windows=sum(status.rows for status in done),
         shards_done=len(done),
+        notes={clip_id: note for status in made for clip_id, note in status.notes.items()},
         different=tuple(sorted(status.shard for status in statuses if status.outcome == "different")),
         deferred=(*prepared.waiting, *(status.message for status in statuses if status.outcome == "deferred")),
         stopped=shift.stopped,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BLOCK_FRAMES = 65536  # an MP3 of an old plan decodes differently under another, so this never changes
 FFMPEG_HINT = "convert it with `ffmpeg -i IN -c:a flac OUT.flac`"
 
+MOST_FRAMES = 1 << 40
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, where the header of a streamed FLAC does not know
 _POINTER = rb"version http|/annex/objec|(\.\./)+|\.git/annex/"  # the text in place of a file, or of a link
 SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
@@ -113,6 +114,8 @@ def _stated(path: str | Path, container: Container) -> tuple[int, bool, int, int
         frames, rate_hz, channels, codec = file.frames, file.samplerate, file.channels, file.subtype
     if codec.startswith("DWVW"):
         raise AudioError(f"unsupported-container: nothing in it says how long a {codec} is; {FFMPEG_HINT}")
+    if MOST_FRAMES < frames < UNKNOWN_FRAMES:  # a negative number, in other words
+        raise AudioError("damaged: what its header says of its beginning and its end does not fit")
     if frames == UNKNOWN_FRAMES:
         raise AudioError(f"unsupported-container: its header does not say how long it is; {FFMPEG_HINT}")
     return frames, knows_length(container, codec), rate_hz, channels
@@ -220,6 +223,24 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
         return seeks_exactly(info.container, "")
     with _open_soundfile(path) as (file, _source):
         return seeks_exactly(info.container, file.subtype)
+
+
+def enters_anywhere(path: str | Path, info: AudioInfo) -> bool:
+    """Whether a stretch of a file costs nothing of what lies before it, at the file's own rate."""
+    return _seeks_exactly(path, info, info.rate_hz)
+
+
+def channel_peak(path: str | Path, info: AudioInfo, first: int, end: int) -> float:
+    """The largest absolute sample that any channel has from frame `first` to the one before `end`; 0 without any."""
+    at = first if enters_anywhere(path, info) else 0
+    peak = 0.0
+    for block in _checked_blocks(path, info, first_frame=at):
+        part = block[max(0, first - at) : max(0, end - at)]
+        peak = max(peak, float(np.abs(part).max(initial=0)))
+        at += len(block)
+        if at >= end:
+            break
+    return peak
 
 
 def _checked_blocks(path: str | Path, info: AudioInfo, *, first_frame: int) -> Iterator[np.ndarray]:

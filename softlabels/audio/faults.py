@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from softlabels.audio.tags import recording_span
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.os_errors import ABSENT, is_environment
 
@@ -39,21 +40,26 @@ def os_errors_explained(path: str | Path) -> Iterator[None]:
 
 
 class AudioBytes(io.RawIOBase):
-    """The bytes of a file for a decoder, which reads them through `buffered`; remembers what failed.
+    """The bytes of a recording for a decoder, which reads them through `buffered`; remembers what failed.
+
+    size: of the file, without tags around it that its container does not know.
 
     Only positioned reads are asked of the system, so that there is no seek that could fail unseen.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Raises: AudioError: missing, unreadable (no file at all); EnvironmentTrouble."""
-        self.path, self._position, self._descriptor = path, 0, -1
+        self.path, self._position, self._start, self._descriptor = path, 0, 0, -1
         self.error: OSError | None = None
         with os_errors_explained(path):
             mode = os.stat(path).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
                 raise AudioError("unreadable: expected a file, found a pipe, socket or device")
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.fstat(self._descriptor).st_size
+            self._descriptor = descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.size = os.fstat(descriptor).st_size
+            if stat.S_ISREG(mode):
+                self._start, end = recording_span(lambda count, at: os.pread(descriptor, count, at), self.size)
+                self.size = end - self._start
         self.buffered = io.BufferedReader(self, BUFFER_BYTES)
 
     def check(self) -> None:
@@ -72,7 +78,8 @@ class AudioBytes(io.RawIOBase):
         if self.error is not None:
             return 0
         try:
-            got = os.preadv(self._descriptor, [buffer], self._position)
+            wanted = memoryview(buffer)[: max(0, self.size - self._position)]
+            got = os.preadv(self._descriptor, [wanted], self._start + self._position)
         except OSError as e:
             self.error = e
             return 0

@@ -17,6 +17,7 @@ from softlabels.records.quarantine import MOST_WINDOWS, Quarantined
 from softlabels.storage.protocol import Storage
 
 Outcome = Literal["committed", "equal", "equivalent", "different"]
+MOST_NOTE = 1000  # characters
 MOST_BYTES = 64 << 20  # of a receipt; a clip takes 250
 _Kind = TypeVar("_Kind", bound="ReceiptHead")
 
@@ -73,12 +74,17 @@ class Receipt(ReceiptHead):
     """The full receipt of one committed shard.
 
     audio: clip_id -> {"file": sha256 of the audio file, "pcm": sha256 of the clip's samples as the teacher
-      got them}, so that a mismatch years later names its stage.
+      got them}, so that a mismatch years later names its stage; and "note", where something is odd about the audio.
     environment: package versions.
     """
 
     audio: dict[str, dict[str, str]]
     environment: dict[str, str]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """clip_id -> what is odd about its audio, of those clips that something is odd about."""
+        return {clip_id: found["note"] for clip_id, found in self.audio.items() if "note" in found}
 
     @property
     def identity(self) -> str:
@@ -98,9 +104,12 @@ _KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Receip
 
 def _check_details(content: dict[str, Any]) -> None:
     """Raises: ValueError, AttributeError: what a receipt has beyond its head has not its form."""
-    for clip_id, digests in content["audio"].items():
-        if digests.keys() != {"file", "pcm"} or not all(map(is_sha256, digests.values())):
+    for clip_id, found in content["audio"].items():
+        note = found.get("note", "")
+        if found.keys() - {"note"} != {"file", "pcm"} or not is_sha256(found["file"]) or not is_sha256(found["pcm"]):
             raise ValueError(f"audio of {clip_id[:40]!r}: expected file and pcm with 64 hexadecimal digits each")
+        if not isinstance(note, str) or len(note) > MOST_NOTE:
+            raise ValueError(f"note on {clip_id[:40]!r}: expected a text of {MOST_NOTE} characters at most")
     if not all(isinstance(version, str) for version in content["environment"].values()):
         raise ValueError("environment: expected texts")
 

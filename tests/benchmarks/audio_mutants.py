@@ -1,6 +1,6 @@
 """Change audio files of twelve containers, and count what is read as other audio without a word.
 
-    python tests/benchmarks/audio_mutants.py [--mutants 20000] [--lies 2000] [--stretches 500] [--seed 0]
+    python tests/benchmarks/audio_mutants.py [--mutants 20000] [--lies 2000] [--stretches 500] [--shards 3] [--seed 0]
 
 Mutants: a bit or eight flipped, a stretch overwritten or swapped, cut, grown, a size field that lies. Lies: only size
 fields, cuts and growth. Each is read through the product and through the bare decoder (libsndfile, PyAV), in processes
@@ -8,10 +8,13 @@ with limits, in memory (/dev/shm). What counts against the product: `dead` proce
 `silent`: labelled, though other than the file before it was changed, and the file's own checksums (FLAC, OGG, MP3) or
 sizes say so; `not as decoded`: labelled with other samples than the decoder reads through from the start; `untrue`:
 called truncated or empty where nothing is missing. Stretches: files and starts drawn by chance, most within the last
-9,000 frames, held against reading through, bit for bit. Prints one JSON object; exits 1 if anything counts.
+9,000 frames, held against reading through, bit for bit. Shards: so many files of each container and codec, labelled
+into stores of 7, 30 and 5,000 windows a shard, at their own rate and resampled: every label has to be the same. Prints
+one JSON object; exits 1 if anything counts.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -28,7 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import soundfile
 from audio_lies import SUBTYPES, original, storm
+from standin import StandIn
 
+import pipeline
+import softlabels
 from softlabels.audio.decode import read_audio
 
 FORMATS = list(SUBTYPES)
@@ -95,11 +101,62 @@ def stretches(first: int, count: int) -> dict[str, object]:
     return {"files": count, "stretches": 5 * count, "wrong": len(wrong), "examples": wrong[:20]}
 
 
+def shards(count: int) -> dict[str, object]:
+    """Label the same files into shards of three sizes."""
+    wrong = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        audio, names = Path(folder, "audio"), []
+        audio.mkdir()
+        for format in FORMATS:
+            for number in range(count * len(SUBTYPES[format])):
+                random = np.random.default_rng([number, *format.encode()])
+                file = original(format, random, Path(folder), seconds=float(random.uniform(3, 8)))
+                names.append(f"{format}-{file.subtype}-{number}")
+                (audio / names[-1]).write_bytes(file.content)
+        rows = "".join(f"{name},{name}\n" for name in names)
+        (audio / "data_manifest.csv").write_text(f"clip_id,path\n{rows}")
+        windows = 0
+        for teacher in ("standin:teacher", "audio_mutants:at_24_khz"):
+            stores = {n: Path(folder, f"{teacher[-3:]}{n}") for n in (7, 30, 5000)}
+            found = [_labels(audio / "data_manifest.csv", store, teacher, n) for n, store in stores.items()]
+            windows += len(found[0])
+            for name in names:
+                labels = [{key: row for key, row in each.items() if key[0] == name} for each in found]
+                if not labels[0] or any(each != labels[0] for each in labels):
+                    wrong.append(name)
+    return {"files": len(names), "windows": windows, "wrong": len(wrong), "examples": wrong[:20]}
+
+
+class At24kHz(StandIn):
+    """One that some of the files need no resampling for."""
+
+    rate_hz, window_samples = 24_000, 2400
+    digest = hashlib.sha256(b"at 24 kHz").hexdigest()
+
+
+def at_24_khz() -> At24kHz:
+    return At24kHz()
+
+
+def _labels(manifest: Path, store: Path, teacher: str, shard_windows: int) -> dict[tuple[str, int], bytes]:
+    pipeline.run(
+        manifest,
+        store,
+        teacher=teacher,
+        labelling=pipeline.LabelOptions(shard_windows=shard_windows),
+        options=pipeline.RunOptions(backend="sequential"),
+    )
+    table = softlabels.open(store).to_pandas()
+    keys = zip(table["clip_id"], table["window_index"], strict=True)
+    return {key: np.asarray(row).tobytes() for key, row in zip(keys, table["probabilities"], strict=True)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--lies", type=int, default=2000)
     parser.add_argument("--stretches", type=int, default=500)
+    parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=int, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--only-lies", action="store_true", help=argparse.SUPPRESS)
@@ -114,10 +171,15 @@ def main() -> None:
         "mutants": mutants(options.seed, options.mutants, only_lies=False),
         "lies": mutants(options.seed, options.lies, only_lies=True),
         "stretches": stretches(options.seed, options.stretches),
+        "shards": shards(options.shards),
     }
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     faults = ("dead", "unnamed", "silent", "not as decoded", "untrue")
-    sys.exit(any(found[part][fault] for part in ("mutants", "lies") for fault in faults) or found["stretches"]["wrong"])
+    sys.exit(
+        any(found[part][fault] for part in ("mutants", "lies") for fault in faults)
+        or found["stretches"]["wrong"]
+        or found["shards"]["wrong"]
+    )
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import struct
 from typing import BinaryIO
 
-from softlabels.audio.containers.structure import HINT, Block, Structure, is_padding, samples_of_chunk
+from softlabels.audio.containers.structure import HINT, Block, Structure, exactly, is_padding, samples_of_chunk
 from softlabels.errors import AudioError
 
 PLAIN = frozenset((b"", b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"ulaw", b"ULAW"))
 PLAIN |= {b"alaw", b"ALAW", b"in24", b"in32", b"42ni", b"23ni", b"raw "}
 COMPANDED = frozenset((b"ulaw", b"ULAW", b"alaw", b"ALAW"))  # 8 bits a sample, whatever the header says
+GSM_FRAMES = 160  # of a packet
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # encoding -> bytes of a sample
 
 
@@ -29,15 +30,19 @@ def read_aiff(file: BinaryIO) -> Structure:
                 block = channels * (1 if codec in COMPANDED else -(-bits // 8)), 1
             elif codec == b"ima4":
                 block = channels * 34, 64
+            elif codec == b"GSM ":
+                block = 33, GSM_FRAMES
         elif name == b"SSND":
             offset = int.from_bytes(file.read(4), "big")
             promised = max(size - 8 - offset, 0)
             fits = any(_chunks_to(file, position + size + pad, end, ">4sI") for pad in (size % 2, 0))
             found = samples_of_chunk(promised=promised, start=position + 8 + offset, end=end, block=block, fits=fits)
-            if block[1] == 1 and stated and not found.note and stated != found.most:
-                more = f"its header says {stated} frames, its chunk of samples holds {found.most}"
+            slack = {1: 0, GSM_FRAMES: GSM_FRAMES - 1}.get(block[1])  # a packet need not be full; ima4 counts packets
+            there = found.fewest or 0
+            if slack is not None and stated and (slack or not found.note) and not there - slack <= stated <= there:
+                more = f"its header says {stated} frames, its chunk of samples holds {there}"
                 raise AudioError(f"contradictory: {more}; {HINT}")
-            return found
+            return exactly(stated, found.note) if slack and stated else found
         position += size + size % 2
         file.seek(position)
     return Structure()

@@ -15,22 +15,20 @@ _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 _SIZES = {1: 192} | {code + 2: 576 << code for code in range(4)} | {code + 8: 256 << code for code in range(8)}
 
 
-def read_flac(file: BinaryIO, start: int = 0) -> Structure:
-    """Hold the total of the header against the number of the last frame. start: where the stream begins.
+def read_flac(file: BinaryIO) -> Structure:
+    """Hold the total of the header against the number of the last frame.
 
     Raises: AudioError: truncated; contradictory: there are more.
     """
     end = file.seek(0, 2)
-    file.seek(start + 4)
+    file.seek(4)
     head = file.read(38)
     if len(head) < 38 or head[0] & 127:
         return Structure()
     block, packed = int.from_bytes(head[4:6], "big"), int.from_bytes(head[14:22], "big")
     promised, bits, rate_hz = packed & (1 << 36) - 1, (packed >> 36 & 31) + 1, packed >> 44
-    file.seek(max(start + 42, end - TAIL))
+    file.seek(max(42, end - TAIL))
     tail = file.read()
-    if tail[-128:-125] == b"TAG":
-        tail = tail[:-128]
     found = _last_frame(tail, block)
     if found is None or not promised:  # damage is the decoder's to find: it checks every frame
         return Structure()

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from softlabels.audio.containers.structure import Structure, damaged, truncated
+from softlabels.audio.containers.structure import HINT, Structure, damaged, truncated
 from softlabels.errors import AudioError
 
 MOST_INDEX = 1 << 26  # bytes of an index that are read
@@ -20,13 +20,15 @@ Box = tuple[bytes, int, int]  # type, first and last byte of its content
 def read_mp4(file: BinaryIO, rate_hz: int) -> Structure:
     """Hold the tables of the first sound track against the file. rate_hz: of the decoder, 0 if it did not come so far.
 
-    Raises: AudioError: truncated; damaged.
+    Raises: AudioError: truncated; damaged; contradictory.
     """
     end = file.seek(0, 2)
     boxes = list(_top_boxes(file, end))
     names = [name for name, _, _ in boxes]
     if names[:1] != [b"ftyp"] or (b"mdat" not in names and b"moov" not in names):
         return Structure()
+    if names.count(b"ftyp") > 1 or names.count(b"moov") > 1:
+        raise AudioError(f"contradictory: another file follows in it, of which its decoder reads nothing; {HINT}")
     if b"moov" not in names:
         file.seek(boxes[-1][1] - 8)
         if boxes[-1][0] == b"mdat" and file.read(4) == bytes(4):

@@ -9,7 +9,6 @@ from typing import BinaryIO
 import numpy as np
 
 from softlabels.audio.containers.checksums import crc16, crc16_msb
-from softlabels.audio.containers.flac import read_flac
 from softlabels.audio.containers.structure import Structure, damaged, exactly, truncated
 
 PIECE = 1 << 20
@@ -38,8 +37,6 @@ def read_mp3(file: BinaryIO) -> Structure:
     start = _after_id3(file, 0)
     file.seek(start)
     head = file.read(4)
-    if head == b"fLaC":
-        return read_flac(file, start)
     kind = _Kind.of(head)
     if kind is None or not (length := kind.length(head, 0)):
         return Structure()  # free format, or something before the first frame: only the decoder finds its way
@@ -224,5 +221,10 @@ def _after_id3(file: BinaryIO, at: int) -> int:
         head = file.read(10)
         if head[:3] != b"ID3" or len(head) < 10:
             return at
-        size = sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-        at += 10 + size + (10 if head[5] & 16 else 0)
+        at += id3_bytes(head)
+
+
+def id3_bytes(head: bytes) -> int:
+    """The length of an ID3 tag that begins with these 10 bytes, with all that belongs to it."""
+    size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if head[5] & 16 else 0)
