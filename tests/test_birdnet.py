@@ -74,7 +74,7 @@ def test_a_folded_store_refuses_no_fold_by_name(birdnet_store) -> None:
     done = run_cli("run", "-o", birdnet_store.storage.root, "--no-fold", cwd=REPOSITORY)
     assert done.returncode == 2
     assert "was made with other settings" in done.stderr
-    assert "with --no-fold here, without it in the store; ask" in done.stderr
+    assert "with --no-fold here, without it in the store; use" in done.stderr
 
 
 def test_the_corpus_is_labelled_and_every_window_accounted_for(birdnet_store) -> None:

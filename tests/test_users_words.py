@@ -110,7 +110,7 @@ def test_settings_are_told_so_on_the_command_line(here: Corpus, capsys) -> None:
         assert run_stand_in(*flags) == 2
         error = capsys.readouterr().err
         assert said in error
-        assert error.endswith("; ask for the store's, or label into another one with -o\n")
+        assert error.endswith("; use the store's, or label into another store with -o\n")
 
 
 # --- paths
