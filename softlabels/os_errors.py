@@ -27,7 +27,7 @@ NEXT_STEPS = {
     errno.ENOENT: "is the path right?",
     errno.ENOTDIR: "a part of the path is a file; is it right?",
     errno.EISDIR: "a folder is in its place; name a file",
-    errno.EEXIST: "delete it first, or name another one",
+    errno.EEXIST: "something else has its name; name another one",
     errno.ELOOP: "a link that leads to itself; name the file it should lead to",
     errno.ENAMETOOLONG: "name a shorter one",
     errno.EACCES: _RIGHTS,

@@ -367,7 +367,7 @@ def test_a_model_that_does_not_fit_is_a_clear_error(models: Path, model: str, ch
     [
         ({"labels": "four.txt"}, "3 outputs, but the labels name 4 classes"),
         ({"labels": "twice.txt"}, "'A a_x' is given 2 times"),
-        ({"labels": "none.txt"}, "No such file"),
+        ({"labels": "none.txt"}, "there is no such file"),
         ({"activation": None, "rate_hz": None}, "needs --rate, --activation"),
         ({"outputs": None}, "needs --outputs"),
         ({"portable": True}, "has no portable kernels: leave out --portable"),

@@ -239,7 +239,7 @@ def test_a_shard_of_another_teacher_is_refused(corpus: Corpus, store) -> None:
 
 
 def test_another_teacher_cannot_add_to_a_store(corpus: Corpus, store) -> None:
-    with pytest.raises(StoreError, match="teacher_digest"):
+    with pytest.raises(StoreError, match="--teacher standin:not_finite here, standin:teacher in the store"):
         label_with_another_teacher(corpus, store.storage.root)
 
 
@@ -255,7 +255,7 @@ def test_a_shard_softened_by_a_temperature_is_refused(corpus: Corpus, store) -> 
 
 
 def test_a_store_of_other_windows_is_not_added_to(corpus: Corpus, store) -> None:
-    with pytest.raises(StoreError, match="hop_samples.*label into another store"):
+    with pytest.raises(StoreError, match="--overlap 0.05 here, 0 in the store; .*label into another store"):
         label(corpus, overlap_s=0.05)
 
 

@@ -81,7 +81,7 @@ def test_any_waveform_model_can_be_the_teacher(corpus: Corpus, models: Path, por
         ({"model": "batch4.tflite"}, r"expected a batch of 1, got \[4, 800\]"),
         ({"labels": "four.txt"}, "3 outputs, but the labels name 4 classes"),
         ({"labels": "twice.txt"}, "'A a_x' is given 2 times"),
-        ({"labels": "none.txt"}, "No such file"),
+        ({"labels": "none.txt"}, "there is no such file"),
         ({"activation": None, "rate_hz": None}, "needs --rate, --activation"),
         ({"outputs": None}, "needs --outputs"),
     ],

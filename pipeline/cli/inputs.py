@@ -1,5 +1,6 @@
 """What is made before a run: `softlabels manifest` and `softlabels classes`."""
 
+import os
 import shlex
 from argparse import Namespace
 from collections import Counter
@@ -107,13 +108,13 @@ def _manifest(args: Namespace) -> int:
 
 def root_of(folder: Path, manifest: Path) -> Path:
     """What paths are relative to: the manifest's folder where the audio lies below it, else the audio's."""
-    beside = manifest.resolve().parent
+    beside = Path(os.path.realpath(manifest)).parent  # `resolve` would fail of a link that leads to itself
     return beside if folder.resolve().is_relative_to(beside) else folder
 
 
 def _manifest_advice(manifest: Path, source: ManifestSource) -> Iterator[str]:
     """What to type next."""
-    beside = source.root.resolve() == manifest.resolve().parent
+    beside = os.path.realpath(source.root) == os.path.dirname(os.path.realpath(manifest))
     flags = "" if beside else f" --root {shlex.quote(str(source.root))}"
     name = "" if manifest == Path(MANIFEST) else f" {shlex.quote(str(manifest))}"
     yield f"next: softlabels run{name}{flags}"

@@ -231,7 +231,8 @@ class RunConsole(AbstractContextManager):
         if status.outcome in ("committed", "equal", "equivalent"):
             self._there += status.planned
         done, elapsed = self._bar.n + status.planned, self._bar.format_dict["elapsed"]
-        self._bar.set_postfix_str(f"{done * self._hop_s / max(elapsed, 1e-9):.0f}x real time", refresh=False)
+        speed = done * self._hop_s / max(elapsed, 1e-9)
+        self._bar.set_postfix_str(f"{speed:.{0 if speed >= 10 else 1}f}x real time", refresh=False)
         self._bar.update(status.planned)
         if status.quarantined:
             tell(f"quarantined {status.quarantined} windows, first {status.message}")

@@ -26,7 +26,7 @@ def messages(*, quiet: bool, verbose: bool) -> Iterator[None]:
     root, levels = logging.getLogger(), {TOLD: logging.ERROR if quiet else logging.INFO}
     handler = _Console(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
     if verbose:
-        levels |= {logging.getLogger(name): logging.DEBUG for name in ("softlabels", "pipeline")}
+        levels |= {logging.getLogger(name): logging.DEBUG for name in ("softlabels", "pipeline", TOLD.name)}
     else:
         levels |= {logging.getLogger(name): logging.ERROR for name in NOISY}
     before = {logger: logger.level for logger in levels}

@@ -275,7 +275,7 @@ def _spec(
     if existing is not None and spec != existing.spec:
         raise StoreError(
             f"store '{existing.storage}' was made with other settings: "
-            f"{setting_differences(spec, classes, choice, existing)}; ask for the store's, or label into another one "
+            f"{setting_differences(spec, classes, choice, existing)}; use the store's, or label into another store "
             "with -o"
         )
     return spec
@@ -334,7 +334,7 @@ def _decide_store(storage: Storage, prepared: Preparation) -> StoreReader:
     if store.spec != spec:
         raise StoreError(
             f"store '{storage}': another run made it at the same time with other settings: "
-            f"{setting_differences(spec, prepared.classes, prepared.choice, store)}; ask for the store's, or label "
-            "into another one with -o"
+            f"{setting_differences(spec, prepared.classes, prepared.choice, store)}; use the store's, or label "
+            "into another store with -o"
         )
     return store

@@ -34,9 +34,11 @@ class LocalStorage(Storage):
 
         Raises: StoreError: there is a file, or it may not be written; StorageFullError; EnvironmentTrouble.
         """
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"store '{self.root}': expected a folder, got a file; name another one with -o")
-        folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.is_dir())
+        folder = next(each for each in (self.root, *self.root.absolute().parents) if os.path.lexists(each))
+        if not folder.is_dir():
+            where = "" if folder == self.root else f" at '{folder}'"
+            got = "a link to nowhere" if folder.is_symlink() and not folder.is_file() else "a file"
+            raise StoreError(f"store '{self.root}': expected a folder, got {got}{where}; name another one with -o")
         if not by_writing and os.access(folder, os.W_OK | os.X_OK):  # else the system says why not
             return
         try:
