@@ -21,6 +21,7 @@ START = """
 import sys
 now, sys.path[:] = sys.path[:], {ours!r}
 try:
+    import pipeline.labelling.worker  # and with it what it needs, before any other folder counts
     from pipeline.processes import die_with_parent
     die_with_parent({parent})
 except Exception:
