@@ -119,8 +119,18 @@ NONE = {"quarantined": 0}
 # --- file names and manifests
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"caf\xe9/a.wav", b"a\nb.wav", b"\x1b[2J.wav", b"\xff\xfe/x\xc3.wav"])
-@pytest.mark.parametrize("command", ["manifest", "run"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("manifest", b"caf\xe9.wav"),
+        ("manifest", b"caf\xe9/a.wav"),
+        ("manifest", b"a\nb.wav"),
+        ("manifest", b"\x1b[2J.wav"),
+        ("manifest", b"\xff\xfe/x\xc3.wav"),
+        ("run", b"caf\xe9/a.wav"),
+        ("run", b"a\nb.wav"),
+    ],
+)
 def test_a_name_that_no_manifest_can_hold_is_named_and_all_others_are_written(
     corpus: Corpus, monkeypatch, capsys, command: str, name: bytes
 ) -> None:
@@ -225,11 +235,11 @@ def lost(name: bytes) -> bool:
     return any(name.startswith((stem + b".", stem + b"/")) for stem in LOST)
 
 
-@pytest.mark.parametrize("column", ["clip_id", "path", "labels", "unsure"])
+@pytest.mark.parametrize("column", ["clip_id", "path", "labels", "unsure", "absent"])
 @pytest.mark.parametrize("bad", ["caf\udce9", "a\x1bb", "a\u2028b", "", "x" * 10_001])
 def test_a_clip_that_no_manifest_can_hold_is_not_written(tmp_path, column: str, bad: str) -> None:
     plain = {"clip_id": "a", "path": "a.wav", "labels": ("A",)}
-    clip = Clip(**{**plain, column: (bad,) if column in ("labels", "unsure") else bad})
+    clip = Clip(**{**plain, column: (bad,) if column in ("labels", "unsure", "absent") else bad})
     (tmp_path / "m.csv").write_text("older")
     with pytest.raises(ManifestError, match="1 fault; rename"):
         softlabels.write_manifest([Clip(**plain), clip], tmp_path / "m.csv")

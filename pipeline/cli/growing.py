@@ -49,7 +49,7 @@ def updated_manifest(args: Namespace, source: ManifestSource) -> FoundClips:
     if not args.dry_run and done.text is not text:
         done.text.write()
     counts = {"added": len(done.added), "dropped": len(done.dropped), "moved": len(done.moved), "kept": done.kept}
-    print_fields(**counts, **_place(args))
+    print_fields(**{name: str(count) for name, count in counts.items()}, **_place(args))
     for what, rows in (("added", done.added), ("dropped", done.dropped), ("moved", done.moved)):
         if rows:
             tell(f"{what}: {', '.join(clip.clip_id for clip in rows[:NAMED])}{', ...' if len(rows) > NAMED else ''}")

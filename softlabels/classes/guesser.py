@@ -12,7 +12,7 @@ epithet           Parus caerulea_Blaumeise          the species, when the genus 
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import is_species, unambiguous
@@ -51,12 +51,14 @@ class ClassGuesser:
         return next(((table[key], how) for how, table, key in tries if key in table), None)
 
 
-def likely(name: str, guesser: ClassGuesser, classes: ClassList) -> str:
-    """What a name most likely is that is not found, in words: 'X' by its code. "" where nothing is, or its species."""
-    position, how = guesser.guess(name) or (-1, "epithet")
-    if how == "epithet" or not is_species(classes[position]):  # species of many genera have one; bark is no half of dog
-        return ""
-    return f"most likely {classes[position]!r}, by its {how}"
+def likely_classes(names: Collection[str], classes: ClassList) -> dict[str, str]:
+    """What names that are not found most likely are, in words; those of which nothing can be told are left out."""
+    guesser, likely = ClassGuesser(classes) if names else None, {}
+    for name in names:
+        guess = guesser and guesser.guess(name)
+        if guess and guess[1] != "epithet" and is_species(classes[guess[0]]):  # many genera; dog_bark is no wolf_bark
+            likely[name] = f"most likely {classes[guess[0]]!r}, by its {guess[1]}"
+    return likely
 
 
 def _words(name: str) -> list[str]:

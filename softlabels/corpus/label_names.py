@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.finder import ClassFinder, normalised, with_nearest
-from softlabels.classes.guesser import ClassGuesser, likely
+from softlabels.classes.guesser import likely_classes
 from softlabels.corpus.label_cell import ABSENT, BACKGROUND, NOISE
 from softlabels.corpus.manifest import Clip
 from softlabels.errors import JoinError
@@ -104,10 +104,7 @@ def find_labels(
         own = [
             name for name in others if not (of_teacher and of_teacher.find(name))
         ]  # the teacher's are known to differ
-        guesser = ClassGuesser(classes) if own else None
-        _raise_doubts(
-            {n: likely(n, guesser, classes) for n in own if guesser}, source, used, "are not found as they are"
-        )
+        _raise_doubts(likely_classes(own, classes), source, used, "are not found as they are")
     if others and other_labels == "error":
         raise JoinError(
             f"'{source}': {len(others)} labels are not in the class list of {len(classes)}: "

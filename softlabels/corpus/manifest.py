@@ -139,7 +139,7 @@ def check_names_of(clips: list[Clip], where: str) -> list[Clip]:
         wrong = [fault_of_name(clip.clip_id, _ID, MAX_PATH), fault_of_name(clip.path, _PATH, MAX_PATH)]
         wrong += [fault_of_name(name) for name in (clip.split, clip.fold) if name]
         try:
-            check_names([*(clip.labels or ()), *clip.unsure])
+            check_names([*(clip.labels or ()), *clip.unsure, *clip.absent])
         except CellFault as e:
             wrong.append(str(e))
         faults += [f"'{shortened(clip.path)}': {fault}" for fault in wrong if fault][:1]
