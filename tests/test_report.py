@@ -261,7 +261,7 @@ def doubted(own: list[float], other: list[float], checked: dict[int, str] | None
         other_window=np.arange(count),
     )
     index = SimpleNamespace(window_index=np.zeros(count), start_s=lambda entries: 0.0)
-    return [suspect.clip.clip_id for suspect in find_suspects(evidence, index, NAMES)]
+    return [suspect.clip_id for suspect in find_suspects(evidence, index, NAMES)]
 
 
 def test_a_label_is_suspected_where_the_teacher_prefers_another_class() -> None:

@@ -36,7 +36,7 @@ def suspect_cards(
     row: the end of the clip's row in marks.csv. has: names of what the clip has, as marks.csv has them, one a line.
     others: what else it is labelled with.
     """
-    taken = store.take([(suspect.clip.clip_id, suspect.window_index) for suspect in suspects])
+    taken = store.take([(suspect.clip_id, suspect.window_index) for suspect in suspects])
     own = {position: name for name, position in reversed(labels.names.items())}
     cards = []
     for rank, (suspect, probabilities) in enumerate(zip(suspects, taken, strict=True), 1):
@@ -49,7 +49,7 @@ def suspect_cards(
         card = window_card(store, listening, suspect.window) | {"suspect": suspect, "rank": rank}
         card["choices"] = [(_cell(name), text) for name, text in choices[:CHOICES] if _fits(name)]
         card["others"] = [name for name in given if name not in suspect.label.split(BETWEEN)]
-        card["species"] = [*(given or (NOISE,)), suspect.teacher_class]
+        card["species"] = [*suspect.labels, suspect.teacher_class]
         card["has"] = _attribute("\n".join(row_text([n]) for n, at in labels.names.items() if n in given or at in has))
         card["row"] = _attribute(row_of(suspect.clip, suspect.label))
         card["background"] = is_background(suspect.label)

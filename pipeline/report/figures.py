@@ -62,8 +62,10 @@ def heat_map(matrix: ConfusionMatrix, names: Sequence[str]) -> str:
     axes = figure.add_subplot()
     shown = np.log10(np.clip(matrix.mean, 1e-3, 1))
     cells = axes.pcolormesh(shown[::-1], cmap="viridis", vmin=-3, vmax=0, edgecolors="none")
-    legend = figure.colorbar(cells, ax=axes, location="top", shrink=0.4, aspect=30, label="mean probability", pad=0.02)
-    legend.set_ticks([-3, -2, -1, 0], labels=["0.001 or less", "0.01", "0.1", "1"])
+    size = {"shrink": min(1, 6 / columns), "aspect": 18, "anchor": (0, 0.5), "pad": 0.02}  # seen without scrolling
+    legend = figure.colorbar(cells, ax=axes, location="top", label="mean probability", **size)
+    legend.set_ticks([-3, -2, -1, 0], labels=["0.001", "0.01", "0.1", "1"])
+    legend.ax.tick_params(labelsize=8)
     legend.outline.set_visible(False)
     for y, x in np.argwhere(matrix.mean >= 0.005):
         value = matrix.mean[y, x]

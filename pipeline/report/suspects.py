@@ -48,6 +48,15 @@ class Suspect:
     teacher_probability: float
     score: float
 
+    @property
+    def clip_id(self) -> str:
+        return self.clip.clip_id
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All of the clip's."""
+        return self.clip.labels or (NOISE,)
+
 
 def margins(evidence: ClipEvidence) -> tuple[np.ndarray, np.ndarray]:
     """How much the teacher prefers another class, in log-odds: (entries,) for labels, (clips,) for noise, else NaN."""
@@ -101,7 +110,7 @@ def write_suspects(suspects: Sequence[Suspect], path: str | Path, root: Location
     values = ([getattr(suspect, name) for name in columns] for suspect in suspects)
     texts = ([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in values)
     rows = (
-        [suspect.clip.clip_id, *row, suspect.clip.path, recording_of(suspect.clip, root)]
+        [suspect.clip_id, *row, suspect.clip.path, recording_of(suspect.clip, root)]
         for suspect, row in zip(suspects, texts, strict=True)
     )
     with text_file(path) as file:
