@@ -1,6 +1,7 @@
 """What is odd about a recording, but harmless: a note per clip, counted by the run, listed by `inspect --notes`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,19 @@ def test_a_note_is_of_the_stretch_that_a_clip_is(tmp_path: Path) -> None:
     manifest = tmp_path / "data_manifest.csv"
     manifest.write_text("clip_id,path,start_s,end_s\na,a.wav,0,0.4\nb,a.wav,0.4,0.8\nc,a.wav,0.8,1.2\nd,a.wav,,\n")
     assert run(tmp_path, manifest, shard_windows=4).notes.keys() == {"b", "d"}  # one shard of d has that stretch only
+
+
+def test_a_note_in_a_strangers_probe_cache_spoils_no_receipt(tmp_path: Path) -> None:
+    manifest = written(tmp_path, {"a": (X, {})})
+    run(tmp_path, manifest)
+    cache = tmp_path / "store/probe_cache.jsonl"
+    (line,) = filter(None, cache.read_text().splitlines())
+    shutil.rmtree(tmp_path / "store")
+    cache.parent.mkdir()
+    cache.write_text(json.dumps(json.loads(line) | {"note": "\ud800\n\x1b[31m" + "x" * 30_000}) + "\n")
+    run(tmp_path, manifest)
+    (note,) = softlabels.open(tmp_path / "store").receipt(0).notes.values()
+    assert (len(note), note[:2]) == (1000, "?\n")
 
 
 @pytest.mark.parametrize("note", [3, None, ["x"], "x" * 1001])

@@ -24,7 +24,7 @@ from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StoreError, TeacherError
 from softlabels.os_errors import is_environment, is_store_trouble, told
 from softlabels.records.plan_file import PlannedClip
-from softlabels.records.receipts import Outcome, Receipt, commit_shard, current_receipt
+from softlabels.records.receipts import MOST_NOTE, Outcome, Receipt, commit_shard, current_receipt
 from softlabels.records.shard import decode_shard, encode_shard
 from softlabels.records.spec import LabelSpec
 from softlabels.storage.location import location
@@ -234,9 +234,10 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
     rows, findings = label_shard(
         list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
     )
-    for clip_id, note in task.notes.items():
+    for clip_id, note in task.notes.items():  # which may be of a stranger's probe cache
         if clip_id in findings.audio:
-            findings.audio[clip_id]["note"] = "; ".join(filter(None, (note, findings.audio[clip_id].get("note"))))
+            both = "; ".join(filter(None, (note, findings.audio[clip_id].get("note"))))
+            findings.audio[clip_id]["note"] = both.encode(errors="replace").decode()[:MOST_NOTE]
     quarantined = sum(entry.windows for entry in findings.quarantined)
     if len(rows) + quarantined != task.windows:
         raise TeacherError(
