@@ -239,7 +239,9 @@ def test_compare_from_the_command_line_as_a_table_and_as_json(corpus, store, cap
     labelled(corpus, "b", "test_compare:other")
     a, b = str(store.storage.root), str(corpus.folder / "b")
     assert main(["compare", a, b]) == 0
-    figures, classes, windows = capsys.readouterr().out.split("\n\n")
+    printed = capsys.readouterr()
+    figures, classes, windows = printed.out.split("\n\n")
+    assert printed.err == f"only '{b}' has 'Dus dus_Delta'\n"
     assert "\nwindows            14\n" in figures
     assert "\nclasses_only_b     1\n" in figures
     assert classes.splitlines()[0] == "class\tkl\tcorrelation\tmean_a\tmean_b"
