@@ -252,7 +252,12 @@ def judge(path: Path, file: Original, kind: str) -> Verdict:
         return Verdict(outcome="labelled: same", bare=bare)
     if file.format == "AAC" and kind in ("cut", "grown"):  # a stream may end, and go on, between any two frames
         return Verdict(outcome="labelled: other, which nothing in the file contradicts", bare=bare)
-    if _is_a_byte_more_or_less(file, through) or _has_lost_its_tag(path, file) or _is_recoded(path, file):
+    if (
+        _is_a_byte_more_or_less(file, through)
+        or _is_within_a_packet(file, through)
+        or _has_lost_its_tag(path, file)
+        or _is_recoded(path, file)
+    ):
         return Verdict(outcome="labelled: other, which nothing in the file contradicts", bare=bare)
     if file.format in CHECKSUMMED or len(through) != len(file.samples) or channels != file.channels:
         return Verdict(outcome="labelled: other", bare=bare, bad="contradicted by the file", detail=info.note)
@@ -267,6 +272,11 @@ def judge(path: Path, file: Original, kind: str) -> Verdict:
 def _is_a_byte_more_or_less(file: Original, through: np.ndarray) -> bool:
     """A pad byte, where a frame is a byte: it may as well be one."""
     return file.channels == 1 and file.subtype in ONE_BYTE and abs(len(through) - len(file.samples)) == 1
+
+
+def _is_within_a_packet(file: Original, through: np.ndarray) -> bool:
+    """Of a GSM packet in an AIFF, only the header says how many samples count."""
+    return (file.format, file.subtype) == ("AIFF", "GSM610") and abs(len(through) - len(file.samples)) < 160
 
 
 def _is_recoded(path: Path, file: Original) -> bool:
