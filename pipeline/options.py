@@ -30,7 +30,7 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
 
 
 def option(default: Any, text: str, **flag: Any) -> Any:
-    """A dataclass field. flag: what does not follow from its name and type, see `pipeline.cli.flags`."""
+    """A dataclass field. flag: what does not follow from its name and type, see `pipeline.terminal.flags`."""
     return dataclasses.field(default=default, metadata={"help": text, **flag})
 
 

@@ -20,9 +20,9 @@ from test_writers import STAND_IN, a_suspect, names_in
 import pipeline
 import softlabels
 from pipeline.cli.commands import main
-from pipeline.cli.printing import EscapingFormatter
 from pipeline.drafts.class_mapping import DraftRow, write_draft
 from pipeline.report.suspects import write_suspects
+from pipeline.terminal.printing import EscapingFormatter
 from softlabels import ClassList, ClassListError, Clip, ManifestError
 from softlabels.classes.matching import match_classes
 from softlabels.tables import raise_faults

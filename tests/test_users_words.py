@@ -29,10 +29,10 @@ from test_cli import fields
 import pipeline.labelling.worker
 from pipeline.checking.compare import Comparison
 from pipeline.cli.commands import main
-from pipeline.cli.printing import messages, print_json, print_results, progress_bar, tell
 from pipeline.planning.settings import setting_differences
 from pipeline.running.closing import RunSummary
 from pipeline.teachers.teacher import TeacherChoice
+from pipeline.terminal.printing import messages, print_json, print_results, progress_bar, tell
 from softlabels import ClassList
 from softlabels.os_errors import explained, told
 from softlabels.records.spec import LabelSpec
@@ -360,7 +360,7 @@ def test_version(capsys) -> None:
 
 
 def test_progress_without_a_terminal_is_whole_lines_of_at_most_60_columns(here: Corpus, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("pipeline.cli.printing.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("pipeline.terminal.printing.LINE_EVERY_S", 0.0)
     (here.folder / "c1.wav").unlink()
     assert run_stand_in() == 1
     error = capsys.readouterr().err

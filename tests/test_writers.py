@@ -157,7 +157,7 @@ WHO_WRITES = {
     "pipeline/exports/birdnet_stm32.py",
     "pipeline/exports/detections.py",
     "pipeline/exports/dataset_folder.py",
-    "pipeline/cli/streams.py",  # /dev/null
+    "pipeline/terminal/streams.py",  # /dev/null
 }
 WRITING = {"to_csv", "to_parquet", "write_bytes", "savez", "save_array", "open_memmap", "tofile", "touch"}
 

@@ -1,4 +1,4 @@
-"""The command line: flags in, exit code out; the only place that prints. See README.md here."""
+"""The command line: flags in, exit code out. See README.md here."""
 
 from pipeline.cli.commands import main
 

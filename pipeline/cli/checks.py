@@ -10,9 +10,9 @@ from typing import Any
 from pipeline.checking.compare import Comparison, compare
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
-from pipeline.cli.flags import Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_json, print_line, print_results, progress, tell
 from pipeline.teachers.teacher import TeacherChoice
+from pipeline.terminal.flags import Described, add_command, add_flags, filled
+from pipeline.terminal.printing import named, print_json, print_line, print_results, progress, tell
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
 from softlabels.tables import SHOWN, some
@@ -52,14 +52,13 @@ def _inspect(args: Namespace) -> int:
     """
     store = open_store(args.store)
     contents = _described(store)
-    notes = {clip_id: note for shard in store.receipts for clip_id, note in store.receipt(shard).notes.items()}
     if args.json:
-        listed: dict[str, Any] = {"notes": notes} if args.notes else {}
+        listed: dict[str, Any] = {"notes": _notes(store)} if args.notes else {}
         listed |= {"quarantine": list(map(dataclasses.asdict, store.census.quarantine))} if args.quarantine else {}
         print_json(contents | listed)
     elif args.notes:
         print_line("clip_id", "note")
-        for clip_id, note in sorted(notes.items()):
+        for clip_id, note in _notes(store).items():
             print_line(clip_id, note)
     elif args.quarantine:
         print_line("clip_id", "first_window", "windows", "reason", "detail")
@@ -68,6 +67,12 @@ def _inspect(args: Namespace) -> int:
     else:
         _print_contents(contents)
     return 1 if contents["missing"] or contents["quarantined"] else 0
+
+
+def _notes(store: StoreReader) -> dict[str, str]:
+    """clip_id -> what is odd about its audio, though it is labelled."""
+    noted = (store.receipt(shard).notes for shard in store.receipts)
+    return dict(sorted(pair for notes in noted for pair in notes.items()))
 
 
 def _described(store: StoreReader) -> dict[str, Any]:

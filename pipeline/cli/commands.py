@@ -5,29 +5,40 @@ scheduler or a full disk, resumable; 130 interrupted.
 """
 
 import argparse
+import importlib
 import re
 import signal
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import NoReturn
 
-from pipeline.cli.checks import add_compare, add_inspect, add_regenerate, add_verify
-from pipeline.cli.flags import check_flags
-from pipeline.cli.inputs import add_classes, add_manifest
-from pipeline.cli.labelling import add_run
-from pipeline.cli.outputs import add_export, add_report
-from pipeline.cli.printing import messages, tell_end, tell_error
-from pipeline.cli.streams import lenient_streams, others_silent
 from pipeline.processes import safe_path
+from pipeline.terminal.flags import check_flags
+from pipeline.terminal.printing import messages, tell_end, tell_error
+from pipeline.terminal.streams import lenient_streams, others_silent
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
 from softlabels.texts import printable
+
+COMMANDS = {  # and the file of each, which is loaded when it is needed: a run has no use for what makes reports
+    "run": "labelling",
+    "manifest": "inputs",
+    "classes": "inputs",
+    "inspect": "checks",
+    "report": "outputs",
+    "verify": "checks",
+    "regenerate": "checks",
+    "export": "outputs",
+    "compare": "checks",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     with safe_path(), lenient_streams() as end_output:
-        args = make_parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else argv
+        args = make_parser(only=argv[0] if argv else "").parse_args(argv)
         for warning in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(warning, _terminate)
         with messages(quiet=args.quiet, verbose=args.verbose), others_silent(verbose=args.verbose):
@@ -72,8 +83,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {printable(message)}{several}; `{self.prog} --help` explains the flags\n")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """All commands with their flags; `args.name` is the command that was given, `args.action` what it does."""
+def make_parser(only: str = "") -> argparse.ArgumentParser:
+    """All commands with their flags, or only one; `args.name` is the one that was given, `args.action` what it does."""
     parser = _Parser(
         prog="softlabels",
         description="Run a teacher over an audio corpus once and keep its soft labels for training students.",
@@ -82,7 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"softlabels {version('softlabels')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    inputs, outputs = (add_manifest, add_classes), (add_export, add_compare)
-    for add in (add_run, *inputs, add_inspect, add_report, add_verify, add_regenerate, *outputs):
-        add(commands)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        getattr(importlib.import_module(f"pipeline.cli.{COMMANDS[name]}"), f"add_{name}")(commands)
     return parser

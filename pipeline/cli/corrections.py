@@ -3,18 +3,17 @@
 from argparse import Namespace
 from pathlib import Path
 
-from pipeline.cli.flags import MANIFEST
-from pipeline.cli.printing import print_results, tell
 from pipeline.drafts.marks import apply_marks
+from pipeline.terminal.flags import MANIFEST
+from pipeline.terminal.printing import print_results, tell
 
 SHOWN = 10
+OF_NEW = "unlabelled", "metadata", "raven", "column", "split", "group", "update", "sha256", "output"
 
 
 def apply(args: Namespace) -> int:
     """Correct a manifest, and tell what became of which label."""
-    given = [
-        f"--{name}" for name in ("column", "split", "group", "update", "sha256", "output") if _was_given(args, name)
-    ]
+    given = [f"--{name}" for name in OF_NEW if _was_given(args, name)]
     if given:
         raise ValueError(
             f"--apply: expected none of the flags of a new manifest, got {', '.join(given)}; the manifest comes first"

@@ -4,13 +4,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.printing import print_results, progress, tell
 from pipeline.drafts.folder import FoundClips, with_digests
 from pipeline.drafts.groups import GROUP
 from pipeline.drafts.manifest import ManifestSource
 from pipeline.drafts.manifest_text import ManifestText
 from pipeline.drafts.split import parse_shares
 from pipeline.drafts.update import NewClips, updated
+from pipeline.terminal.printing import print_results, progress, tell
 from softlabels.corpus.label_cell import BACKGROUND
 from softlabels.corpus.manifest import Clip, write_manifest
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.corrections import apply
-from pipeline.cli.flags import MANIFEST, STORE, add_command, add_flags, filled
 from pipeline.cli.growing import new_manifest, updated_manifest
-from pipeline.cli.printing import named, print_results, tell
 from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
+from pipeline.drafts.folder import root_of
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.litert import read_labels
+from pipeline.terminal.flags import MANIFEST, STORE, add_command, add_flags, filled
+from pipeline.terminal.printing import named, print_results, tell
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
 from softlabels.errors import ClassListError, ManifestError
@@ -36,7 +37,7 @@ def add_manifest(commands: Any) -> None:
     command.add_argument("-o", "--output", type=Path, default=Path(MANIFEST), help=f"default {MANIFEST}")
     source = command.add_mutually_exclusive_group()
     add_flags(source, ManifestSource)
-    source.add_argument("--apply", type=Path, metavar="CSV", help="correct a manifest by the marks of a report's page")
+    command.add_argument("--apply", type=Path, metavar="CSV", help="correct a manifest by the marks of a report's page")
     command.add_argument(
         "--column", action="append", default=[], metavar="NAME=COLUMN", help="which column to read; may be given again"
     )
@@ -104,12 +105,6 @@ def _manifest(args: Namespace) -> int:
     for line in (*found.remarks, *found.problems, *advice):
         tell(line)
     return 1 if found.problems else 0
-
-
-def root_of(folder: Path, manifest: Path) -> Path:
-    """What paths are relative to: the manifest's folder where the audio lies below it, else the audio's."""
-    beside = Path(os.path.realpath(manifest)).parent  # `resolve` would fail of a link that leads to itself
-    return beside if folder.resolve().is_relative_to(beside) else folder
 
 
 def _manifest_advice(manifest: Path, source: ManifestSource) -> Iterator[str]:

@@ -15,10 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.cli.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
-from pipeline.cli.inputs import root_of
-from pipeline.cli.printing import named, print_line, print_results, progress_bar, tell
-from pipeline.drafts.folder import clips_of_folder
+from pipeline.drafts.folder import clips_of_folder, root_of
 from pipeline.labelling.worker import ShardStatus
 from pipeline.planning.prepare import LabelOptions, prepare, read_clips
 from pipeline.running.closing import RunSummary, finish
@@ -26,6 +23,8 @@ from pipeline.running.forecast import forecast
 from pipeline.running.job_array import ArrayTask
 from pipeline.running.run import RunEvents, RunOptions, run
 from pipeline.teachers.teacher import Teacher, TeacherChoice
+from pipeline.terminal.flags import MANIFEST, STORE, Described, add_command, add_flags, filled
+from pipeline.terminal.printing import named, print_line, print_results, progress_bar, tell
 from softlabels.audio.decode import AudioBudget
 from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
 from softlabels.errors import ManifestError

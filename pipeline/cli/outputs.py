@@ -4,10 +4,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.flags import MANIFEST, Described, add_command, add_flags, filled
-from pipeline.cli.printing import named, print_results, progress, tell
 from pipeline.exports.export import THRESHOLD, export
 from pipeline.report.report import ReportOptions, report
+from pipeline.terminal.flags import MANIFEST, Described, add_command, add_flags, filled
+from pipeline.terminal.printing import named, print_results, progress, tell
 from softlabels.soft_label_store import open as open_store
 
 

@@ -59,6 +59,12 @@ class FoundClips:
     problems: tuple[str, ...] = ()
 
 
+def root_of(folder: Path, manifest: Path) -> Path:
+    """What paths are relative to: the manifest's folder where the audio lies below it, else the audio's."""
+    beside = Path(os.path.realpath(manifest)).parent  # `resolve` would fail of a link that leads to itself
+    return beside if folder.resolve().is_relative_to(beside) else folder
+
+
 def clips_of_folder(folder: Path, *, relative_to: Path | None = None, unlabelled: bool = False) -> FoundClips:
     """One clip an audio file, labelled with the name of the folder it lies in.
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from softlabels.os_errors import explained
 from softlabels.texts import Shown, printable
 
-TOLD = logging.getLogger("pipeline.cli")  # its level says whether people are told anything: --quiet, --verbose
+TOLD = logging.getLogger("pipeline.terminal")  # its level says whether people are told anything: --quiet, --verbose
 NOISY = "py.warnings", "absl", "tensorflow", "jax", "distributed", "ray", "py4j"  # warn of what no user can mend
 LINE_EVERY_S, LINE_COLUMNS = 30.0, 60  # of progress, where stderr is no terminal
 
