@@ -121,11 +121,11 @@ def test_a_note_in_a_strangers_probe_cache_spoils_no_receipt(tmp_path: Path) -> 
     assert (len(note), note[:2]) == (1000, "?\n")
 
 
-@pytest.mark.parametrize("note", [3, None, ["x"], "x" * 1001])
-def test_a_note_of_a_stranger_is_a_short_text(tmp_path: Path, note: object) -> None:
+def test_a_note_of_a_stranger_is_a_short_text(tmp_path: Path) -> None:
     run(tmp_path, written(tmp_path, {"a": (stereo(X, -X), {})}))
     content = json.loads((tmp_path / "store/receipts/00000.g0.json").read_text())
     assert Receipt.from_bytes(json.dumps(content).encode()).notes.keys() == {"a"}
-    content["audio"]["a"]["note"] = note
-    with pytest.raises(ValueError, match="note on 'a': expected a text of 1000 characters at most"):
-        Receipt.from_bytes(json.dumps(content).encode())
+    for note in (3, None, ["x"], "x" * 1001):
+        content["audio"]["a"]["note"] = note
+        with pytest.raises(ValueError, match="note on 'a': expected a text of 1000 characters at most"):
+            Receipt.from_bytes(json.dumps(content).encode())

@@ -150,12 +150,12 @@ def test_two_m4as_joined_by_cat_are_not_labelled_as_the_first(tmp_path: Path) ->
 ID3 = b"ID3\4\0\0\0\0\2\0" + bytes(256)
 
 
-@pytest.mark.parametrize("tag", [ID3, ID3 + ID3, ID3[:9] + b"\1" + bytes(257)], ids=["one", "two", "odd"])
 @pytest.mark.parametrize("format", list(SUBTYPES))
-def test_an_id3_tag_in_front_moves_no_sample(tmp_path: Path, format: str, tag: bytes) -> None:
-    file = original(format, np.random.default_rng(3), tmp_path)
-    samples, _ = labelled(tmp_path, tag + file.content)
-    assert samples.tobytes() == file.samples.tobytes()  # libsndfile would begin a WAV as many bytes too late
+def test_an_id3_tag_in_front_moves_no_sample(tmp_path: Path, format: str) -> None:
+    file = original(format, np.random.default_rng(3), tmp_path, seconds=0.2)
+    for tag in (ID3, ID3 + ID3, ID3[:9] + b"\1" + bytes(257)):
+        samples, _ = labelled(tmp_path, tag + file.content)
+        assert samples.tobytes() == file.samples.tobytes()  # libsndfile would begin a WAV as many bytes too late
     stretch = read_audio(tmp_path / "labelled", rate_hz=file.rate_hz, start=700, stop=900)
     assert stretch.tobytes() == file.samples[700:900].tobytes()
 
@@ -398,14 +398,14 @@ def test_a_stretch_is_what_reading_through_gives_bit_for_bit(tmp_path: Path, for
             assert stretch.tobytes() == full[start:stop].tobytes(), (file.subtype, start)
 
 
-@pytest.mark.parametrize(("rate_hz", "channels"), [(24_000, 1), (22_050, 1), (16_000, 1), (44_100, 2)])
+@pytest.mark.parametrize(("rate_hz", "channels"), [(24_000, 1), (22_050, 1), (44_100, 2)])
 def test_an_mp3_is_read_through_whatever_the_size_of_a_block(
     tmp_path: Path, monkeypatch, rate_hz: int, channels: int
 ) -> None:
     path = tmp_path / "a.mp3"
     soundfile.write(path, noise(100_000, channels), rate_hz, format="MP3")
     through = read_through(path, "MP3")[0]
-    for block in (65_536, 4096, 1151):
+    for block in (65_536, 4099):
         monkeypatch.setattr("softlabels.audio.decode.BLOCK_FRAMES", block)
         found = read_audio(path, rate_hz=rate_hz, start=block)
         assert found.tobytes() == through[block:].tobytes(), block
