@@ -22,6 +22,13 @@ def test_every_field_changes_the_fingerprint() -> None:
         "resample": "x",
         "significand_bits": 9,
         "jitters": 2,
+        "scores_output": "x",
+        "embedding_output": "x",
+        "pool": "max",
+        "scale": 0.97,
+        "offset": -10.0,
+        "peak": 0.25,
+        "remove_mean": True,
         "teacher_class_digest": "x",
         "format_version": 2,
     }

@@ -7,7 +7,10 @@ import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline.teachers.known.models import KNOWN
+from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
@@ -67,9 +70,25 @@ def find_sources(
 
 def _as_in_spec(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
     """The choice with what the spec knows of its teacher, so that nobody has to say it again."""
-    if choice.kind in ("birdnet", "litert"):
+    if choice.kind == "birdnet" or backend_of(choice.kind, choice.model) == "litert":
         choice = dataclasses.replace(choice, portable=spec.portable)
-    if choice.kind in ("litert", "keras", "onnx"):
-        rate_hz, activation = choice.rate_hz or spec.window.rate_hz, choice.activation or spec.activation
-        choice = dataclasses.replace(choice, rate_hz=rate_hz, activation=activation)
-    return choice
+    known: dict[str, Any] = {"window_s": spec.window.window_s}
+    if choice.kind in KNOWN:
+        return _filled(choice, known) if KNOWN[choice.kind].any_window else choice
+    if not backend_of(choice.kind, choice.model):
+        return choice
+    named = {"scores": spec.scores_output, "embedding": spec.embedding_output}
+    known["output"] = tuple(f"{role}={name}" for role, name in named.items() if name)
+    known |= {
+        "rate_hz": spec.window.rate_hz,
+        "activation": spec.activation,
+        "pool": spec.pool,
+        "peak": spec.peak or None,
+    }
+    known |= {"scale": spec.scale, "offset": spec.offset, "remove_mean": spec.remove_mean}
+    return _filled(choice, known)
+
+
+def _filled(choice: TeacherChoice, known: dict[str, Any]) -> TeacherChoice:
+    """A choice with values in place of those that it leaves open."""
+    return dataclasses.replace(choice, **{name: getattr(choice, name) or value for name, value in known.items()})

@@ -13,7 +13,7 @@ from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.folder import with_digests
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.litert import read_labels
+from pipeline.teachers.description import read_labels
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
 from softlabels.corpus.label_cell import BACKGROUND

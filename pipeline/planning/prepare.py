@@ -16,7 +16,7 @@ from pipeline.planning.plan import default_shard_windows, lay_out_clip, pack_sha
 from pipeline.planning.probe_files import probe_files
 from pipeline.planning.probe_workers import LOOK_S
 from pipeline.processes import Workers, within
-from pipeline.teachers.loading import as_labelled, load_teacher
+from pipeline.teachers.loading import as_labelled, load_teacher, works_in_batches
 from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import is_there
@@ -163,7 +163,7 @@ def _check_root(root: Location) -> None:
 
 def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
     """Workers must not look for a size of their own."""
-    if choice.kind not in ("keras", "onnx"):
+    if not works_in_batches(choice):
         return choice
     return dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
 

@@ -5,6 +5,9 @@ import importlib
 import sys
 from pathlib import Path
 
+from pipeline.options import flag_of
+from pipeline.teachers.known.models import KNOWN
+from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import SoftLabelsError, StoreError, TeacherError
 from softlabels.records.spec import LabelSpec
@@ -18,27 +21,37 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
         from pipeline.teachers.birdnet import load_birdnet
 
-        _refuse_settings(choice, "rate_hz", "activation", "outputs", *BATCH_SETTINGS)
+        _refuse_settings(choice, *READING, *BATCH_SETTINGS)
         return load_birdnet(choice)
     if choice.fold is not None:
         raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
-    if choice.kind == "litert":
+    if choice.kind in KNOWN:
+        known = KNOWN[choice.kind]
+        fixed = {"batch_size": known.batch_size and not choice.batch_fixed, "window_s": not known.any_window}
+        _refuse_settings(choice, *DESCRIBED, *(name for name, holds in fixed.items() if holds))
+    backend = backend_of(choice.kind, choice.model)
+    if backend == "litert":
         from pipeline.teachers.litert import load_litert
 
         _refuse_settings(choice, *BATCH_SETTINGS)
         return load_litert(choice)
-    if choice.kind == "keras":
+    if backend == "keras":
         from pipeline.teachers.keras_model import keras_teacher
 
         return keras_teacher(choice)
-    if choice.kind == "onnx":
+    if backend == "onnx":
         from pipeline.teachers.onnx_model import onnx_teacher
 
         return onnx_teacher(choice)
     if ":" in choice.kind:
-        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable", *BATCH_SETTINGS)
+        _refuse_settings(choice, "labels", "portable", *READING, *BATCH_SETTINGS)
         return _load_factory(choice)
-    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert, keras, onnx or module:factory")
+    raise TeacherError(f"teacher {choice.kind!r}: expected {', '.join(NAMES)} or module:factory")
+
+
+def works_in_batches(choice: TeacherChoice) -> bool:
+    """Whether a teacher scores many windows at once, in batches of a size that belongs to its store."""
+    return backend_of(choice.kind, choice.model) in ("keras", "onnx")
 
 
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
@@ -48,7 +61,7 @@ def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
     """
     from pipeline.teachers.folding.derived import FOLDING
 
-    if choice.kind in ("keras", "onnx"):
+    if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
@@ -63,8 +76,7 @@ def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
 def _refuse_settings(choice: TeacherChoice, *names: str) -> None:
     for name in names:
         if getattr(choice, name):
-            flag = "--" + name.removesuffix("_hz").replace("_", "-")
-            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag}")
+            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag_of(name)}")
 
 
 def _load_factory(choice: TeacherChoice) -> Teacher:
@@ -90,4 +102,7 @@ def _load_factory(choice: TeacherChoice) -> Teacher:
     return teacher
 
 
+NAMES = ("birdnet", *KNOWN, "litert", "keras", "onnx")
+DESCRIBED = ("rate_hz", "activation", "outputs", "pool", "scale", "offset", "peak", "remove_mean")  # of known models
+READING = (*DESCRIBED, "output", "window_s")  # how a model of the user's own is read
 BATCH_SETTINGS = ("model_sha256", "batch_size", "device")  # of the teachers that work in batches

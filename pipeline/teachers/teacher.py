@@ -5,11 +5,12 @@ A teacher of your own is any object with the attributes of `Teacher`; a function
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline.options import option
+from pipeline.options import check_numbers, option
+from pipeline.teachers.signatures.passage import Pool
 from softlabels.classes.class_list import Activation, ClassList
 
 Outputs = Literal["logits", "probabilities"]
@@ -46,6 +47,8 @@ class TeacherChoice:
     """Which teacher, as the command line says it; small and picklable, so workers load their own.
 
     All but `kind` is None where the kind does not need it.
+    output: which of the model's outputs is what, `scores=NAME` or `embedding=NAME`; () is whichever fits.
+    window_s, pool, scale, offset, peak, remove_mean: see `Handling` in `signatures.passage`.
     fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
     batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
     """
@@ -56,6 +59,15 @@ class TeacherChoice:
     rate_hz: int | None = option(None, "litert, keras, onnx: the sample rate of the model", metavar="HZ")
     activation: Activation | None = option(None, "independent or exclusive classes")
     outputs: Outputs | None = option(None, "before or after the activation")
+    output: tuple[str, ...] = option(
+        (), "which output is what, scores=NAME or embedding=NAME; else the one that fits", metavar="ROLE=NAME"
+    )
+    window_s: float | None = option(None, "of a model that takes any length", metavar="SECONDS")
+    pool: Pool | None = option(None, "how the scores of frames become one a window")
+    scale: float | None = option(None, "scores become SCALE * score + OFFSET, before the activation; default 1")
+    offset: float | None = option(None, "default 0")
+    peak: float | None = option(None, "scale every window to this largest value, 0 to 1; silence stays silence")
+    remove_mean: bool = option(False, "take the mean off every window, before --peak")
     portable: bool = option(False, "equal bytes on any x86-64 CPU, for 3 x the time")
     fold: bool | None = option(None, "birdnet: its file as it is, at half the speed; a store keeps to one")
     model_sha256: str | None = option(
@@ -65,7 +77,14 @@ class TeacherChoice:
     batch_fixed: bool = False
     device: str | None = option(None, "keras, onnx: default cpu", choices=["cpu", "gpu"])
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", tuple(self.output))  # from JSON and from the command line it is a list
+        numbers = {name: getattr(self, name) for name in ("window_s", "scale", "offset", "peak")}
+        check_numbers({name: value for name, value in numbers.items() if value is not None})
 
-def derivation(teacher: Teacher) -> dict[str, str]:
-    """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
-    return {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}
+
+def derivation(teacher: Teacher) -> dict[str, Any]:
+    """The fields of a spec that only some teachers have: how the model was folded, which of its outputs are read, and
+    what is done around its forward pass."""
+    folded = {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}
+    return folded | getattr(teacher, "spec_fields", {})
