@@ -18,6 +18,7 @@ from pipeline.cli.labelling import add_run
 from pipeline.cli.outputs import add_export, add_report
 from pipeline.cli.printing import EscapingFormatter, tell, tell_error
 from pipeline.cli.streams import lenient_streams
+from pipeline.cli.teachers import add_teachers
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
 from softlabels.storage.unfinished import NO_ROOM
 from softlabels.texts import Shown
@@ -82,6 +83,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inputs, outputs = (add_manifest, add_classes), (add_export, add_compare)
-    for add in (add_run, *inputs, add_inspect, add_report, add_verify, add_regenerate, *outputs):
+    for add in (add_run, *inputs, add_teachers, add_inspect, add_report, add_verify, add_regenerate, *outputs):
         add(commands)
     return parser

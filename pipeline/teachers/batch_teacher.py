@@ -48,7 +48,7 @@ class BatchTeacher:
         """
         return self._in_memory(self._passage.scores, windows)
 
-    def score_and_embed(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, and (batch_size, embedding_width) float32 embeddings of the same pass; where there are any."""
         return self._in_memory(self._passage.both, windows)
 

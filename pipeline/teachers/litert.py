@@ -58,7 +58,7 @@ class LiteRTTeacher:
         """(1, window_samples) float32 -> (1, classes) float32."""
         return self._passage.scores(windows)
 
-    def score_and_embed(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, and (1, embedding_width) float32 embeddings of the same pass; where there are any."""
         return self._passage.both(windows)
 

@@ -53,7 +53,11 @@ class TeacherChoice:
     batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
     """
 
-    kind: str = option("birdnet", "birdnet, litert, keras, onnx or module:factory; default birdnet", flags="--teacher")
+    kind: str = option(
+        "birdnet",
+        "one of `softlabels teachers`, or litert, keras, onnx or module:factory; default birdnet",
+        flags="--teacher",
+    )
     model: str | None = option(None, "the model file, or SavedModel folder; birdnet finds its own")
     labels: str | None = option(None, "the model's class names, one a line, in the order of its outputs")
     rate_hz: int | None = option(None, "litert, keras, onnx: the sample rate of the model", metavar="HZ")

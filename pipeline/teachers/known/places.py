@@ -11,7 +11,7 @@ BACKENDS = {".tflite": "litert", ".onnx": "onnx", ".keras": "keras", "": "keras"
 
 def find_known(known: KnownModel, model: str | None, labels: str | None) -> tuple[Path, Path]:
     """(model, class list) of a known model. Raises: TeacherError: one of them is nowhere."""
-    package = _in_package(known)
+    package = package_of(known)
     if package is not None:
         model, labels = model or str(package / known.model), labels or str(package / known.labels)
     if model and labels:
@@ -19,8 +19,8 @@ def find_known(known: KnownModel, model: str | None, labels: str | None) -> tupl
     missing = " and ".join(flag for flag, path in {"--model": model, "--labels": labels}.items() if not path)
     brought = f"`pip install {known.package}` brings it, or " * bool(known.package)
     raise TeacherError(
-        f"teacher {known.name!r}: the model is not on this machine: {brought}give {missing}: a .tflite or .onnx file or "
-        f"a SavedModel folder, and {known.classes}"
+        f"teacher {known.name!r}: the model is not on this machine: {brought}give {missing}: a .tflite or .onnx file "
+        f"or a SavedModel folder, and {known.classes}"
     )
 
 
@@ -32,7 +32,7 @@ def backend_of(kind: str, model: str | None) -> str:
     if kind not in KNOWN:
         return kind if kind in BACKENDS.values() else ""
     known = KNOWN[kind]
-    path = Path(model) if model else (_in_package(known) or Path()) / known.model
+    path = Path(model) if model else (package_of(known) or Path()) / known.model
     if path.is_dir():
         return "keras"
     if path.suffix not in BACKENDS:
@@ -42,6 +42,7 @@ def backend_of(kind: str, model: str | None) -> str:
     return BACKENDS[path.suffix]
 
 
-def _in_package(known: KnownModel) -> Path | None:
+def package_of(known: KnownModel) -> Path | None:
+    """The folder of the package that brings a known model; None where none does, or it is not installed."""
     spec = importlib.util.find_spec(known.package) if known.package else None
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None

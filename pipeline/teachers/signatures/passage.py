@@ -149,7 +149,7 @@ def open_passage(path: str, model: OpenModel, classes: int, handling: Handling) 
         how = {"scores": scores, "embedding": embedding}
         roles = choose_roles(path, outputs, classes=classes, single=layout.single, embed=embed, **how)
     except TeacherError as e:
-        raise TeacherError(f"{e}; {listed(model.inputs)}") from e
+        raise TeacherError(f"{e}; {listed(model.inputs, outputs)}") from e
     width = 0 if roles.embedding is None else outputs[roles.embedding].shape[-1]
     return Passage(path, model, layout, roles, handling, classes, width or 0)
 

@@ -43,7 +43,7 @@ def check_published(path: str, outputs: Sequence[Tensor], published: Published) 
         if expected is not None and output.shape[-len(expected) :] != expected:
             raise TeacherError(
                 f"model '{path}': its output {output} is published as (batch, {', '.join(map(str, expected))}): this "
-                f"is another model; its outputs: {shown(outputs)}"
+                f"is another model"
             )
 
 
@@ -80,7 +80,7 @@ def choose_roles(
     if not embed:
         return Roles(found)
     if len(outputs) == 1:
-        raise TeacherError(f"model '{path}': has one output only, {shown(outputs)}, its scores: it gives no embedding")
+        raise TeacherError(f"model '{path}': has one output only, its scores: it gives no embedding")
     fits = _may_embed(single)
     return Roles(found, _choose(path, outputs, "embedding", embedding, fits, taken=found))
 
@@ -110,22 +110,22 @@ def _choose(
         return fitting[0]
     if not fitting:
         raise TeacherError(
-            f"model '{path}': none of its outputs fits as {role}, {EXPECTED[role]}; its outputs: {shown(outputs)}"
+            f"model '{path}': none of its outputs fits as {role}, {EXPECTED[role]}; export the model with one "
+            "that does, or give the labels that belong to it"
         )
     both = shown([outputs[i] for i in fitting])
     raise TeacherError(
         f"model '{path}': {len(fitting)} of its outputs could be the {role}: {both}; say which with --output "
-        f"{role}=NAME; its outputs: {shown(outputs)}"
+        f"{role}=NAME"
     )
 
 
 def _why_not(outputs: Sequence[Tensor], named: list[int], taken: int | None, role: str) -> str:
     if len(named) != 1:
-        how_many = "no output has this name" if not named else f"{len(named)} outputs have this name"
-        return f"{how_many}; its outputs: {shown(outputs)}"
+        return "no output has this name" if not named else f"{len(named)} outputs have this name"
     if named[0] == taken:
         return "the same output as the scores"
-    return f"got {outputs[named[0]]}, {EXPECTED[role]}; its outputs: {shown(outputs)}"
+    return f"got {outputs[named[0]]}, {EXPECTED[role]}"
 
 
 EXPECTED = {
