@@ -24,8 +24,8 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
     model, labels = (Path(choice.model), Path(choice.labels)) if choice.model and choice.labels else find_birdnet()
     classes = read_labels(labels)
     description = Description(model=model, classes=classes, rate_hz=RATE_HZ, activation="sigmoid", outputs="logits")
-    folded = choice.fold is not False
-    return LiteRTTeacher(description, name=NAME, portable=choice.portable, folded=folded, notice=NOTICE)
+    how = {"portable": choice.portable, "folded": choice.fold is not False, "embedded": choice.embedding}
+    return LiteRTTeacher(description, name=NAME, notice=NOTICE, **how)
 
 
 def find_birdnet() -> tuple[Path, Path]:

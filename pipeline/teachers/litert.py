@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import read_model
 from pipeline.teachers.folding.derived import FOLDING, folded_model
-from pipeline.teachers.interpreter import answer, open_interpreter
+from pipeline.teachers.interpreter import answer, open_interpreter, output
 from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.errors import ClassListError, TeacherError
@@ -32,6 +32,7 @@ class Description:
 class LiteRTTeacher:
     """One interpreter on one thread. Attributes as in `Teacher`.
 
+    embedding_width: of the input of its last layer, where that was asked for (embedded); else 0.
     folding, source_digest: how the model was folded and the sha256 of the file, where it computes with a folded one;
       "" where it computes with the file as it is. digest: of what it computes with.
 
@@ -42,7 +43,14 @@ class LiteRTTeacher:
     batch_size = BATCH_SIZE
 
     def __init__(
-        self, description: Description, *, name: str, portable: bool = False, folded: bool = False, notice: str = ""
+        self,
+        description: Description,
+        *,
+        name: str,
+        portable: bool = False,
+        folded: bool = False,
+        embedded: bool = False,
+        notice: str = "",
     ) -> None:
         self.name, self.notice, self.classes, self.rate_hz = name, notice, description.classes, description.rate_hz
         self.activation, self.outputs, model = description.activation, description.outputs, description.model
@@ -58,10 +66,19 @@ class LiteRTTeacher:
             content, self.digest = folded_model(str(model), content)
         self._interpreter = open_interpreter(str(model), content, portable=portable)
         self.window_samples = _check_signature(model, self._interpreter, len(description.classes))
+        self.embedding_width = 0
+        if embedded:
+            self._interpreter = open_interpreter(str(model), _embedded(str(model), content), portable=portable)
+            self.embedding_width = int(self._interpreter.get_output_details()[1]["shape"][-1])
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(1, window_samples) float32 -> (1, classes) float32."""
         return answer(self._interpreter, windows)
+
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and (1, embedding_width) float32, the input of the last layer."""
+        scores = answer(self._interpreter, windows)
+        return scores, output(self._interpreter, 1)
 
 
 def load_litert(choice: TeacherChoice) -> Teacher:
@@ -91,6 +108,15 @@ def read_labels(path: str | Path) -> ClassList:
         return ClassList.from_file(path)
     except ClassListError as e:
         raise TeacherError(f"labels: {e}") from e
+
+
+def _embedded(model: str, content: bytes) -> bytes:
+    from pipeline.teachers.folding.embedding import with_embedding  # here, because the schema takes long to import
+
+    try:
+        return with_embedding(content)
+    except TeacherError as e:
+        raise TeacherError(f"model '{model}': {e}; leave out --embedding") from e
 
 
 def _check_signature(model: Path, interpreter: Any, classes: int) -> int:

@@ -15,6 +15,7 @@ MAX_JITTERS = 64
 MAX_RATE_HZ = 1 << 20  # of audio and teachers; with it and MAX_SAMPLES, all arithmetic is exact in 64 bits
 MAX_SAMPLES = 1 << 40  # of a file
 LIMITS = {"shard_windows": (1 << 31) - 1, "batch_size": 1 << 20, "components": 1 << 12, "significand_bits": 23}
+LIMITS["embedding"] = 1 << 14
 MAX_TEXT = 10_000
 Layout = Literal["dense", "sparse"]
 
@@ -33,6 +34,7 @@ class LabelSpec:
     teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
     components: how many components of all the teacher's log-odds stand beside the kept classes, and component_digest:
       the sha256 of the file with their mean and basis; 0 and "" where there are none.
+    embedding: how many numbers of the teacher's embedding stand beside the probabilities; 0 where there are none.
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -56,6 +58,7 @@ class LabelSpec:
     teacher_class_digest: str = ""
     components: int = 0
     component_digest: str = ""
+    embedding: int = 0
     fold: str = ""
     source_digest: str = ""
     format_version: int = FORMAT_VERSION
@@ -74,6 +77,7 @@ class LabelSpec:
             ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
             ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
             ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
+            ("embedding", self.embedding >= 0, "0 or more"),
             ("component_digest", bool(self.component_digest) == bool(self.components), "'' if components is 0"),
             (
                 "min_probability",
@@ -92,12 +96,13 @@ class LabelSpec:
     @property
     def vectors(self) -> dict[str, int]:
         """The columns that hold a vector a window beside its probabilities: name -> length."""
-        return {"components": self.components} if self.components else {}
+        lengths = {"components": self.components, "embedding": self.embedding}
+        return {name: length for name, length in lengths.items() if length}
 
     def to_json(self) -> dict[str, Any]:
         """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
-        later |= {"components": 0, "component_digest": ""}
+        later |= {"components": 0, "component_digest": "", "embedding": 0}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod
