@@ -14,6 +14,7 @@ import soundfile
 
 import pipeline
 import softlabels
+from pipeline.teachers.teacher import TeacherChoice
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -72,12 +73,17 @@ def corpus(tmp_path: Path) -> Corpus:
     return made
 
 
-def label(corpus: Corpus, **labelling: object) -> softlabels.SoftLabelStore:
+EMBEDDED = TeacherChoice(kind="standin:embedded", embedding=True)  # the same scores, and five numbers of each window
+
+
+def label(
+    corpus: Corpus, *, teacher: str | TeacherChoice = "standin:teacher", **labelling: object
+) -> softlabels.SoftLabelStore:
     """The corpus labelled by the stand-in, in this process, four windows a shard unless told otherwise."""
     pipeline.run(
         corpus.manifest,
         corpus.folder / "store",
-        teacher="standin:teacher",
+        teacher=teacher,
         labelling=pipeline.LabelOptions(**{"shard_windows": 4, **labelling}),
         options=pipeline.RunOptions(backend="sequential"),
     )

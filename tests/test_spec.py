@@ -30,6 +30,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "peak": 0.25,
         "remove_mean": True,
         "teacher_class_digest": "x",
+        "embedding": 1024,
         "format_version": 2,
     }
     prints = {SPEC.fingerprint()} | {dataclasses.replace(SPEC, **{k: v}).fingerprint() for k, v in changes.items()}
@@ -77,6 +78,8 @@ def test_a_spec_with_unknown_fields_is_refused() -> None:
         {"batch_size": 0},
         {"jitters": 0},
         {"jitters": 65},
+        {"embedding": -1},
+        {"embedding": (1 << 14) + 1},
         {"fold": "1"},
         {"min_probability": 0.1},
         {"layout": "sparse"},

@@ -87,6 +87,7 @@ def _print_contents(contents: dict[str, Any]) -> None:
         rate_hz=f"{window.rate_hz}",
         layout=spec["layout"],
         **({"components": f"{spec['components']} sha256:{spec['component_digest']}"} if "components" in spec else {}),
+        **({"embedding": f"{spec['embedding']} numbers"} if "embedding" in spec else {}),
         **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
         **{f"  {reason}": count for reason, count in contents["quarantined_by_reason"].items()},
         missing=contents["missing"],

@@ -15,7 +15,7 @@ from pipeline.labelling.claims import Claim
 from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import numerics_class
-from pipeline.teachers.teacher import Teacher, TeacherChoice
+from pipeline.teachers.teacher import Teacher, TeacherChoice, embedding_width
 from softlabels.audio.root import check_root
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
@@ -141,7 +141,7 @@ def label_only(task: ShardTask) -> ShardStatus:
 def check_worker(task: ShardTask) -> None:
     """Score control windows in this process: proof that worker and teacher are well."""
     try:
-        numerics_class(_warm_teacher(task.teacher)[0])
+        numerics_class(_warm_teacher(task.teacher)[0], embedded=task.teacher.embedding)
     except (SoftLabelsError, MemoryError):
         raise
     except Exception as e:  # no clip can be to blame
@@ -221,7 +221,12 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
         )
     stored = _stored_classes(task, teacher)
     rows, findings = label_shard(
-        list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
+        list(task.clips),
+        teacher,
+        task.spec.window,
+        location(task.root),
+        jitters=task.spec.jitters,
+        embedded=bool(task.spec.embedding),
     )
     quarantined = sum(entry.windows for entry in findings.quarantined)
     if len(rows) + quarantined != task.windows:
@@ -255,6 +260,10 @@ def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
             f"teacher {teacher.name!r}: expected sha256:{spec.teacher_digest} with class list "
             f"sha256:{class_digest}, got sha256:{teacher.digest} and sha256:{teacher.classes.digest}"
         )
+    if spec.embedding not in (0, embedding_width(teacher)):
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected embeddings of {spec.embedding} numbers, got {embedding_width(teacher)}"
+        )
 
 
 def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
@@ -280,7 +289,7 @@ def _warm_components(store: str, spec: LabelSpec) -> Components | None:
 def _warm_teacher(choice: TeacherChoice) -> tuple[Teacher, str]:
     """The teacher and its numerics class; loaded once a process, so that a worker stays warm over shards."""
     teacher = load_teacher(choice)
-    return teacher, numerics_class(teacher)
+    return teacher, numerics_class(teacher, embedded=choice.embedding)
 
 
 @functools.cache

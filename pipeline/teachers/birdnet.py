@@ -33,7 +33,8 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
         activation="sigmoid",
         outputs="logits",
     )
-    return LiteRTTeacher(description, portable=choice.portable, folded=choice.fold is not False)
+    how = {"portable": choice.portable, "folded": choice.fold is not False, "embedded": choice.embedding}
+    return LiteRTTeacher(description, **how)
 
 
 def find_birdnet() -> tuple[Path, Path]:

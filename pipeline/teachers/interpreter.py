@@ -51,7 +51,12 @@ def answer(interpreter: Any, windows: np.ndarray) -> np.ndarray:
     """What a model of one input and one output gives for a batch, as an array of its own."""
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], windows)
     interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return output(interpreter, 0)
+
+
+def output(interpreter: Any, number: int) -> np.ndarray:
+    """What the last run gave for one of the outputs, as an array of its own."""
+    return interpreter.get_tensor(interpreter.get_output_details()[number]["index"])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pipeline.teachers.interpreter import open_interpreter
 from pipeline.teachers.signatures.layout import layout_of
 from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.signatures.passage import open_passage
+from pipeline.teachers.signatures.roles import Roles
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -23,6 +24,7 @@ BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on 
 class LiteRTTeacher:
     """One interpreter on one thread. Attributes as in `Teacher`.
 
+    embedding_width: of the input of its last layer, where that was asked for (embedded); else 0.
     folding, source_digest: how the model was folded and the sha256 of the file, where it computes with a folded one;
       "" where it computes with the file as it is. digest: of what it computes with.
 
@@ -32,7 +34,9 @@ class LiteRTTeacher:
 
     batch_size = BATCH_SIZE
 
-    def __init__(self, description: Description, *, portable: bool = False, folded: bool = False) -> None:
+    def __init__(
+        self, description: Description, *, portable: bool = False, folded: bool = False, embedded: bool = False
+    ) -> None:
         self.name, self.notice, self.classes = description.name, description.notice, description.classes
         self.activation, self.outputs, model = description.activation, description.outputs, description.model
         self.rate_hz, handling = description.rate_hz, description.handling
@@ -46,10 +50,11 @@ class LiteRTTeacher:
         if folded:
             self.folding, self.source_digest = FOLDING, self.digest
             content, self.digest = folded_model(str(model), content)
-        opened = open_litert(str(model), content, **how)
-        self._passage = open_passage(str(model), opened, len(self.classes), handling)
+        opened = open_litert(str(model), _embedded(str(model), content) if embedded else content, **how)
+        roles = Roles(scores=0, embedding=1) if embedded else None  # in the order of a file that was made here
+        self._passage = open_passage(str(model), opened, len(self.classes), handling, roles=roles)
         self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
-        self.spec_fields = self._passage.spec_fields
+        self.spec_fields = {} if embedded else self._passage.spec_fields
         silence = np.zeros((BATCH_SIZE, self.window_samples), np.float32)
         if not self._passage.is_declared:  # it must not turn up after hours
             self._passage.both(silence) if self.embedding_width else self._passage.scores(silence)
@@ -121,3 +126,12 @@ def _never(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
 def load_litert(choice: TeacherChoice) -> Teacher:
     """The teacher of `--teacher litert`; a TFLite file says neither its rate nor its activation."""
     return LiteRTTeacher(described(choice), portable=choice.portable)
+
+
+def _embedded(model: str, content: bytes) -> bytes:
+    from pipeline.teachers.folding.embedding import with_embedding  # here, because the schema takes long to import
+
+    try:
+        return with_embedding(content)
+    except TeacherError as e:
+        raise TeacherError(f"model '{model}': {e}; leave out --embedding") from e

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.options import flag_of
 from pipeline.teachers.known.models import KNOWN
 from pipeline.teachers.known.places import backend_of
-from pipeline.teachers.teacher import Teacher, TeacherChoice
+from pipeline.teachers.teacher import Teacher, TeacherChoice, embedding_width
 from softlabels.errors import SoftLabelsError, StoreError, TeacherError
 from softlabels.records.spec import LabelSpec
 
@@ -16,8 +16,20 @@ from softlabels.records.spec import LabelSpec
 def load_teacher(choice: TeacherChoice) -> Teacher:
     """Load the teacher that was chosen.
 
-    Raises: TeacherError: unknown kind, files or settings missing, or a model that is not what it should be.
+    Raises: TeacherError: unknown kind, files or settings missing, a model that is not what it should be, or one without
+      an embedding that is asked for one.
     """
+    teacher = _load(choice)
+    if choice.embedding and not embedding_width(teacher):
+        raise TeacherError(
+            f"teacher {choice.kind!r}: {teacher.name!r} has no embedding to keep: leave out --embedding; birdnet has "
+            "one, a model with an output for it (--output embedding=NAME), and a teacher class of your own with "
+            "`embedding_width` and `score_with_embedding`"
+        )
+    return teacher
+
+
+def _load(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
         from pipeline.teachers.birdnet import load_birdnet
 
@@ -55,12 +67,13 @@ def works_in_batches(choice: TeacherChoice) -> bool:
 
 
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
-    """The choice, with the folding and the batch size of a store's teacher, unless it says itself which.
+    """The choice, with folding, batch size and embedding of a store's teacher, unless it says itself which.
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
     from pipeline.teachers.folding.derived import FOLDING
 
+    choice = dataclasses.replace(choice, embedding=choice.embedding or bool(spec.embedding))
     if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:

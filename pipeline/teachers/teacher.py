@@ -25,6 +25,8 @@ class Teacher(Protocol):
     activation: "sigmoid" or "softmax"; outputs: whether `score` gives logits (before it) or probabilities.
     batch_size: windows per call of `score`, always exactly so many.
     notice: a licence or warning that people have to see once; may be empty.
+
+    A teacher that has embeddings too says so with `embedding_width` and `score_with_embedding`, see `embedding_width`.
     """
 
     name: str
@@ -80,11 +82,24 @@ class TeacherChoice:
     batch_size: int | None = option(None, "keras, onnx: default 32; halved while memory does not suffice", metavar="N")
     batch_fixed: bool = False
     device: str | None = option(None, "keras, onnx: default cpu", choices=["cpu", "gpu"])
+    embedding: bool = option(False, "keep the teacher's embedding too, as --output embedding=NAME does; fixed")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", tuple(self.output))  # from JSON and from the command line it is a list
+        named = any(text.startswith("embedding=") for text in self.output)
+        object.__setattr__(self, "embedding", self.embedding or named)
         numbers = {name: getattr(self, name) for name in ("window_s", "scale", "offset", "peak")}
         check_numbers({name: value for name, value in numbers.items() if value is not None})
+
+
+def embedding_width(teacher: Teacher) -> int:
+    """How many numbers its embedding of a window has; 0 where it has none, as most teachers of people's own.
+
+    One that has some has an attribute `embedding_width`, and `score_with_embedding(windows)`, which gives from one pass
+    the very scores of `score`, and (batch_size, embedding_width) float32. It is asked only where a store wants it.
+    """
+    width = getattr(teacher, "embedding_width", 0)
+    return width if hasattr(teacher, "score_with_embedding") and isinstance(width, int) else 0
 
 
 def derivation(teacher: Teacher) -> dict[str, Any]:

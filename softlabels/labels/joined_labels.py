@@ -20,9 +20,11 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.errors import JoinError, SoftLabelsError
 from softlabels.evidence.examples import Annotated
 from softlabels.evidence.trust import class_trust
-from softlabels.labels.adapted import adapted_join, store_of
+from softlabels.labels.adapted import adapted_join
 from softlabels.labels.arrays import annotated_clips, unannotated_windows, weak_windows
 from softlabels.labels.label_rows import LabelRows
+from softlabels.labels.reading.embeddings import checked_embedding
+from softlabels.labels.reading.origin import store_of
 from softlabels.labels.saved import open_join, said_by, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
@@ -188,9 +190,11 @@ class JoinedLabels(LabelRows):
         trust = class_trust(self._annotated(), len(self.classes))
         return self if trust is None else dataclasses.replace(self, class_trust=trust)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, embedding: bool = False) -> Path:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
 
+        Args:
+          embedding: with the teacher's embeddings.
         Raises: JoinError: there is something at `path` already. StorageFullError: no room; nothing is left there.
         Example:
           >>> softlabels.load_labels(labels.save("saved"))
@@ -205,11 +209,15 @@ class JoinedLabels(LabelRows):
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "root": str(self.root),
         }
+        embeddings = self._embeddings() if embedding else None
+        if embeddings is not None:
+            changed["embedding"] = checked_embedding(self._saved)
+            embeddings.check()
         saved = open_join(self.path, verify=True)  # what is damaged is not passed on
         if saved.header != self._saved.header:
             raise JoinError(f"'{self.path}' was replaced since these labels were made; join again, then save")
         with all_or_nothing(path) as temporary:
-            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None)
+            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None, embeddings=embeddings)
         return path
 
     def as_pydataset(
@@ -221,6 +229,7 @@ class JoinedLabels(LabelRows):
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
+        embedding: bool = False,
         workers: int = 1,
     ) -> "LabelPyDataset":
         """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
@@ -235,7 +244,8 @@ class JoinedLabels(LabelRows):
         """
         from softlabels.batches.keras_dataset import LabelPyDataset
 
-        batches = Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+        what = self, batch_size, features, rate_hz, shuffle, seed
+        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
         return LabelPyDataset(batches, workers=workers)
 
     def as_grain(
@@ -247,6 +257,7 @@ class JoinedLabels(LabelRows):
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
+        embedding: bool = False,
         epochs: int = 1,
     ) -> "grain.MapDataset":
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
@@ -258,7 +269,8 @@ class JoinedLabels(LabelRows):
         """
         from softlabels.batches.grain_dataset import grain_dataset
 
-        batches = Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+        what = self, batch_size, features, rate_hz, shuffle, seed
+        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
         return grain_dataset(batches, epochs)
 
     def _then(self, step: Step) -> "JoinedLabels":

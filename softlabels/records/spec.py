@@ -16,6 +16,7 @@ MAX_JITTERS = 64
 MAX_RATE_HZ = 1 << 20  # of audio and teachers; with it and MAX_SAMPLES, all arithmetic is exact in 64 bits
 MAX_SAMPLES = 1 << 40  # of a file
 LIMITS = {"shard_windows": (1 << 31) - 1, "batch_size": 1 << 20, "components": 1 << 12, "significand_bits": 23}
+LIMITS["embedding"] = 1 << 14
 MAX_TEXT = 10_000
 Layout = Literal["dense", "sparse"]
 
@@ -34,6 +35,7 @@ class LabelSpec:
     teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
     components: how many components of all the teacher's log-odds stand beside the kept classes, and component_digest:
       the sha256 of the file with their mean and basis; 0 and "" where there are none.
+    embedding: how many numbers of the teacher's embedding stand beside the probabilities; 0 where there are none.
     scores_output, embedding_output: which of the model's outputs were read; "" where there is one.
     pool: "max" or "mean" of the model's scores over the frames of a window; "" if it has none.
     scale, offset: the model's scores times scale plus offset were taken for its answer, before the activation.
@@ -61,6 +63,7 @@ class LabelSpec:
     teacher_class_digest: str = ""
     components: int = 0
     component_digest: str = ""
+    embedding: int = 0
     fold: str = ""
     source_digest: str = ""
     scores_output: str = ""
@@ -90,6 +93,7 @@ class LabelSpec:
             ("offset", math.isfinite(self.offset), "a finite number"),
             ("peak", 0 <= self.peak <= 1, "0 to 1"),
             ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
+            ("embedding", self.embedding >= 0, "0 or more"),
             ("component_digest", bool(self.component_digest) == bool(self.components), "'' if components is 0"),
             (
                 "min_probability",
@@ -108,13 +112,15 @@ class LabelSpec:
     @property
     def vectors(self) -> dict[str, int]:
         """The columns that hold a vector a window beside its probabilities: name -> length."""
-        return {"components": self.components} if self.components else {}
+        lengths = {"components": self.components, "embedding": self.embedding}
+        return {name: length for name, length in lengths.items() if length}
 
     def to_json(self) -> dict[str, Any]:
         """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
-        later |= {"components": 0, "component_digest": "", "scores_output": "", "embedding_output": "", "pool": ""}
-        later |= {"scale": 1.0, "offset": 0.0, "peak": 0.0, "remove_mean": False}
+        later |= {"components": 0, "component_digest": "", "embedding": 0, "pool": ""}
+        later |= {"scores_output": "", "embedding_output": "", "scale": 1.0, "offset": 0.0, "peak": 0.0}
+        later |= {"remove_mean": False}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod

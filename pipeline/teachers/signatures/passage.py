@@ -1,6 +1,7 @@
 """One forward pass, with what stands before and after it: windows in, one score a class out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -124,12 +125,15 @@ class Passage:
         return answer
 
 
-def open_passage(path: str, model: OpenModel, classes: int, handling: Handling) -> Passage:
+def open_passage(
+    path: str, model: OpenModel, classes: int, handling: Handling, *, roles: Roles | None = None
+) -> Passage:
     """Decide how a model is read.
 
     Args:
       path: what to call the model in an error.
       classes: as many as its labels name.
+      roles: of its outputs, where they are known; None is as names and shapes say.
     Raises: TeacherError: it cannot be decided, or not as the handling says, with what the model has and the flags that
       would decide it.
     """
@@ -137,6 +141,14 @@ def open_passage(path: str, model: OpenModel, classes: int, handling: Handling) 
     outputs = model.outputs
     if len(outputs) > 1 and not all(map(is_decided, outputs)):
         outputs = _looked_at(model, layout)
+    roles = roles or _roles(path, model, outputs, classes, layout, handling)
+    width = 0 if roles.embedding is None else outputs[roles.embedding].shape[-1]
+    return Passage(path, model, layout, roles, handling, classes, width or 0)
+
+
+def _roles(
+    path: str, model: OpenModel, outputs: Sequence[Tensor], classes: int, layout: Layout, handling: Handling
+) -> Roles:
     embed = handling.embed or bool(handling.embedding)
     scores, embedding = handling.scores, handling.embedding
     try:
@@ -144,14 +156,14 @@ def open_passage(path: str, model: OpenModel, classes: int, handling: Handling) 
             check_published(path, outputs, handling.published)
             there = {each.name for each in outputs} if len(outputs) > 1 else set()
             usual = handling.published
+            if embed and not (embedding or usual.embedding):
+                raise TeacherError(f"model '{path}': no output of it is known as an embedding: leave out --embedding")
             scores = scores or (usual.scores if usual.scores in there else "")
             embedding = embedding or (usual.embedding if embed and usual.embedding in there else "")
         how = {"scores": scores, "embedding": embedding}
-        roles = choose_roles(path, outputs, classes=classes, single=layout.single, embed=embed, **how)
+        return choose_roles(path, outputs, classes=classes, single=layout.single, embed=embed, **how)
     except TeacherError as e:
         raise TeacherError(f"{e}; {listed(model.inputs, outputs)}") from e
-    width = 0 if roles.embedding is None else outputs[roles.embedding].shape[-1]
-    return Passage(path, model, layout, roles, handling, classes, width or 0)
 
 
 def _looked_at(model: OpenModel, layout: Layout) -> list[Tensor]:
