@@ -38,19 +38,22 @@ def main():
     x, y = made()
     layers = [keras.layers.Conv1D(8, 3, name="last"), keras.layers.GlobalMaxPooling1D(), keras.layers.Dense(3)]
     student = keras.Sequential([keras.Input((6, 4)), *layers])
-    model = with_embedding_head(student, layer="last", width=5, batches=[(x, y)])
+    model = with_embedding_head(student, layer="last", width=5)
+    fitted = with_embedding_head(student, layer="last", width=5, batches=[(x, y)])
     loss = {"labels": DistillationLoss(0.5, 1.0, None, "sigmoid", True), "embedding": EmbeddingLoss(0.5)}
     model.compile(keras.optimizers.SGD(0.05), loss)
     output = np.asarray(model.predict(x, verbose=0)["embedding"])
     rows = keras.ops.convert_to_numpy(
         EmbeddingLoss(reduction=None)(y["embedding"], keras.ops.convert_to_tensor(output))
     )
+    began = [float(EmbeddingLoss()(y["embedding"], each)) for each in (fitted(x)["embedding"], output)]
     losses = model.fit(x, y, batch_size=8, epochs=5, verbose=0).history["embedding_loss"]
     path = Path(sys.argv[1]) / "model.keras"
     model.save(path)
     loaded = keras.models.load_model(path)
     alone = [strip_embedding_head(each).predict(x, verbose=0) for each in (model, loaded)]
     report = {
+        "began": began,
         "row_error": float(np.abs(rows - reference(y["embedding"], output)).max()),
         "losses": losses,
         "same": bool(np.array_equal(*alone)),
