@@ -63,7 +63,11 @@ def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """Six clips: c0 to c5 with 1 to 4 windows of 0.1 s, the first two annotated."""
-    made = Corpus(tmp_path / "corpus")
+    return make_corpus(tmp_path)
+
+
+def make_corpus(folder: Path) -> Corpus:
+    made = Corpus(folder / "corpus")
     lines = ["clip_id,path,label,split"]
     for i, seconds in enumerate([0.3, 0.1, 0.25, 0.4, 0.05, 0.2]):
         made.write_audio(f"c{i}.wav", seconds, seed=i)
