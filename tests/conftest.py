@@ -113,8 +113,8 @@ def shard_bytes(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def birdnet_store(tmp_path_factory: pytest.TempPathFactory) -> softlabels.SoftLabelStore:
-    """The repository's corpus labelled by the real BirdNET, through the command line, in five shards."""
+    """The repository's corpus by the real BirdNET, through the command line, in five shards, with embeddings."""
     store = tmp_path_factory.mktemp("birdnet") / "soft_labels"
-    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, cwd=REPOSITORY)
+    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, "--embedding", cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return softlabels.open(store)

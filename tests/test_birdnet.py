@@ -146,7 +146,8 @@ def test_stored_probabilities_are_a_bare_interpreters_within_rounding(birdnet_st
 
 def test_jobs_and_runs_give_identical_bytes(birdnet_store, tmp_path) -> None:
     for jobs in (1, 4):
-        done = run_cli("run", "-o", tmp_path / str(jobs), "--shard-windows", 16, "--jobs", jobs, cwd=REPOSITORY)
+        flags = ("--shard-windows", 16, "--jobs", jobs, "--embedding")
+        done = run_cli("run", "-o", tmp_path / str(jobs), *flags, cwd=REPOSITORY)
         assert done.returncode == 0, done.stderr
         assert shard_bytes(tmp_path / str(jobs)) == shard_bytes(birdnet_store.storage.root)
 
