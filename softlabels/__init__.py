@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from softlabels.joins.ensemble import join
     from softlabels.labels.joined_labels import JoinedLabels, load_labels
     from softlabels.loss.distillation import DistillationLoss, distillation_loss
+    from softlabels.loss.embedding.cosine import EmbeddingLoss
+    from softlabels.loss.embedding.head import strip_embedding_head, with_embedding_head
     from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
     from softlabels.loss.schedule import AlphaSchedule
 
 _LAZY = {
     "AlphaSchedule": "softlabels.loss.schedule",
     "DistillationLoss": "softlabels.loss.distillation",
+    "EmbeddingLoss": "softlabels.loss.embedding.cosine",
     "HardLabelMetric": "softlabels.loss.metrics",
     "TeacherAgreement": "softlabels.loss.metrics",
     "JoinedLabels": "softlabels.labels.joined_labels",
@@ -52,6 +55,8 @@ _LAZY = {
     "load_labels": "softlabels.labels.joined_labels",
     "make_dataset": "softlabels.batches.tf_dataset",
     "mixup": "softlabels.batches.mixup",
+    "strip_embedding_head": "softlabels.loss.embedding.head",
+    "with_embedding_head": "softlabels.loss.embedding.head",
 }
 
 __all__ = [
@@ -61,6 +66,7 @@ __all__ = [
     "ClassListError",
     "Clip",
     "DistillationLoss",
+    "EmbeddingLoss",
     "HardLabelMetric",
     "JoinError",
     "JoinedLabels",
@@ -82,6 +88,8 @@ __all__ = [
     "pack_targets",
     "read_manifest",
     "split_targets",
+    "strip_embedding_head",
+    "with_embedding_head",
     "write_manifest",
 ]
 
@@ -91,8 +99,8 @@ _WITHOUT_KERAS = {"softlabels.loss", "softlabels.loss.targets"}
 
 def _register() -> None:
     """Load the modules whose classes Keras has to find."""
-    for name in ("softlabels.loss.distillation", "softlabels.loss.metrics"):
-        importlib.import_module(name)
+    for name in ("distillation", "metrics", "embedding.cosine", "embedding.head"):
+        importlib.import_module(f"softlabels.loss.{name}")
 
 
 class _WithKeras(MetaPathFinder):

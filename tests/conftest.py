@@ -63,7 +63,11 @@ def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """Six clips: c0 to c5 with 1 to 4 windows of 0.1 s, the first two annotated."""
-    made = Corpus(tmp_path / "corpus")
+    return make_corpus(tmp_path)
+
+
+def make_corpus(folder: Path) -> Corpus:
+    made = Corpus(folder / "corpus")
     lines = ["clip_id,path,label,split"]
     for i, seconds in enumerate([0.3, 0.1, 0.25, 0.4, 0.05, 0.2]):
         made.write_audio(f"c{i}.wav", seconds, seed=i)
@@ -109,8 +113,8 @@ def shard_bytes(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def birdnet_store(tmp_path_factory: pytest.TempPathFactory) -> softlabels.SoftLabelStore:
-    """The repository's corpus labelled by the real BirdNET, through the command line, in five shards."""
+    """The repository's corpus by the real BirdNET, through the command line, in five shards, with embeddings."""
     store = tmp_path_factory.mktemp("birdnet") / "soft_labels"
-    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, cwd=REPOSITORY)
+    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, "--embedding", cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return softlabels.open(store)

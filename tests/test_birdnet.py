@@ -10,11 +10,16 @@ from conftest import REPOSITORY, run_cli, shard_bytes
 
 import softlabels
 from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.folding.embedding import last_input
+from pipeline.teachers.folding.graph import Graph
+from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels import read_manifest
 from softlabels.classes.finder import ClassFinder
+from softlabels.records.shard import round_embeddings
 from softlabels.storage.file_cache import user_folder
+from softlabels.store.embeddings import as_half
 
 
 def test_birdnet_is_what_facts_say() -> None:
@@ -43,6 +48,25 @@ def test_the_folded_birdnet_answers_as_the_file_does(portable: bool) -> None:
         assert got.argmax() == expected.argmax()
 
 
+def test_the_embedding_is_the_input_of_the_last_layer_and_changes_no_bit_of_the_scores() -> None:
+    """On a field recording: `tests/benchmarks/bench_embeddings.py`."""
+    content = find_birdnet()[0].read_bytes()
+    own = open_interpreter("BirdNET", content, portable=True, keep_all=True)  # LiteRT's own tensor, of the file
+    tensor = last_input(Graph(content))
+    plain, asked = load_teacher(TeacherChoice()), load_teacher(TeacherChoice(embedding=True))
+    assert (asked.digest, plain.embedding_width, asked.embedding_width) == (plain.digest, 0, 1024)
+    for clip in read_manifest(REPOSITORY / "data_manifest.csv")[::25]:
+        samples, rate_hz = soundfile.read(REPOSITORY / clip.path, dtype="float32")
+        window = soxr.resample(samples, rate_hz, 48_000, quality="HQ")[None, :144_000]
+        scores, embedding = asked.score_with_embedding(window)
+        np.testing.assert_array_equal(scores.view(np.uint32), plain.score(window).view(np.uint32))
+        answer(own, window)
+        expected = own.get_tensor(tensor)[0].astype(np.float64)
+        assert np.linalg.norm(embedding[0] - expected) <= 1e-5 * np.linalg.norm(expected)
+        kept = as_half(round_embeddings(embedding))[0].astype(np.float64)
+        assert kept @ expected >= 0.9999 * np.linalg.norm(kept) * np.linalg.norm(expected)
+
+
 @pytest.fixture
 def three_clips(tmp_path):
     """A manifest of three clips of the corpus, and one of the first two."""
@@ -52,13 +76,14 @@ def three_clips(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-fold",)])
+@pytest.mark.parametrize("flags", [("--embedding",), ("--no-fold",)])
 def test_a_store_grows_and_is_made_again_with_the_model_it_was_made_with(three_clips, flags: tuple) -> None:
-    """Whether or not BirdNET was folded, nobody has to say so again."""
+    """Whether BirdNET was folded, or asked for embeddings, nobody has to say so again."""
     store, here = three_clips / "store", ("--root", REPOSITORY, "--jobs", 1)
     assert run_cli("run", three_clips / "two.csv", "-o", store, *here, *flags, cwd=three_clips).returncode == 0
     spec = softlabels.open(store).spec
-    assert (spec.fold != "", spec.source_digest != "") == (not flags, not flags)
+    folded = "--no-fold" not in flags
+    assert (spec.fold != "", spec.source_digest != "", spec.embedding) == (folded, folded, 1024 * folded)
     shutil.rmtree(user_folder() / "runs")  # as if a stranger had made it: BirdNET is known by its name
     for command in (("regenerate", store, "--shard", 0), ("verify", store, "--recompute", 1)):
         done = run_cli(*command, *here, cwd=three_clips)
@@ -121,7 +146,8 @@ def test_stored_probabilities_are_a_bare_interpreters_within_rounding(birdnet_st
 
 def test_jobs_and_runs_give_identical_bytes(birdnet_store, tmp_path) -> None:
     for jobs in (1, 4):
-        done = run_cli("run", "-o", tmp_path / str(jobs), "--shard-windows", 16, "--jobs", jobs, cwd=REPOSITORY)
+        flags = ("--shard-windows", 16, "--jobs", jobs, "--embedding")
+        done = run_cli("run", "-o", tmp_path / str(jobs), *flags, cwd=REPOSITORY)
         assert done.returncode == 0, done.stderr
         assert shard_bytes(tmp_path / str(jobs)) == shard_bytes(birdnet_store.storage.root)
 

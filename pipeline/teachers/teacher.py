@@ -99,7 +99,7 @@ def embedding_width(teacher: Teacher) -> int:
     the very scores of `score`, and (batch_size, embedding_width) float32. It is asked only where a store wants it.
     """
     width = getattr(teacher, "embedding_width", 0)
-    return width if hasattr(teacher, "score_with_embedding") and isinstance(width, int) else 0
+    return width if hasattr(teacher, "score_with_embedding") and type(width) is int and width > 0 else 0
 
 
 def derivation(teacher: Teacher) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def round_values(values: np.ndarray) -> np.ndarray:
 
 def round_embeddings(values: np.ndarray) -> np.ndarray:
     """(rows, n) float32 as they are stored: rounded, and NaN in the entire row where one value is not finite then."""
-    rounded = round_values(values)  # of NaN bits it may make a number, of the largest numbers infinity
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        rounded = round_values(values)  # of NaN bits it may make a number, of the largest numbers infinity
     rounded[~(np.isfinite(values) & np.isfinite(rounded)).all(axis=1)] = np.nan
     return rounded
 
