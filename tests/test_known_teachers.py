@@ -3,6 +3,7 @@
 Their weights were not at hand. A made model answers its loudness, the mean of |x|, times a number a class.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import Corpus
 
+import pipeline
 import softlabels
-from pipeline import TeacherChoice
+from pipeline import RunOptions, TeacherChoice
 from pipeline.cli.commands import main
 from pipeline.models import first_opening
 from pipeline.teachers.known.class_lists import coded_names, listed_names, sheet_names
@@ -362,3 +364,54 @@ def test_the_teachers_are_listed_with_what_each_needs(capsys) -> None:
     for each in listed[1:]:
         assert each["sources"], "a fact without a source"
         assert "made model" in each["tried"] or each["teacher"] == "nighthawk"
+
+
+def test_an_embedding_is_kept_by_a_known_teacher_and_by_one_whose_output_is_named(clips: Corpus, models: Path) -> None:
+    """The second is the first, said in full; a stranger's store is then scored again with what its spec knows."""
+    here = RunOptions(backend="sequential")
+    known = choice(models, "perch.onnx", embedding=True, batch_size=2)
+    pipeline.run(clips.manifest, clips.folder / "known", teacher=known, options=here)
+    (clips.folder / "labels.txt").write_text("".join(f"Bus species{i}\n" for i in range(PERCH)))
+    said = TeacherChoice(
+        kind="onnx",
+        model=known.model,
+        labels=str(clips.folder / "labels.txt"),
+        rate_hz=32_000,
+        activation="sigmoid",
+        outputs="logits",
+        output=("scores=label", "embedding=embedding"),
+        peak=0.25,
+        remove_mean=True,
+        scale=0.97,
+        offset=-10.0,
+        batch_size=2,
+    )
+    pipeline.run(clips.manifest, clips.folder / "said", teacher=said, options=here)
+    stores = [softlabels.open(clips.folder / name) for name in ("known", "said")]
+    tables = [store.to_pandas() for store in stores]
+    assert [store.spec.embedding for store in stores] == [1536, 1536]
+    assert stores[1].spec.differences(stores[0].spec) == ["teacher: perch, not perch-v2"]
+    for name in ("probabilities", "embedding"):
+        np.testing.assert_array_equal(*(np.stack(table[name]) for table in tables))
+
+    moved = clips.folder.parent / "moved"
+    (clips.folder / "said").rename(moved)
+    named = ["--teacher", "onnx", "--model", said.model, "--labels", said.labels, "--outputs", "logits"]
+    assert main(["verify", str(moved), "--root", str(clips.folder), "--recompute", "1", "--jobs", "1", *named]) == 0
+
+
+def test_a_store_is_not_gone_on_with_in_another_way(clips: Corpus, models: Path) -> None:
+    made = {"peak": 0.25, "remove_mean": True, "scale": 0.97, "offset": -10.0, "batch_size": 1}
+    plain = {"rate_hz": 32_000, "activation": "sigmoid", "outputs": "logits", "labels": str(clips.folder / "all.txt")}
+    (clips.folder / "all.txt").write_text("".join(f"Bus species{i}\n" for i in range(PERCH)))
+    first = TeacherChoice(kind="onnx", model=str(models / "perch.onnx"), **plain, **made)
+    clips.write_manifest("clip_id,path\nquiet,quiet.wav")
+    pipeline.run(clips.manifest, clips.folder / "s", teacher=first, options=RunOptions(backend="sequential"))
+    for changes, differs in (
+        ({"peak": 0.5}, "peak: 0.25, not 0.5"),
+        ({"scale": 1.5}, "scale: 0.97, not 1.5"),
+        ({"remove_mean": False}, "remove_mean: True, not False"),
+        ({"peak": None, "offset": None}, "offset: -10.0, not 0.0; peak: 0.25, not 0.0"),
+    ):
+        with pytest.raises(softlabels.StoreError, match=f"made with other settings: {differs}; use those"):
+            pipeline.run(clips.manifest, clips.folder / "s", teacher=dataclasses.replace(first, **changes))
