@@ -108,6 +108,7 @@ def test_nighthawk_labels_a_store_and_is_averaged_with_birdnet(
     logits = np.concatenate([np.asarray(model(window)[3]) for window in windows])
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=2**-8)
     check_verified_and_made_again(store, night)
+    check_its_own_calibration(store, songs, published / "nighthawk")
 
     birdnet = songs.folder / "birdnet"
     pipeline.run(songs.manifest, birdnet, options=HERE)
@@ -130,6 +131,20 @@ def test_nighthawk_labels_a_store_and_is_averaged_with_birdnet(
         middle = [i for i, each in enumerate(songs_of(alone[1])) if each == name][1]  # of three windows of a second
         mean = (alone[0].soft()[row].astype(np.float64) + alone[1].soft()[middle]) / 2
         np.testing.assert_allclose(both.soft()[row], mean, rtol=1e-3)
+
+
+def check_its_own_calibration(store, songs: Corpus, package: Path) -> None:
+    """Its table has eBird codes, in the order of which its classes are named."""
+    codes = (package / "taxonomy" / "species.txt").read_text().split()
+    mapping = songs.folder / "codes.csv"
+    rows = [",".join(pair) for pair in zip(store.classes, codes, strict=True)]
+    mapping.write_text("\n".join(["student_class,teacher_class", *rows]))
+    table = package / "test_config" / "probability_calibrations.csv"
+    labels = store.join(songs.manifest, other_labels="absent")
+    fitted = labels.calibrate(parameters=table, mapping=mapping)
+    a_and_b = {line.split(",")[0]: line.split(",")[1:] for line in table.read_text().splitlines()[1:]}
+    a, b = np.array([a_and_b[code] for code in codes], np.float64).T
+    np.testing.assert_allclose(fitted.soft(), 1 / (1 + np.exp(a * labels.soft().astype(float) + b)), rtol=1e-4)
 
 
 def songs_of(labels) -> list[str]:

@@ -16,6 +16,8 @@ from softlabels.batches.stream import Batches, Features
 from softlabels.calibration.calibrate import calibrate
 from softlabels.calibration.maps import Calibrated, Method
 from softlabels.calibration.mixture import calibrate_mixture
+from softlabels.calibration.published.parameters import published_map
+from softlabels.calibration.published.step import PublishedMap
 from softlabels.calibration.report import CalibrationReport
 from softlabels.errors import JoinError, SoftLabelsError
 from softlabels.evidence.examples import Annotated
@@ -83,7 +85,13 @@ class JoinedLabels(LabelRows):
         return self._then(Exclusive(rest=rest, min_mass=least))
 
     def calibrate(
-        self, method: Method | Literal["mixture"] = "platt", per_class: bool = True, folds: int = 5
+        self,
+        method: Method | Literal["mixture"] = "platt",
+        per_class: bool = True,
+        folds: int = 5,
+        *,
+        parameters: str | Path | None = None,
+        mapping: str | Path | None = None,
     ) -> "JoinedLabels":
         """The same labels, with probabilities that fit the annotated clips; applied when rows are read.
 
@@ -107,13 +115,21 @@ class JoinedLabels(LabelRows):
             clips; where faint songs leak into them, every window of labelled clips gets too much, unnoticed.
           per_class: a map for each class, not one for all; more than 300 classes under one softmax share theirs.
           folds: to measure on; fewer where there are fewer recordings.
-        Raises: ValueError: an unknown method, one that does not fit, or labels that are calibrated already.
+          parameters: a CSV of the teacher's authors, a class and its slope and shift, or scikit-learn's A and B, a row:
+            nothing is fitted or measured then. mapping: for its names, as in a join.
+        Raises: ClassListError: a faulty CSV. ValueError: an unknown method, one that does not fit, or labels that are
+          calibrated already.
         Example:
           >>> labels.calibrate().calibration.used  # six clips are too few: a warning says so
           'none'
         """
-        if self._adapted or any(isinstance(step, Calibrated) for step in self._steps):
+        if self._adapted or any(isinstance(step, Calibrated | PublishedMap) for step in self._steps):
             raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
+        if parameters is not None:
+            if self.activation == "softmax" or self.windows == "mean":
+                raise ValueError("parameters: a published calibration is of windows of independent classes")
+            published, report = published_map(parameters, self.classes, mapping)
+            return dataclasses.replace(self._then(published), calibration=report)
         if method == "mixture":
             if self.activation == "softmax" or self.windows != "each":
                 raise ValueError("method: 'mixture' is of windows of independent classes; use 'platt' or 'temperature'")
