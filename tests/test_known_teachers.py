@@ -4,6 +4,7 @@ Their weights were not at hand. A made model answers its loudness, the mean of |
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from collections.abc import Callable
@@ -157,6 +158,12 @@ def test_the_name_of_the_teacher_is_all_that_has_to_be_said(clips: Corpus, model
     stored = np.stack(table.probabilities)
     windows = np.stack([window_of(clips, row, spec.window.window_samples) for row in table.itertuples()])
     np.testing.assert_allclose(stored, by_hand(teacher.kind, windows), rtol=2**-7, atol=1e-7)
+    assert main(["inspect", str(clips.folder / "store")]) == 0
+    reading = (
+        "windows without their mean, windows scaled to a peak of 0.25, scores of output 'label', scores * 0.97 + -10"
+    )
+    assert (reading in capsys.readouterr().out) == (reading in (clips.folder / "store" / "README.md").read_text())
+    assert (reading == store.spec.reading) == (teacher.kind == "perch-v2")
     named = ["--teacher", teacher.kind, "--model", teacher.model, "--labels", teacher.labels, *confirmed]
     again = ["verify", str(clips.folder / "store"), "--root", str(clips.folder), "--recompute", "1", "--jobs", "1"]
     assert main([*again, *named]) == 0, capsys.readouterr()
@@ -415,3 +422,17 @@ def test_a_store_is_not_gone_on_with_in_another_way(clips: Corpus, models: Path)
     ):
         with pytest.raises(softlabels.StoreError, match=f"made with other settings: {differs}; use those"):
             pipeline.run(clips.manifest, clips.folder / "s", teacher=dataclasses.replace(first, **changes))
+
+
+def test_a_model_of_any_length_is_first_opened_with_its_window(models: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_teacher(choice(models, "v3.tflite")).window_samples == 96_000
+    assert len(list((tmp_path / "softlabels" / "opened").iterdir())) == 1
+    load_teacher(choice(models, "v3.tflite"))
+    monkeypatch.setattr(first_opening, "try_in_child", pytest.fail)
+    content = (models / "v3.tflite").read_bytes()
+    how = {"kind": "litert", "model": content, "digest": hashlib.sha256(content).hexdigest(), "shown": "v3"}
+    assert first_opening.opened_before(first_opening.Opening(**how, window=96_000))
+    assert not first_opening.opened_before(first_opening.Opening(**how, window=48_000))
+    assert not first_opening.opened_before(first_opening.Opening(**how))

@@ -229,6 +229,14 @@ def test_every_form_of_waveform_model_gives_the_same_scores(models: Path, model:
     assert teacher.score(windows).tobytes() == teacher.score(windows).tobytes()
 
 
+def test_a_keras_model_of_two_outputs_gives_the_one_that_fits_or_is_named(models: Path) -> None:
+    windows = np.random.default_rng(1).normal(size=(4, 800)).astype(np.float32)
+    teacher = load_teacher(choice(models, "two.keras"))
+    np.testing.assert_array_equal(teacher.score(windows), windows[:, :3])
+    again = load_teacher(choice(models, "two.keras", output=(f"scores={teacher.spec_fields['scores_output']}",)))
+    np.testing.assert_array_equal(again.score(windows), windows[:, :3])
+
+
 @pytest.mark.parametrize("model", ["model.keras", "saved"])
 def test_a_keras_model_is_confirmed_by_its_digest_before_a_byte_is_loaded(
     models: Path, model: str, monkeypatch: pytest.MonkeyPatch

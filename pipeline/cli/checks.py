@@ -11,6 +11,7 @@ from pipeline.checking.verify import verify
 from pipeline.cli.flags import Described, add_command, add_flags, filled
 from pipeline.cli.printing import named, print_fields, print_json, print_line, progress
 from pipeline.teachers.teacher import TeacherChoice
+from softlabels.records.spec import LabelSpec
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
 from softlabels.windows import WindowSpec
@@ -76,6 +77,7 @@ def _described(store: StoreReader) -> dict[str, Any]:
 
 def _print_contents(contents: dict[str, Any]) -> None:
     spec, missing = contents["spec"], len(contents["missing_shards"])
+    reading = LabelSpec.from_json(spec).reading
     window = WindowSpec(**spec["window"])
     print_fields(
         store=contents["store"],
@@ -86,6 +88,7 @@ def _print_contents(contents: dict[str, Any]) -> None:
         hop_s=f"{window.hop_s:g}",
         rate_hz=f"{window.rate_hz}",
         layout=spec["layout"],
+        **({"reading": reading} if reading else {}),
         **({"components": f"{spec['components']} sha256:{spec['component_digest']}"} if "components" in spec else {}),
         **({"embedding": f"{spec['embedding']} numbers"} if "embedding" in spec else {}),
         **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},

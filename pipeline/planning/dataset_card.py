@@ -26,6 +26,7 @@ Open it with `softlabels.open(".")`, or read `shards/*.parquet` with any Parquet
 
 {notice}
 """
+_READING = "| how the model was read | {} |\n"
 _EMBEDDING = "| embedding | {} numbers a window that the teacher's last layer made its scores of |\n"
 _COMPONENTS = "| components | {} numbers a window that sum up the log-odds of all the teacher's classes; see `{}` |\n"
 
@@ -33,6 +34,7 @@ _COMPONENTS = "| components | {} numbers a window that sum up the log-odds of al
 def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
     """The card of a new store."""
     components = _COMPONENTS.format(spec.components, components_key(spec.component_digest)) if spec.components else ""
+    reading = _READING.format(spec.reading) if spec.reading else ""
     embedding = _EMBEDDING.format(spec.embedding) if spec.embedding else ""
     return _CARD.format(
         teacher=spec.teacher,
@@ -44,7 +46,7 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
         rate_hz=spec.window.rate_hz,
         hop_s=spec.window.hop_s,
         layout=spec.layout,
-        vectors=components + embedding,
+        vectors=reading + components + embedding,
         notice=teacher.notice,
     )
 

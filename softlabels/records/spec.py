@@ -115,6 +115,19 @@ class LabelSpec:
         lengths = {"components": self.components, "embedding": self.embedding}
         return {name: length for name, length in lengths.items() if length}
 
+    @property
+    def reading(self) -> str:
+        """How the teacher's model was read, for people; "" for one that was taken as it is."""
+        parts = {
+            "windows without their mean": self.remove_mean,
+            f"windows scaled to a peak of {self.peak:g}": self.peak,
+            f"scores of output {self.scores_output!r}": self.scores_output,
+            f"embedding of output {self.embedding_output!r}": self.embedding_output,
+            f"{self.pool} over frames": self.pool,
+            f"scores * {self.scale:g} + {self.offset:g}": self.scale != 1 or self.offset,
+        }
+        return ", ".join(text for text, holds in parts.items() if holds)
+
     def to_json(self) -> dict[str, Any]:
         """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
