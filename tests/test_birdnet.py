@@ -11,7 +11,6 @@ from conftest import REPOSITORY, run_cli, shard_bytes
 import softlabels
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.folding.embedding import last_input
-from pipeline.teachers.folding.graph import Graph
 from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import TeacherChoice
@@ -52,7 +51,7 @@ def test_the_embedding_is_the_input_of_the_last_layer_and_changes_no_bit_of_the_
     """On a field recording: `tests/benchmarks/bench_embeddings.py`."""
     content = find_birdnet()[0].read_bytes()
     own = open_interpreter("BirdNET", content, portable=True, keep_all=True)  # LiteRT's own tensor, of the file
-    tensor = last_input(Graph(content))
+    tensor = last_input(content)
     plain, asked = load_teacher(TeacherChoice()), load_teacher(TeacherChoice(embedding=True))
     assert (asked.digest, plain.embedding_width, asked.embedding_width) == (plain.digest, 0, 1024)
     for clip in read_manifest(REPOSITORY / "data_manifest.csv")[::25]:

@@ -23,11 +23,10 @@ from synthetic_store import write_store
 
 import pipeline
 import softlabels
-from pipeline import RunOptions, TeacherChoice
+from pipeline import LabelOptions, RunOptions, TeacherChoice
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.folding.derived import folded_model
 from pipeline.teachers.folding.embedding import last_input
-from pipeline.teachers.folding.graph import Graph
 from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
 from softlabels.corpus.manifest import Clip
@@ -44,7 +43,7 @@ def parity(windows: np.ndarray) -> None:
     """Prints how near the embeddings of a few windows are to the tensors that LiteRT's own kernels compute."""
     content = find_birdnet()[0].read_bytes()
     asked, plain = load_teacher(TeacherChoice(embedding=True)), load_teacher(TeacherChoice())
-    tensor = last_input(Graph(content))
+    tensor = last_input(content)
     own = {"the file": content, "folded": folded_model("BirdNET", content)[0]}
     own = {name: open_interpreter(name, model, portable=True, keep_all=True) for name, model in own.items()}
     equal, worst, angle = True, dict.fromkeys(own, 0.0), 1.0
@@ -86,9 +85,8 @@ def cost(recording: Path, windows: int, rounds: int) -> None:
             for name, choice in (("without", TeacherChoice()), ("with", TeacherChoice(embedding=True))):
                 began = time.process_time()
                 store = Path(folder) / f"{name}{number}"
-                pipeline.run(
-                    [clip], store, root=recording.parent, teacher=choice, options=RunOptions(backend="sequential")
-                )
+                how = {"labelling": LabelOptions(overlap_s=2.5), "options": RunOptions(backend="sequential")}
+                pipeline.run([clip], store, root=recording.parent, teacher=choice, **how)
                 took[name].append(time.process_time() - began)
                 opened = softlabels.open(store)
                 sizes[name] = sum(receipt.size for receipt in opened.receipts.values()) / len(opened)
