@@ -565,7 +565,12 @@ def test_verify_finds_damage_of_arrays_kept_in_a_store(corpus, embedded) -> None
 
 @pytest.mark.parametrize(
     "noted",
-    [5, "x", [], {}, {"width": 5}, {"width": "5", "rows": "0" * 64}, {"width": 5, "rows": "0"}, [None, 3], [{}]],
+    [
+        *(5, "x", [], {}, [None, 3], [{}]),
+        *({"width": width, "rows": "0" * 64} for width in ("5", True, 0, None)),
+        *({"width": 5, "rows": rows} for rows in ("0", "../" * 21 + "x", 5, None)),
+        {"width": 5},
+    ],
 )
 def test_a_join_json_that_describes_no_embedding_is_one_error(labels, noted) -> None:
     saved = dataclasses.replace(labels._saved, header={**labels._saved.header, "embedding": noted}, opened={})
@@ -668,6 +673,15 @@ def test_the_teacher_cache_has_them_in_the_rows_of_the_labels(corpus, embedded, 
 
 
 def test_people_are_told_of_them(corpus, embedded, capsys) -> None:
+    new = str(corpus.folder / "new")
+    run_it = ["run", str(corpus.manifest), "--teacher", "standin:embedded", "--dry-run", "-o", new]
+    forecasts = []
+    for flags in ([], ["--embedding"]):
+        assert main([*run_it, *flags]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        forecasts.append([int(line.split()[1].replace(",", "")) for line in lines if line.startswith("bytes_")])
+    assert len(forecasts[0]) == 3
+    assert all(more > less for less, more in zip(*forecasts, strict=True))
     assert main(["inspect", str(embedded.storage.root)]) == 0
     assert "embedding    5 numbers" in capsys.readouterr().out
     assert main(["inspect", str(embedded.storage.root), "--json"]) == 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from softlabels.digests import is_sha256
 from softlabels.errors import JoinError
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.soft_file import EMBEDDING, HALF, CheckedRows, made_soft_file, open_soft
@@ -52,7 +53,7 @@ def checked_embedding(saved: SavedJoin) -> dict[str, Any]:
             )
         if windows != "each":
             raise JoinError(f"embedding: windows={windows!r} left no windows; join with windows='each'")
-        if not isinstance(noted["width"], int) or noted["width"] < 1 or len(str(noted["rows"])) != 64:
+        if type(noted["width"]) is not int or noted["width"] < 1 or not is_sha256(noted["rows"]):
             raise ValueError(f"expected width and rows of an embedding, got {noted}")
         return noted
 
