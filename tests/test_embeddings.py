@@ -384,13 +384,14 @@ def test_rows_that_are_none_and_an_out_that_does_not_fit_are_refused(labels, row
             labels.embedding([0, 1], out=out)
 
 
-def test_windows_without_a_label_have_none(corpus, embedded) -> None:
+def test_windows_without_a_label_have_none(corpus, embedded, caplog) -> None:
     (corpus.folder / "new.wav").write_bytes((corpus.folder / "c3.wav").read_bytes())
     corpus.write_manifest(corpus.manifest.read_text() + "new,new.wav,noise,train\n")
     labels = embedded.join(corpus.manifest, missing="hard", canary=False)
     dropped = embedded.join(corpus.manifest, missing="drop", canary=False)
     np.testing.assert_array_equal(labels.embedding()[:14], by_key(embedded, dropped))
     assert np.isnan(labels.embedding()[14:]).all()
+    assert "3 of 15 rows count as missing: 3 are not finite, 0 do not fit float16" in caplog.text
 
 
 def test_it_is_built_once_when_asked_for_and_shared_by_joins_of_other_classes(corpus, embedded) -> None:
@@ -441,7 +442,7 @@ def test_rows_that_float16_cannot_hold_are_missing_and_told(corpus, caplog) -> N
         found = labels.embedding()
     missing = labels.keys[np.isnan(found).any(axis=1)]
     assert list(zip(missing.clip_id, missing.window_index, strict=True)) == [("c0", 0), ("c5", 0)]
-    assert "2 of 13 rows do not fit float16 and count as missing" in caplog.text
+    assert "2 of 13 rows count as missing: 0 are not finite, 2 do not fit float16" in caplog.text
 
 
 def test_half_of_every_stored_number_is_exact_or_the_row_is_missing() -> None:
