@@ -200,6 +200,15 @@ def wide() -> Wide:
     return Wide()
 
 
+class EmbeddedWide(Wide):
+    embedding_width, asked = 5, 0
+    score_with_embedding = Embedded.score_with_embedding
+
+
+def embedded_wide() -> EmbeddedWide:
+    return EmbeddedWide()
+
+
 class PoisonedWide(Wide):
     """The same, and dies of windows that begin with 0.75 exactly."""
 

@@ -23,11 +23,10 @@ from synthetic_store import write_store
 
 import pipeline
 import softlabels
-from pipeline import RunOptions, TeacherChoice
+from pipeline import LabelOptions, RunOptions, TeacherChoice
 from pipeline.teachers.birdnet import find_birdnet
 from pipeline.teachers.folding.derived import folded_model
 from pipeline.teachers.folding.embedding import last_input
-from pipeline.teachers.folding.graph import Graph
 from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
 from softlabels.corpus.manifest import Clip
@@ -44,7 +43,7 @@ def parity(windows: np.ndarray) -> None:
     """Prints how near the embeddings of a few windows are to the tensors that LiteRT's own kernels compute."""
     content = find_birdnet()[0].read_bytes()
     asked, plain = load_teacher(TeacherChoice(embedding=True)), load_teacher(TeacherChoice())
-    tensor = last_input(Graph(content))
+    tensor = last_input(content)
     own = {"the file": content, "folded": folded_model("BirdNET", content)[0]}
     own = {name: open_interpreter(name, model, portable=True, keep_all=True) for name, model in own.items()}
     equal, worst, angle = True, dict.fromkeys(own, 0.0), 1.0
@@ -86,9 +85,8 @@ def cost(recording: Path, windows: int, rounds: int) -> None:
             for name, choice in (("without", TeacherChoice()), ("with", TeacherChoice(embedding=True))):
                 began = time.process_time()
                 store = Path(folder) / f"{name}{number}"
-                pipeline.run(
-                    [clip], store, root=recording.parent, teacher=choice, options=RunOptions(backend="sequential")
-                )
+                how = {"labelling": LabelOptions(overlap_s=2.5), "options": RunOptions(backend="sequential")}
+                pipeline.run([clip], store, root=recording.parent, teacher=choice, **how)
                 took[name].append(time.process_time() - began)
                 opened = softlabels.open(store)
                 sizes[name] = sum(receipt.size for receipt in opened.receipts.values()) / len(opened)
@@ -119,17 +117,21 @@ def reading(rows: int, width: int, folder: Path) -> None:
     began = time.perf_counter()
     labels.embedding([0])
     print(f"{len(labels):,} rows x {width}: built in {time.perf_counter() - began:.1f} s")
-    again = softlabels.open(root).join(folder / "data_manifest.csv", canary=False)
     began = time.perf_counter()
+    again = softlabels.open(root).join(folder / "data_manifest.csv", canary=False)
+    joined = time.perf_counter()
     again.embedding([0])
-    print(f"  opened and first row read in {time.perf_counter() - began:.3f} s")
+    print(f"  join found again in {joined - began:.2f} s; opened and first row in {time.perf_counter() - joined:.4f} s")
     kept = again._embeddings()
     some = min(rows, 200_000)
     kept.checked(np.arange(some))
     random, batch = np.random.default_rng(0), 256
     batches = [random.permutation(some)[:batch] for _ in range(400)]
     out, other = np.empty((batch, width), np.float16), np.ones((batch, width), np.float16)
-    for name, order in (("random", batches), ("in order", [np.arange(batch) + batch * i for i in range(400)])):
+    for name, order in (
+        ("random", batches),
+        ("in order", [np.arange(batch) + batch * (i % (some // batch)) for i in range(400)]),
+    ):
         gathers, copies = [], []
         for numbers in order:
             source = np.array(kept[numbers])  # the very bytes, somewhere else, as cold as they are after a gather

@@ -107,7 +107,7 @@ class Graph:
     def to_bytes(self) -> bytes:
         """The model as a file, without operators and constants that nobody reads."""
         self.drop_unread()
-        self._main.operators, self._main.outputs = self.operators, np.array(self.outputs, np.int32)
+        self._main.operators = self.operators
         self._model.buffers = [AlignedBuffer(buffer) for buffer in self._model.buffers]
         builder = flatbuffers.Builder(len(self.content) + 2**23)
         builder.Finish(self._model.Pack(builder), file_identifier=b"TFL3")

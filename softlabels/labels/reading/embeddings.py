@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from softlabels.digests import is_sha256
 from softlabels.errors import JoinError
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.soft_file import EMBEDDING, HALF, CheckedRows, made_soft_file, open_soft
@@ -52,7 +53,7 @@ def checked_embedding(saved: SavedJoin) -> dict[str, Any]:
             )
         if windows != "each":
             raise JoinError(f"embedding: windows={windows!r} left no windows; join with windows='each'")
-        if not isinstance(noted["width"], int) or noted["width"] < 1 or len(str(noted["rows"])) != 64:
+        if type(noted["width"]) is not int or noted["width"] < 1 or not is_sha256(noted["rows"]):
             raise ValueError(f"expected width and rows of an embedding, got {noted}")
         return noted
 
@@ -103,18 +104,20 @@ def _write(path: Path, shape: tuple[int, int], saved: SavedJoin, store: StoreRea
 
     def read(shard: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         stored = store.read_shard(shard).columns()["embedding"][rows.row[here]]
-        return here, as_half(stored), np.isfinite(stored[:, 0])
+        return here, as_half(stored), np.isnan(stored[:, 0])
 
-    unfit = 0
+    odd = missing = 0
     with made_soft_file(path, shape, dtype=HALF) as made:
         silent = np.flatnonzero(rows.shard < 0)
         for some in np.array_split(silent, 1 + len(silent) // _BLOCK):
             made.write_rows(some, np.full((len(some), shape[1]), np.nan, HALF))
-        for here, values, finite in in_threads(read, rows.by_shard()):
+        for here, values, not_finite in in_threads(read, rows.by_shard()):
             made.write_rows(here, values)
-            unfit += int(np.count_nonzero(finite & np.isnan(values[:, 0])))
-    if unfit:
-        logger.warning("embedding: %d of %d rows do not fit float16 and count as missing", unfit, shape[0])
+            odd += int(np.count_nonzero(not_finite))
+            missing += int(np.count_nonzero(np.isnan(values[:, 0])))
+    if missing:
+        what = "embedding: %d of %d rows count as missing: %d are not finite, %d do not fit float16"
+        logger.warning(what, missing, shape[0], odd, missing - odd)
 
 
 def mean_embeddings(crops: CropRows, kept: CheckedRows) -> np.ndarray:
