@@ -70,25 +70,18 @@ def find_sources(
 
 def _as_in_spec(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
     """The choice with what the spec knows of its teacher, so that nobody has to say it again."""
-    if choice.kind == "birdnet" or backend_of(choice.kind, choice.model) == "litert":
+    backend = backend_of(choice.kind, choice.model)
+    if choice.kind == "birdnet" or backend == "litert":
         choice = dataclasses.replace(choice, portable=spec.portable)
-    known: dict[str, Any] = {"window_s": spec.window.window_s}
-    if choice.kind in KNOWN:
-        return _filled(choice, known) if KNOWN[choice.kind].any_window else choice
-    if not backend_of(choice.kind, choice.model):
+    if not backend:
         return choice
     named = {"scores": spec.scores_output, "embedding": spec.embedding_output}
-    known["output"] = tuple(f"{role}={name}" for role, name in named.items() if name)
-    known |= {
-        "rate_hz": spec.window.rate_hz,
-        "activation": spec.activation,
-        "pool": spec.pool,
-        "peak": spec.peak or None,
-    }
-    known |= {"scale": spec.scale, "offset": spec.offset, "remove_mean": spec.remove_mean}
-    return _filled(choice, known)
-
-
-def _filled(choice: TeacherChoice, known: dict[str, Any]) -> TeacherChoice:
-    """A choice with values in place of those that it leaves open."""
-    return dataclasses.replace(choice, **{name: getattr(choice, name) or value for name, value in known.items()})
+    known: dict[str, Any] = {"output": tuple(f"{role}={name}" for role, name in named.items() if name)}
+    if choice.kind not in KNOWN or KNOWN[choice.kind].any_window:
+        known["window_s"] = spec.window.window_s
+    if choice.kind not in KNOWN:
+        known |= {"rate_hz": spec.window.rate_hz, "activation": spec.activation, "pool": spec.pool}
+        known |= {"scale": spec.scale, "offset": spec.offset, "peak": spec.peak or None}
+        known["remove_mean"] = spec.remove_mean
+    open_fields = {name: value for name, value in known.items() if not getattr(choice, name)}
+    return dataclasses.replace(choice, **open_fields)
