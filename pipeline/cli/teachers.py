@@ -57,7 +57,7 @@ def _described(known: KnownModel) -> dict[str, Any]:
         "teacher": known.name,
         "what": known.title,
         "audio": f"{known.rate_hz:,} Hz, windows of {known.window_s:g} s" + ", or --window" * known.any_window,
-        "needs": f"the package {known.package}, or {own}" if known.package else own + confirmed,
+        "needs": f"`{known.install}`, or {own}" if known.package else own + confirmed,
         "found": str(package_of(known) or "nowhere"),
         "licence": known.licence,
         "tried": known.tried,

