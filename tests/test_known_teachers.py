@@ -113,9 +113,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clips(corpus: Corpus) -> Corpus:
-    """Two seconds-long recordings, one of them silent."""
-    corpus.write_audio("loud.wav", 11, seed=1, rate_hz=32_000)
-    corpus.write_samples("quiet.wav", np.zeros(5 * 32_000, np.float32), rate_hz=32_000)
+    """Two seconds-long recordings by a recorder whose zero is a little off, one of them silent."""
+    loud = np.random.default_rng(1).normal(size=11 * 32_000) * 0.1 + 0.05
+    corpus.write_samples("loud.wav", loud.astype(np.float32), rate_hz=32_000)
+    corpus.write_samples("quiet.wav", np.full(5 * 32_000, -3 / 32768, np.float32), rate_hz=32_000)
     corpus.write_manifest("clip_id,path\nloud,loud.wav\nquiet,quiet.wav")
     return corpus
 
