@@ -132,7 +132,7 @@ def data(rows: int = 24) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(rows, 6, 4)).astype(np.float32)
     embedding = np.maximum(x.mean(axis=1) @ rng.normal(size=(4, WIDTH)) + 1, 0).astype(np.float16)
-    embedding[::5] = np.nan
+    embedding[::5], embedding[1] = np.nan, 0
     labels = np.concatenate([rng.integers(0, 2, (rows, 3)), rng.random((rows, 3))], axis=1).astype(np.float32)
     return x, {"labels": labels, "embedding": embedding}
 
