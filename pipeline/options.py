@@ -3,6 +3,8 @@
 name               may be
 jobs               -1 (one a core), or 1 or more
 seed               any whole number
+offset             any number
+peak               above 0, at most 1
 shards, overlap_s  0 or more
 jitters            1 to 64
 recompute, threshold  0 to 1
@@ -22,6 +24,8 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "seed": (lambda n: True, "a whole number"),
     "shards": (lambda n: n >= 0, "0 or more"),
     "overlap_s": (lambda s: s >= 0, "seconds, 0 or more"),
+    "offset": (lambda x: True, "a number"),
+    "peak": (lambda x: 0 < x <= 1, "above 0, at most 1"),
     "jitters": (lambda n: 1 <= n <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
     "recompute": (lambda share: 0 <= share <= 1, "a share from 0 to 1"),
     "threshold": (lambda p: 0 <= p <= 1, "a probability from 0 to 1"),

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from softlabels.joins.ensemble import join
     from softlabels.labels.joined_labels import JoinedLabels, load_labels
     from softlabels.loss.distillation import DistillationLoss, distillation_loss
+    from softlabels.loss.embedding.cosine import EmbeddingLoss
+    from softlabels.loss.embedding.head import strip_embedding_head, with_embedding_head
     from softlabels.loss.metrics import HardLabelMetric, TeacherAgreement
     from softlabels.loss.schedule import AlphaSchedule
     from softlabels.loss.targets import check_targets, class_weights_to_sample_weights, pack_targets, split_targets
@@ -45,6 +47,7 @@ _LAZY = {
     "ClassList": "softlabels.classes.class_list",
     "Clip": "softlabels.corpus.manifest",
     "DistillationLoss": "softlabels.loss.distillation",
+    "EmbeddingLoss": "softlabels.loss.embedding.cosine",
     "HardLabelMetric": "softlabels.loss.metrics",
     "JoinedLabels": "softlabels.labels.joined_labels",
     "SoftLabelStore": "softlabels.soft_label_store",
@@ -62,6 +65,8 @@ _LAZY = {
     "read_manifest": "softlabels.corpus.manifest",
     "split_targets": "softlabels.loss.targets",
     "write_manifest": "softlabels.corpus.manifest",
+    "strip_embedding_head": "softlabels.loss.embedding.head",
+    "with_embedding_head": "softlabels.loss.embedding.head",
 }
 
 __all__ = [
@@ -71,6 +76,7 @@ __all__ = [
     "ClassListError",
     "Clip",
     "DistillationLoss",
+    "EmbeddingLoss",
     "HardLabelMetric",
     "JoinError",
     "JoinedLabels",
@@ -92,6 +98,8 @@ __all__ = [
     "pack_targets",
     "read_manifest",
     "split_targets",
+    "strip_embedding_head",
+    "with_embedding_head",
     "write_manifest",
 ]
 
@@ -101,8 +109,8 @@ _WITHOUT_KERAS = {"softlabels.loss", "softlabels.loss.targets"}
 
 def _register() -> None:
     """Load the modules whose classes Keras has to find."""
-    for name in ("softlabels.loss.distillation", "softlabels.loss.metrics"):
-        importlib.import_module(name)
+    for name in ("distillation", "metrics", "embedding.cosine", "embedding.head"):
+        importlib.import_module(f"softlabels.loss.{name}")
 
 
 class _WithKeras(MetaPathFinder):

@@ -14,6 +14,7 @@ import soundfile
 
 import pipeline
 import softlabels
+from pipeline.teachers.teacher import TeacherChoice
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -62,7 +63,11 @@ def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """Six clips: c0 to c5 with 1 to 4 windows of 0.1 s, the first two annotated."""
-    made = Corpus(tmp_path / "corpus")
+    return make_corpus(tmp_path)
+
+
+def make_corpus(folder: Path) -> Corpus:
+    made = Corpus(folder / "corpus")
     lines = ["clip_id,path,label,split"]
     for i, seconds in enumerate([0.3, 0.1, 0.25, 0.4, 0.05, 0.2]):
         made.write_audio(f"c{i}.wav", seconds, seed=i)
@@ -72,12 +77,17 @@ def corpus(tmp_path: Path) -> Corpus:
     return made
 
 
-def label(corpus: Corpus, **labelling: object) -> softlabels.SoftLabelStore:
+EMBEDDED = TeacherChoice(kind="standin:embedded", embedding=True)  # the same scores, and five numbers of each window
+
+
+def label(
+    corpus: Corpus, *, teacher: str | TeacherChoice = "standin:teacher", **labelling: object
+) -> softlabels.SoftLabelStore:
     """The corpus labelled by the stand-in, in this process, four windows a shard unless told otherwise."""
     pipeline.run(
         corpus.manifest,
         corpus.folder / "store",
-        teacher="standin:teacher",
+        teacher=teacher,
         labelling=pipeline.LabelOptions(**{"shard_windows": 4, **labelling}),
         options=pipeline.RunOptions(backend="sequential"),
     )
@@ -103,8 +113,8 @@ def shard_bytes(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def birdnet_store(tmp_path_factory: pytest.TempPathFactory) -> softlabels.SoftLabelStore:
-    """The repository's corpus labelled by the real BirdNET, through the command line, in five shards."""
+    """The repository's corpus by the real BirdNET, through the command line, in five shards, with embeddings."""
     store = tmp_path_factory.mktemp("birdnet") / "soft_labels"
-    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, cwd=REPOSITORY)
+    done = run_cli("run", "-o", store, "--shard-windows", 16, "--jobs", 2, "--embedding", cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return softlabels.open(store)

@@ -47,6 +47,26 @@ def teacher() -> StandIn:
     return StandIn()
 
 
+class Embedded(StandIn):
+    """Answers five numbers of a window beside its scores; as many windows as it scored with them are in `asked`."""
+
+    embedding_width = 5
+    asked = 0
+
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(batch, samples) -> (batch, 3), (batch, 5): odd ones where a window begins with 0.25, 0.5 and the like."""
+        type(self).asked += len(windows)
+        numbers = windows[:, 1:6].astype(np.float32) * np.float32(3) + np.float32(0.7)
+        for first, number in ((0.5, np.nan), (0.25, -np.inf), (0.75, 3.4e38), (0.875, 7e4), (0.625, 1e-6)):
+            numbers[windows[:, 0] == first, 2] = number
+            numbers[windows[:, 0] == first, :2] *= number if number == 1e-6 else 1
+        return self.score(windows), numbers
+
+
+def embedded() -> Embedded:
+    return Embedded()
+
+
 class NotFinite(StandIn):
     """Answers NaN to windows whose first sample is exactly 0.5."""
 
@@ -178,6 +198,15 @@ class Wide(StandIn):
 
 def wide() -> Wide:
     return Wide()
+
+
+class EmbeddedWide(Wide):
+    embedding_width, asked = 5, 0
+    score_with_embedding = Embedded.score_with_embedding
+
+
+def embedded_wide() -> EmbeddedWide:
+    return EmbeddedWide()
 
 
 class PoisonedWide(Wide):

@@ -11,11 +11,16 @@ from conftest import REPOSITORY, run_cli, shard_bytes
 
 import softlabels
 from pipeline.teachers.birdnet import find_birdnet
+from pipeline.teachers.folding.derived import folded_model
+from pipeline.teachers.folding.embedding import last_input
+from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels import read_manifest
 from softlabels.classes.finder import ClassFinder
+from softlabels.records.shard import round_embeddings
 from softlabels.storage.file_cache import user_folder
+from softlabels.store.embeddings import as_half
 
 
 def test_birdnet_is_what_facts_say() -> None:
@@ -44,6 +49,28 @@ def test_the_folded_birdnet_answers_as_the_file_does(portable: bool) -> None:
         assert got.argmax() == expected.argmax()
 
 
+def test_the_embedding_is_the_input_of_the_last_layer_and_changes_no_bit_of_the_scores() -> None:
+    """Within 1e-5 of the file's own on a field recording: `tests/benchmarks/bench_embeddings.py`."""
+    content = find_birdnet()[0].read_bytes()
+    tensor, folded = last_input(content), folded_model("BirdNET", content)[0]
+    own = open_interpreter("BirdNET", folded, portable=True, keep_all=True)  # whose every tensor can be read
+    plain = load_teacher(TeacherChoice())
+    asked, portable = (load_teacher(TeacherChoice(embedding=True, portable=portable)) for portable in (False, True))
+    assert (asked.digest, plain.embedding_width, asked.embedding_width) == (plain.digest, 0, 1024)
+    for clip in read_manifest(REPOSITORY / "data_manifest.csv")[5::40]:
+        samples, rate_hz = soundfile.read(REPOSITORY / clip.path, dtype="float32")
+        window = soxr.resample(samples, rate_hz, 48_000, quality="HQ")[None, :144_000]
+        scores, embedding = asked.score_with_embedding(window)
+        np.testing.assert_array_equal(scores.view(np.uint32), plain.score(window).view(np.uint32))
+        scores = answer(own, window)
+        expected = own.get_tensor(tensor)
+        for found, theirs in zip(portable.score_with_embedding(window), (scores, expected), strict=True):
+            np.testing.assert_array_equal(found.view(np.uint32), theirs.view(np.uint32))
+        assert np.linalg.norm(embedding - expected) <= 1e-4 * np.linalg.norm(expected)  # by other kernels
+        kept, theirs = (each.astype(np.float64)[0] for each in (as_half(round_embeddings(embedding)), expected))
+        assert kept @ theirs >= 0.9999 * np.linalg.norm(kept) * np.linalg.norm(theirs)
+
+
 @pytest.fixture
 def three_clips(tmp_path):
     """A manifest of three clips of the corpus, and one of the first two."""
@@ -53,13 +80,14 @@ def three_clips(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-fold",)])
+@pytest.mark.parametrize("flags", [("--embedding",), ("--no-fold",)])
 def test_a_store_grows_and_is_made_again_with_the_model_it_was_made_with(three_clips, flags: tuple) -> None:
-    """Whether or not BirdNET was folded, nobody has to say so again."""
+    """Whether BirdNET was folded, or asked for embeddings, nobody has to say so again."""
     store, here = three_clips / "store", ("--root", REPOSITORY, "--jobs", 1)
     assert run_cli("run", three_clips / "two.csv", "-o", store, *here, *flags, cwd=three_clips).returncode == 0
     spec = softlabels.open(store).spec
-    assert (spec.fold != "", spec.source_digest != "") == (not flags, not flags)
+    folded = "--no-fold" not in flags
+    assert (spec.fold != "", spec.source_digest != "", spec.embedding) == (folded, folded, 1024 * folded)
     shutil.rmtree(user_folder() / "runs")  # as if a stranger had made it: BirdNET is known by its name
     for command in (("regenerate", store, "--shard", 0), ("verify", store, "--recompute", 1)):
         done = run_cli(*command, *here, cwd=three_clips)
@@ -125,7 +153,8 @@ TOLD = ["teacher", "notice", "labelling", "next,"]  # and nothing of LiteRT, Ten
 
 def test_jobs_and_runs_give_identical_bytes(birdnet_store, tmp_path) -> None:
     for jobs in (1, 4):
-        done = run_cli("run", "-o", tmp_path / str(jobs), "--shard-windows", 16, "--jobs", jobs, cwd=REPOSITORY)
+        flags = ("--shard-windows", 16, "--jobs", jobs, "--embedding")
+        done = run_cli("run", "-o", tmp_path / str(jobs), *flags, cwd=REPOSITORY)
         assert done.returncode == 0, done.stderr
         said = re.sub(r"\d+/\d+ .* left.*\n", "", done.stderr)  # progress, on a slow machine
         assert [line.partition(":")[0].partition(" ")[0] for line in said.splitlines()] == TOLD, said
@@ -143,18 +172,21 @@ def test_a_second_run_says_one_line(birdnet_store) -> None:
 @pytest.mark.parametrize("engine", ["pandas", "duckdb", "polars"])
 def test_other_engines_read_one_row_a_window(birdnet_store, engine: str) -> None:
     files = sorted(str(path) for path in (birdnet_store.storage.root / "shards").iterdir())
+    names = ("probabilities", "embedding")
     if engine == "pandas":
         import pandas as pd
 
-        rows = [len(row) for file in files for row in pd.read_parquet(file).probabilities]
+        tables = [pd.read_parquet(file) for file in files]
+        rows, vectors = ([row for table in tables for row in table[name]] for name in names)
     elif engine == "duckdb":
         duckdb = pytest.importorskip("duckdb")
-        found = duckdb.sql(f"select clip_id, window_index, probabilities from read_parquet({files})").fetchall()
-        rows = [len(row[2]) for row in found]
+        found = duckdb.sql(f"select probabilities, embedding from read_parquet({files})").fetchall()
+        rows, vectors = zip(*found, strict=True)
     else:
         polars = pytest.importorskip("polars")
-        rows = [len(row) for row in polars.read_parquet(files)["probabilities"]]
-    assert rows == [6522] * len(birdnet_store)
+        rows, vectors = (polars.read_parquet(files)[name] for name in names)
+    assert [len(row) for row in rows] == [6522] * len(birdnet_store)
+    np.testing.assert_array_equal(np.stack([np.asarray(row) for row in vectors]), birdnet_store.embeddings())
 
 
 def test_the_store_never_holds_a_copy_of_the_weights(birdnet_store) -> None:

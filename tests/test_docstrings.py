@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
-from conftest import Corpus, label
+from conftest import EMBEDDED, Corpus, label
 
 import pipeline
 import softlabels
@@ -32,13 +32,13 @@ INTERNAL = {  # of a store or of labels: for the rest of this package, not for u
     "JoinedLabels.open",
     "JoinedLabels.sound_of",
     "JoinedLabels.pooled_clips",
-} - {f"SoftLabelStore.{name}" for name in ("read", "take", "to_pandas", "per_clip", "join")}
+} - {f"SoftLabelStore.{name}" for name in ("read", "take", "to_pandas", "per_clip", "join", "embeddings")}
 
 
 @pytest.fixture
 def names(corpus: Corpus, tmp_path, monkeypatch) -> dict[str, object]:
     """What examples may use: a store of six clips, its labels, another teacher's store."""
-    store = label(corpus)
+    store = label(corpus, teacher=EMBEDDED)
     monkeypatch.chdir(corpus.folder)
     other = pipeline.run(
         corpus.manifest, "other", teacher="standin:teacher", options=pipeline.RunOptions(backend="sequential")

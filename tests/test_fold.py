@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.teachers.folding import derived
 from pipeline.teachers.folding.derived import fixed_windows, folded_model, hold_against
+from pipeline.teachers.folding.embedding import with_embedding
 from pipeline.teachers.folding.graph import Graph
 from pipeline.teachers.folding.rewrites import (
     cosines,
@@ -18,7 +19,7 @@ from pipeline.teachers.folding.rewrites import (
     spectra_into_weights,
     widen_pieces,
 )
-from pipeline.teachers.interpreter import answer, open_interpreter
+from pipeline.teachers.interpreter import answer, open_interpreter, output
 from softlabels import TeacherError
 
 SAMPLES, FRAME, HOP = 200, 64, 26  # tf.signal.frame cuts pieces of 2 samples; 5 pieces of 13 make a frame of 65
@@ -250,3 +251,46 @@ def test_the_fixed_windows_are_audio() -> None:
     assert windows.shape == (12, 480)
     assert windows.dtype == np.float32
     assert np.abs(windows).max() <= 1
+
+
+# The embedding made an output
+
+
+HIDDEN, TOP = (
+    np.random.default_rng(n).normal(size=shape).astype(np.float32) for n, shape in ((2, (6, 5)), (3, (5, 3)))
+)
+
+
+def hidden_of(x):
+    import tensorflow as tf
+
+    return tf.nn.relu(tf.reduce_mean(tf.reshape(x, [1, -1, 6]), axis=1) @ HIDDEN)  # (1, 5)
+
+
+@pytest.mark.parametrize("ends_in", ["nothing", "sigmoid", "softmax", "reshape"])
+def test_the_input_of_the_last_layer_is_given_out_beside_the_same_scores(ends_in: str) -> None:
+    import tensorflow as tf
+
+    ends = {"nothing": lambda x: x, "sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}
+    content = convert(lambda x: ends.get(ends_in, lambda y: tf.reshape(y, [3]))(hidden_of(x) @ TOP), 1, 24)
+    audio = AUDIO[:, :24]
+    plain, asked = (open_interpreter("m", model) for model in (content, with_embedding(content)))
+    np.testing.assert_array_equal(answer(asked, audio), answer(plain, audio))
+    np.testing.assert_allclose(output(asked, 1), hidden_of(audio).numpy(), rtol=1e-6, atol=1e-6)
+    assert output(asked, 1).shape == (1, 5)
+    assert Graph(with_embedding(content)).digest() == Graph(content).digest(), "nothing else is computed"
+    assert with_embedding(content) == with_embedding(content)
+
+
+@pytest.mark.parametrize("form", ["no layer", "frames", "computed weights", "after more"])
+def test_a_model_that_does_not_end_in_a_layer_on_one_row_has_no_embedding(form: str) -> None:
+    import tensorflow as tf
+
+    forms = {
+        "no layer": lambda x: x * 2.0,
+        "frames": lambda x: tf.reshape(x, [4, 6]) @ HIDDEN,  # a row a frame
+        "computed weights": lambda x: x[:, :6] @ (HIDDEN * tf.reduce_max(x)),
+        "after more": lambda x: tf.exp(hidden_of(x) @ TOP) * 2.0,
+    }
+    with pytest.raises(TeacherError, match="no embedding: expected a last FULLY_CONNECTED layer"):
+        with_embedding(convert(forms[form], 1, 24))

@@ -200,7 +200,9 @@ def test_saved_labels_do_not_say_which_bucket_teaches(
     own: softlabels.SoftLabelStore, made: Corpus, tmp_path: Path, store: str, monkeypatch, caplog
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("softlabels.labels.adapted.open_storage", lambda where: asked.append(where) or own.storage)
+    monkeypatch.setattr(
+        "softlabels.labels.reading.origin.open_storage", lambda where: asked.append(where) or own.storage
+    )
     labels = own.join(made.manifest)
     saved = dataclasses.replace(labels._saved, header={**labels._saved.header, "store": store})
     write_join(tmp_path / "saved", saved.arrays, saved.header, soft=None)

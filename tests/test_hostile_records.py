@@ -141,6 +141,11 @@ WINDOW = {"rate_hz": 8000, "window_samples": 800, "hop_samples": 800}
         {"teacher_class_digest": "../x"},
         {"teacher_class_digest": "a" * 64, "components": 3, "component_digest": "../../../etc/passwd"},
         {"teacher_class_digest": "a" * 64, "components": 1 << 20, "component_digest": "a" * 64},
+        {"embedding": -5},
+        {"embedding": 1 << 20},
+        {"embedding": True},
+        {"embedding": 5.0},
+        {"embedding": "../x"},
     ],
 )
 def test_a_spec_of_another_form_is_refused(folder: Path, changes: dict) -> None:

@@ -69,6 +69,7 @@ def bad_readings(world: readings.World, *chosen: Callable[[readings.World], str]
 
 KINDS = ["store/store.json", "store/classes.txt", "store/plan/", "store/shards/", "store/receipts/", "_SUCCESS"]
 KINDS += ["store/run", "store/components/", "join-*/join.json", "join-*/hard", "join-*/clips.arrow", "soft-*", "saved/"]
+KINDS += ["embedding-*"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

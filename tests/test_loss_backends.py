@@ -58,3 +58,13 @@ def test_training_schedules_and_saved_models_work_on_every_backend(backend, tmp_
     for seen, expected in zip(report["epoch_losses"], report["expected_losses"], strict=True):
         assert seen == pytest.approx(expected, rel=1e-5)
     assert report["weights_changed_by_weight_zero_rows"] == 0.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_embedding_loss_and_head_work_on_every_backend(backend, tmp_path):
+    report = run_on(backend, "loss_embedding.py", str(tmp_path))
+    assert report["row_error"] <= 1e-6
+    assert report["losses"][-1] < report["losses"][0]
+    assert report["began"][0] < 0.5 * report["began"][1], "by regression, at random"
+    assert (report["same"], report["finite"]) == (True, True)
+    assert report["beside"] == 0

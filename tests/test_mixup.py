@@ -75,6 +75,7 @@ def test_mixup_works_inside_tf_data_with_random_weights_and_a_last_short_batch()
         ({"partner": np.array([1, -1, 0])}, "-1 is no row"),
         ({"partner": np.array([1, 0])}, r"got shape \(2,\)"),
         ({"y": Y[0]}, r"targets \(batch, width\); got shape \(4,\)"),
+        ({"y": {"labels": Y, "embedding": X}}, r"a dictionary of embedding, labels; mix y\['labels'\]"),
         ({"x": X.astype(int)}, "floating-point x and y"),
     ],
 )

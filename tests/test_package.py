@@ -27,10 +27,11 @@ def test_importing_softlabels_is_fast_and_loads_no_framework() -> None:
     [
         "import softlabels, importlib.util; importlib.util.find_spec('keras'); import keras",  # as TensorFlow does
         "import softlabels.loss.class_weights, softlabels; softlabels.AlphaSchedule; import keras",
+        "import softlabels; softlabels.strip_embedding_head; import keras",
     ],
 )
 def test_keras_knows_the_saved_classes_whichever_is_imported_first(imports: str) -> None:
-    names = ("DistillationLoss", "HardLabelMetric", "TeacherAgreement")
+    names = ("DistillationLoss", "EmbeddingLoss", "HardLabelMetric", "StudentWithHead", "TeacherAgreement")
     done = python(
         f"import os; os.environ['KERAS_BACKEND'] = 'numpy'\n{imports}\n"
         f"print([keras.saving.get_registered_object('softlabels>' + name).__name__ for name in {names}])"

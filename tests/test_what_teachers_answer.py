@@ -9,9 +9,10 @@ from standin import StandIn
 
 import pipeline
 from pipeline import TeacherChoice
-from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel
-from pipeline.teachers.litert import Description
+from pipeline.teachers.batch_teacher import BatchTeacher
+from pipeline.teachers.description import Description
 from pipeline.teachers.scoring import numerics_class
+from pipeline.teachers.signatures.model import OpenModel, Tensor
 from softlabels import TeacherError
 
 
@@ -61,9 +62,9 @@ def test_logits_are_taken_for_logits(change) -> None:
 def teacher(forward, batch_size: int | None = 4) -> BatchTeacher:
     """A model of 800 samples and three classes, from a function of (batch, 800)."""
     model = OpenModel(
-        inputs=[("float32", (None, 800))],
-        outputs=[("float32", (None, 3))],
-        forward=lambda batch: forward(batch).astype(np.float32),
+        inputs=[Tensor("float32", (None, 800))],
+        outputs=[Tensor("float32", (None, 3))],
+        forward=lambda batch, wanted: [forward(batch).astype(np.float32)],
         is_out_of_memory=lambda error: False,
     )
     described = Description(

@@ -8,7 +8,10 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline.teachers.known.models import KNOWN
+from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.loading import as_labelled
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.audio.root import is_there
@@ -118,9 +121,18 @@ def _clips(run: OwnRun | None, root: Location, manifest: str | Path | None) -> l
 
 def _as_in_spec(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
     """The choice with what the spec knows of its teacher, so that nobody has to say it again."""
-    if choice.kind in ("birdnet", "litert"):
+    backend = backend_of(choice.kind, choice.model)
+    if choice.kind == "birdnet" or backend == "litert":
         choice = dataclasses.replace(choice, portable=spec.portable)
-    if choice.kind in ("litert", "keras", "onnx"):
-        rate_hz, activation = choice.rate_hz or spec.window.rate_hz, choice.activation or spec.activation
-        choice = dataclasses.replace(choice, rate_hz=rate_hz, activation=activation)
-    return choice
+    if not backend:
+        return choice
+    named = {"scores": spec.scores_output, "embedding": spec.embedding_output}
+    known: dict[str, Any] = {"output": tuple(f"{role}={name}" for role, name in named.items() if name)}
+    if choice.kind not in KNOWN or KNOWN[choice.kind].any_window:
+        known["window_s"] = spec.window.window_s
+    if choice.kind not in KNOWN:
+        known |= {"rate_hz": spec.window.rate_hz, "activation": spec.activation, "pool": spec.pool}
+        known |= {"scale": spec.scale, "offset": spec.offset, "peak": spec.peak or None}
+        known["remove_mean"] = spec.remove_mean
+    open_fields = {name: value for name, value in known.items() if not getattr(choice, name)}
+    return dataclasses.replace(choice, **open_fields)

@@ -13,6 +13,7 @@ from pipeline.checking.verify import verify
 from pipeline.teachers.teacher import TeacherChoice
 from pipeline.terminal.flags import Described, add_command, add_flags, filled
 from pipeline.terminal.printing import named, print_json, print_line, print_results, progress, tell
+from softlabels.records.spec import LabelSpec
 from softlabels.soft_label_store import open as open_store
 from softlabels.store.reader import StoreReader
 from softlabels.tables import SHOWN, some
@@ -100,6 +101,7 @@ def _described(store: StoreReader) -> dict[str, Any]:
 
 def _print_contents(contents: dict[str, Any]) -> None:
     spec = contents["spec"]
+    reading = LabelSpec.from_json(spec).reading
     window = WindowSpec(**spec["window"])
     print_results(
         False,
@@ -112,7 +114,8 @@ def _print_contents(contents: dict[str, Any]) -> None:
         hop_s=f"{window.hop_s:g}",
         rate_hz=f"{window.rate_hz}",
         layout=spec["layout"],
-        **{name: spec[name] for name in ("components", "component_digest") if name in spec},
+        **({"reading": reading} if reading else {}),
+        **{name: spec[name] for name in ("components", "component_digest", "embedding") if name in spec},
         **{name: contents[name] for name in ("clips", "windows", "labelled", "quarantined")},
         quarantined_by_reason=contents["quarantined_by_reason"],
         missing=contents["missing"],

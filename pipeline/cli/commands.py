@@ -25,6 +25,7 @@ COMMANDS = {  # and the file of each, which is loaded when it is needed: a run h
     "run": "labelling",
     "manifest": "inputs",
     "classes": "inputs",
+    "teachers": "teachers",
     "inspect": "checks",
     "report": "outputs",
     "verify": "checks",

@@ -14,7 +14,7 @@ from pipeline.drafts.class_mapping import DraftRow, draft_mapping, write_draft
 from pipeline.drafts.folder import root_of
 from pipeline.drafts.manifest import ManifestSource, parse_columns
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.litert import read_labels
+from pipeline.teachers.description import read_labels
 from pipeline.terminal.flags import MANIFEST, STORE, add_command, add_flags, filled
 from pipeline.terminal.printing import named, print_results, tell
 from softlabels.classes.class_list import ClassList

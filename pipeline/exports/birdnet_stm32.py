@@ -5,6 +5,7 @@ meta.json    classes (the training order), teacher_mask (one bool a class), teac
 mapped.npy   (windows, classes) float16: probabilities
 starts.npy   (windows,) float32: seconds from the start of the recording
 index.npz    of each recording: sample_id (its file stem), row_offset, n_windows
+emb.npy      (windows, width) float16: the teacher's embeddings, where the store keeps them
 
 A chunk gets the window whose centre is nearest its own. A row with NaN means "no label", so windows without
 one are there as NaN: left out, a neighbour would answer for them.
@@ -23,6 +24,7 @@ from softlabels.classes.matching import ClassMatch
 from softlabels.errors import StoreError
 from softlabels.ragged import offsets_of
 from softlabels.storage.unfinished import allocate, save_array
+from softlabels.store.embeddings import as_half
 from softlabels.store.index import LABELLED, StoreIndex
 from softlabels.store.reader import StoreReader
 
@@ -44,13 +46,19 @@ def write_teacher_cache(
     covered = np.diff(match.offsets) > 0  # (classes,)
     folder.mkdir()
     mapped = _room_for(folder / "mapped.npy", (len(index), len(classes)))
+    arrays = [mapped]
+    if store.spec.embedding:
+        arrays.append(_room_for(folder / "emb.npy", (len(index), store.spec.embedding)))
     for entries, rows in labelled_shards(store):
         pooled = match.pool(rows.probabilities, store.activation)
         pooled[:, ~covered] = 0  # the mask speaks for them: a NaN would make the lookup give up the whole row
         mapped[row[entries]] = pooled  # cast to float16
+        if rows.embedding is not None:
+            arrays[1][row[entries]] = as_half(rows.embedding)
         on_windows(len(entries))
-    mapped[row[index.state != LABELLED]] = np.nan
-    mapped.flush()
+    for array in arrays:
+        array[row[index.state != LABELLED]] = np.nan
+        array.flush()
     save_array(folder / "starts.npy", index.start_s(order).astype(np.float32))
     counts = np.bincount(recording, minlength=len(stems))
     np.savez(folder / "index.npz", sample_id=stems, row_offset=offsets_of(counts)[:-1], n_windows=counts)

@@ -11,8 +11,8 @@ from typing import cast
 
 import numpy as np
 
-from pipeline.teachers.scoring import score, wide_probabilities
-from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.scoring import score, score_with_embedding, wide_probabilities
+from pipeline.teachers.teacher import Teacher, embedding_width
 from softlabels.audio.decode import AudioInfo, Container, audio_sha256, stream_audio
 from softlabels.audio.oddities import sample_note
 from softlabels.audio.root import check_root, local_file
@@ -69,24 +69,32 @@ class Findings:
 
 
 def label_shard(
-    clips: list[PlannedClip], teacher: Teacher, window: WindowSpec, root: Location, *, jitters: int = 1
+    clips: list[PlannedClip],
+    teacher: Teacher,
+    window: WindowSpec,
+    root: Location,
+    *,
+    jitters: int = 1,
+    embedded: bool = False,
 ) -> tuple[ShardRows, Findings]:
     """Score every window of a shard; each ends as a row or in quarantine.
 
     Args:
-      jitters: score each window at so many fixed shifts, and keep the mean probability.
+      jitters: score each window at so many fixed shifts, and keep the mean probability, and the mean embedding.
+      embedded: keep the teacher's embedding of each window.
     Raises: EnvironmentTrouble: the audio root is gone, or so many files that a mount must be.
     """
     check_root(root)
     findings, shifts = Findings(), jitter_shifts(jitters, window.rate_hz)
     windows = findings.take_out(read_ahead(_windows(clips, window, shifts, root), depth=READ_AHEAD))
-    scored = _mean_of_shifts(_scored(windows, teacher), len(shifts))
+    scored = _mean_of_shifts(_scored(windows, teacher, embedded), len(shifts))
     rounded = [(key, row.astype(np.float32)) for key, row in scored]  # the only rounding
     _check_mount(clips, findings, root)
     # Windows of a clip that failed halfway are quarantined with the rest of it.
     failed = {(entry.clip_id, entry.first_window + i) for entry in findings.quarantined for i in range(entry.windows)}
     kept = [(key, row) for key, row in rounded if (key[0].clip_id, key[1]) not in failed]
-    finite = [np.isfinite(row).all() for _, row in kept]
+    classes = len(teacher.classes)
+    finite = [np.isfinite(row[:classes]).all() for _, row in kept]
     findings.quarantined.extend(
         _quarantined(clip, "not-finite-teacher", "NaN or infinite scores", window=index)
         for ((clip, index), _), fine in zip(kept, finite, strict=True)
@@ -94,8 +102,10 @@ def label_shard(
     )
     findings.quarantined.sort(key=lambda entry: (entry.clip_id, entry.first_window))
     good = list(itertools.compress(kept, finite))
-    probabilities = np.stack([row for _, row in good]) if good else np.zeros((0, len(teacher.classes)), np.float32)
-    return _rows([key for key, _ in good], probabilities, window), findings
+    width = classes + (embedding_width(teacher) if embedded else 0)
+    values = np.stack([row for _, row in good]) if good else np.zeros((0, width), np.float32)
+    rows = _rows([key for key, _ in good], np.ascontiguousarray(values[:, :classes]), window)
+    return (dataclasses.replace(rows, embedding=values[:, classes:]) if embedded else rows), findings
 
 
 def _quarantined(clip: PlannedClip, reason: str, detail: str, *, window: int | None = None) -> Quarantined:
@@ -122,12 +132,18 @@ def jitter_shifts(jitters: int, rate_hz: int) -> list[int]:
     return [round((2 * j + 1 - jitters) / jitters * JITTER_S * rate_hz) for j in range(jitters)]
 
 
-def _scored(windows: Iterable[Window], teacher: Teacher) -> Iterator[tuple[Key, np.ndarray]]:
-    """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite."""
+def _scored(windows: Iterable[Window], teacher: Teacher, embedded: bool) -> Iterator[tuple[Key, np.ndarray]]:
+    """Every window's probabilities, ((clip, window_index), (classes,) float64); all NaN where a score is not finite.
+
+    embedded: its embedding follows them, (classes + embedding_width,).
+    """
     for keys, batch in _batches(windows, teacher):
-        scores = score(teacher, batch)[: len(keys)]  # (keys, classes)
+        answer, embeddings = score_with_embedding(teacher, batch) if embedded else (score(teacher, batch), None)
+        scores = answer[: len(keys)]  # (keys, classes)
         wide = wide_probabilities(scores, teacher.activation) if teacher.outputs == "logits" else scores.astype(float)
         wide[~np.isfinite(scores).all(axis=1)] = np.nan  # an infinite score would become a certain 0 or 1
+        if embeddings is not None:
+            wide = np.concatenate([wide, embeddings[: len(keys)]], axis=1)
         yield from zip(keys, wide, strict=True)
 
 

@@ -17,7 +17,7 @@ from pipeline.labelling.label import keep_classes, label_shard
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.own_code import place_of, theirs_explained
 from pipeline.teachers.scoring import numerics_class
-from pipeline.teachers.teacher import Teacher, TeacherChoice
+from pipeline.teachers.teacher import Teacher, TeacherChoice, embedding_width
 from softlabels.audio.root import check_root
 from softlabels.classes.class_list import ClassList
 from softlabels.digests import sha256_of_bytes
@@ -153,7 +153,7 @@ def check_worker(task: ShardTask) -> None:
     Raises: TeacherError: it raised, and no clip can be to blame.
     """
     with theirs_explained(task.teacher.kind, "scoring control windows"):
-        numerics_class(_warm_teacher(task.teacher)[0])
+        numerics_class(_warm_teacher(task.teacher)[0], embedded=task.teacher.embedding)
 
 
 def out_of_reach(task: ShardTask) -> str:
@@ -232,7 +232,12 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
         )
     stored = _stored_classes(task, teacher)
     rows, findings = label_shard(
-        list(task.clips), teacher, task.spec.window, location(task.root), jitters=task.spec.jitters
+        list(task.clips),
+        teacher,
+        task.spec.window,
+        location(task.root),
+        jitters=task.spec.jitters,
+        embedded=bool(task.spec.embedding),
     )
     for clip_id, note in task.notes.items():  # which may be of a stranger's probe cache
         if clip_id in findings.audio:
@@ -271,6 +276,10 @@ def check_teacher(teacher: Teacher, spec: LabelSpec) -> None:
             f"teacher {teacher.name!r} is not the one that labelled the store: {other}; `softlabels inspect` says "
             "which it was"
         )
+    if spec.embedding not in (0, embedding_width(teacher)):
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected embeddings of {spec.embedding} numbers, got {embedding_width(teacher)}"
+        )
 
 
 def _stored_classes(task: ShardTask, teacher: Teacher) -> np.ndarray | None:
@@ -296,7 +305,7 @@ def _warm_components(store: str, spec: LabelSpec) -> Components | None:
 def _warm_teacher(choice: TeacherChoice) -> tuple[Teacher, str]:
     """The teacher and its numerics class; loaded once a process, so that a worker stays warm over shards."""
     teacher = load_teacher(choice)
-    return teacher, numerics_class(teacher)
+    return teacher, numerics_class(teacher, embedded=choice.embedding)
 
 
 @functools.cache

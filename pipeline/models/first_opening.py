@@ -4,6 +4,7 @@ What went well is remembered, so that it is paid once a model:
 $XDG_CACHE_HOME/softlabels/opened/<sha256 of the model, its reader and how it is opened>
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -37,6 +38,7 @@ class Opening:
     """How a model is opened.
 
     model: its bytes, or the path of a copy that nobody changes; digest: of it; shown: what to call it in an error.
+    window: samples, of a model that leaves them open.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Opening:
     shown: str
     portable: bool = False
     device: str = "cpu"
+    window: int | None = None
 
 
 def try_in_child(opening: Opening) -> None:
@@ -72,13 +75,17 @@ def try_in_child(opening: Opening) -> None:
 
 
 def opened_before(opening: Opening) -> bool:
-    """Whether this very model has been opened well, by this user or by us."""
-    return opening.digest in KNOWN or _remembered(opening).exists()
+    """Whether this very model has been opened well, by this user or by us.
+
+    One that was opened without a window has its own length, and keeps to it.
+    """
+    ways = (opening, dataclasses.replace(opening, window=None))
+    return opening.digest in KNOWN or any(_remembered(way).exists() for way in ways)
 
 
 def _run_child(opening: Opening, path: Path, refusal: Path) -> subprocess.CompletedProcess[bytes]:
     how: dict[str, object] = {"kind": opening.kind, "path": str(path), "shown": opening.shown, "refusal": str(refusal)}
-    how |= {"portable": opening.portable, "device": opening.device}
+    how |= {"portable": opening.portable, "device": opening.device, "window": opening.window}
     # Safe path, or modules that lie in the current folder would be imported before ours.
     command = [sys.executable, "-P", "-c", CHILD, json.dumps(how | {"most_s": MOST_S})]
     places = os.pathsep.join(place for place in sys.path if place)
@@ -113,6 +120,7 @@ def _fault(opening: Opening, code: int) -> TeacherError:
 
 def _remembered(opening: Opening) -> Path:
     how = [opening.kind, opening.digest, opening.portable, opening.device, _version(READERS[opening.kind])]
+    how += [opening.window] if opening.window else []
     return user_folder() / "opened" / sha256_of(how)
 
 

@@ -20,17 +20,22 @@ Probabilities that a teacher model gave to windows of audio, kept by `softlabels
 | activation | {activation} |
 | window | {window_s:g} s at {rate_hz} Hz, every {hop_s:g} s |
 | layout | {layout} |
-{components}
+{vectors}
 Open it with `softlabels.open(".")`, or read `shards/*.parquet` with any Parquet engine: one row a window, keyed by
 `clip_id` and `window_index`; only files named in `receipts/` count.
 
 {notice}
 """
+_READING = "| how the model was read | {} |\n"
+_EMBEDDING = "| embedding | {} numbers a window that the teacher's last layer made its scores of |\n"
 _COMPONENTS = "| components | {} numbers a window that sum up the log-odds of all the teacher's classes; see `{}` |\n"
 
 
 def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
     """The card of a new store."""
+    components = _COMPONENTS.format(spec.components, components_key(spec.component_digest)) if spec.components else ""
+    reading = _READING.format(spec.reading) if spec.reading else ""
+    embedding = _EMBEDDING.format(spec.embedding) if spec.embedding else ""
     return _CARD.format(
         teacher=spec.teacher,
         version=spec.format_version,
@@ -41,9 +46,7 @@ def dataset_card(spec: LabelSpec, teacher: Teacher, classes: ClassList) -> str:
         rate_hz=spec.window.rate_hz,
         hop_s=spec.window.hop_s,
         layout=spec.layout,
-        components=_COMPONENTS.format(spec.components, components_key(spec.component_digest))
-        if spec.components
-        else "",
+        vectors=reading + components + embedding,
         notice=teacher.notice,
     )
 

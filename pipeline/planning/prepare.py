@@ -20,8 +20,8 @@ from pipeline.planning.probe_files import probe_files
 from pipeline.planning.probe_workers import LOOK_S
 from pipeline.planning.settings import setting_differences
 from pipeline.processes import Workers, within
-from pipeline.teachers.loading import as_labelled, load_teacher
-from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation
+from pipeline.teachers.loading import as_labelled, load_teacher, works_in_batches
+from pipeline.teachers.teacher import Teacher, TeacherChoice, derivation, embedding_width
 from softlabels.audio.decode import DEFAULT_BUDGET, AudioBudget
 from softlabels.audio.root import is_there
 from softlabels.classes.class_list import ClassList
@@ -192,7 +192,7 @@ def _checked_storage(store: str | Path, root: Location, *, by_writing: bool) -> 
 
 def _with_batch_size(choice: TeacherChoice, teacher: Teacher) -> TeacherChoice:
     """Workers must not look for a size of their own."""
-    if choice.kind not in ("keras", "onnx"):
+    if not works_in_batches(choice):
         return choice
     return dataclasses.replace(choice, batch_size=teacher.batch_size, batch_fixed=True)
 
@@ -260,7 +260,7 @@ def _spec(
         window = existing.spec.window
     else:
         window = WindowSpec.from_overlap(teacher.rate_hz, teacher.window_samples, overlap_s=labelling.overlap_s or 0.0)
-    settings |= derivation(teacher) | components.settings
+    settings |= derivation(teacher) | components.settings | {"embedding": _kept_embedding(teacher, choice, existing)}
     spec = LabelSpec(
         teacher=teacher.name,
         teacher_digest=teacher.digest,
@@ -279,6 +279,20 @@ def _spec(
             "with -o"
         )
     return spec
+
+
+def _kept_embedding(teacher: Teacher, choice: TeacherChoice, existing: StoreReader | None) -> int:
+    """The field of a spec. Raises: StoreError: the store was made without, or with others."""
+    width = embedding_width(teacher) if choice.embedding else 0
+    if existing is not None and width != existing.spec.embedding:
+        own = existing.spec.embedding
+        raise StoreError(
+            f"store '{existing.storage}' was made with other settings: embedding: {own or 'none'}, not {width}; its "
+            f"windows {f'have {own} numbers each' if own else 'were scored without one'}, so it can be extended only "
+            f"{'with a model of that width' if own else 'without: leave out --embedding'}, or label into another "
+            "store with -o"
+        )
+    return width
 
 
 def _changed(existing: StoreReader | None, clips: list[Clip]) -> set[str]:

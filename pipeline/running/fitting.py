@@ -39,7 +39,7 @@ def fit_if_new(prepared: Preparation, workers: Workers, on_fit: Callable[[int, i
     drawn = draw_windows(prepared.new)
     on_fit(len(drawn), None)
     everything = {"class_digest": classes.digest, "teacher_class_digest": "", "layout": "dense", "min_probability": 0.0}
-    spec = LabelSpec.from_json(prepared.spec.to_json() | everything | {"jitters": 1})
+    spec = LabelSpec.from_json(prepared.spec.to_json() | everything | {"jitters": 1, "embedding": 0})
     with tempfile.TemporaryDirectory(prefix="softlabels-") as folder:
         task = ShardTask(shard=0, clips=(), spec=spec, teacher=prepared.choice, root=str(prepared.root), store=folder)
         slices = [tuple(drawn[first : first + SHARD]) for first in range(0, len(drawn), SHARD)]

@@ -112,7 +112,8 @@ def _timed(clips: list[PlannedClip], prepared: Preparation, workers: int) -> tup
     spec = prepared.spec
     forget_known()  # every file has to be digested once
     began, cpu_began = time.perf_counter(), time.process_time()
-    rows, _ = label_shard(clips, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters)
+    embedded = bool(spec.embedding)
+    rows, _ = label_shard(clips, prepared.teacher, spec.window, prepared.root, jitters=spec.jitters, embedded=embedded)
     if spec.keeps_some:
         kept = np.array([prepared.teacher.classes.index(name) for name in prepared.classes])
         rows = _made_up(keep_classes(rows, kept), spec.components)

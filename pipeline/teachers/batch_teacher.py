@@ -4,53 +4,40 @@ the largest batch that fits in memory. How Keras and ONNX models are opened is i
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from pipeline.teachers.litert import Description
+from pipeline.teachers.description import Description
+from pipeline.teachers.signatures.model import OpenModel
+from pipeline.teachers.signatures.passage import open_passage
 from pipeline.teachers.teacher import TeacherChoice
 from softlabels.errors import EnvironmentTrouble, TeacherError
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 32
-FACTORY = "a model that wants anything else, such as spectrograms, is a `--teacher module:factory`"
-Shape = tuple[int | None, ...]  # None where the model leaves it open; empty where it leaves the rank open
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenModel:
-    """A model that is loaded and not yet tried.
-
-    inputs, outputs: (dtype, shape) of each, as the model declares them.
-    forward: (batch, samples) or (batch, samples, 1) float32 -> (batch, classes), for any batch the model takes.
-    is_out_of_memory: whether an exception of `forward` says that the batch is too large for this machine.
-    """
-
-    inputs: list[tuple[str, Shape]]
-    outputs: list[tuple[str, Shape]]
-    forward: Callable[[np.ndarray], np.ndarray]
-    is_out_of_memory: Callable[[Exception], bool]
+_Answer = TypeVar("_Answer")
 
 
 class BatchTeacher:
     """A model that scores waveforms in batches of one size. Attributes as in `Teacher`.
 
-    Raises: TeacherError: the model is not one from (batch, samples[, 1]) to (batch, classes) float32, it has another
-      number of outputs than there are classes, or its answers depend on what else is in a batch. EnvironmentTrouble: it
-      does not fit in memory.
+    spec_fields: what its model is asked and what is done around it, for the spec. embedding_width: 0 is none.
+
+    Raises: TeacherError: the model is not one from waveforms to (batch, classes) float32, what it has does not decide
+      which output is which, it has another number of outputs than there are classes, or its answers depend on what else
+      is in a batch. EnvironmentTrouble: it does not fit in memory.
     """
 
-    notice = ""
-
     def __init__(self, choice: TeacherChoice, description: Description, model: OpenModel, *, digest: str) -> None:
-        self.name, self.digest = description.model.stem, digest
+        self.name, self.notice, self.digest = description.name, description.notice, digest
         self.classes, self.rate_hz = description.classes, description.rate_hz
         self.activation, self.outputs = description.activation, description.outputs
         self._path, self._model = str(description.model), model
-        batch, self.window_samples, channels = waveform_shape(self._path, model)
-        self._shape = (self.window_samples, *channels)
-        self.batch_size = self._fit(choice, batch)
+        self._passage = open_passage(self._path, model, len(description.classes), description.handling)
+        self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
+        self.spec_fields = self._passage.spec_fields
+        self.batch_size = self._fit(choice, description.batch_size or self._passage.layout.batch)
         if not choice.batch_fixed:  # else another process has looked
             self._check_independence()
 
@@ -59,15 +46,19 @@ class BatchTeacher:
 
         Raises: EnvironmentTrouble: the memory that was enough for this batch size is no longer there.
         """
+        return self._in_memory(self._passage.scores, windows)
+
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and (batch_size, embedding_width) float32 embeddings of the same pass; where there are any."""
+        return self._in_memory(self._passage.both, windows)
+
+    def _in_memory(self, forward: Callable[[np.ndarray], _Answer], windows: np.ndarray) -> _Answer:
         try:
-            return self._forward(windows, self.batch_size)
+            return forward(windows.reshape(self.batch_size, self.window_samples))
         except Exception as e:
             if self._model.is_out_of_memory(e):
                 raise _no_memory(self._path, self.batch_size) from e
             raise
-
-    def _forward(self, windows: np.ndarray, batch_size: int) -> np.ndarray:
-        return self._model.forward(windows.reshape(batch_size, *self._shape))  # (batch, samples[, 1])
 
     def _fit(self, choice: TeacherChoice, of_model: int | None) -> int:
         """The batch size: the wanted one, or where it may be another, the largest half of a half that fits."""
@@ -85,7 +76,7 @@ class BatchTeacher:
         if self.batch_size == 1:
             return
         batches = (_batch_of_one(self.batch_size, self.window_samples, loud) for loud in (0.0, 0.9))
-        alone, among = (self._forward(batch, self.batch_size)[0].copy() for batch in batches)
+        alone, among = (self._passage.scores(batch)[0].copy() for batch in batches)
         if not np.allclose(alone, among, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise TeacherError(
                 f"model '{self._path}': its answer to a window depends on the others in its batch, by up to "
@@ -95,15 +86,18 @@ class BatchTeacher:
 
     def _try(self, batch_size: int) -> None:
         """Score silence: what does not hold now must not turn up after hours."""
+        silence = np.zeros((batch_size, self.window_samples), np.float32)
         try:
-            answer = self._forward(np.zeros((batch_size, self.window_samples), np.float32), batch_size)
+            (self._passage.both if self.embedding_width else self._passage.scores)(silence)
+        except TeacherError:
+            raise
         except Exception as e:
             if self._model.is_out_of_memory(e):
                 raise
             raise TeacherError(
                 f"model '{self._path}': cannot score a batch of {batch_size} windows: {type(e).__name__}: {e}"
+                + "; if it takes one window at a time, give --batch-size 1" * (batch_size > 1)
             ) from e
-        _check_answer(self._path, answer, (batch_size, len(self.classes)))
 
 
 def _batch_of_one(batch_size: int, samples: int, loud: float) -> np.ndarray:
@@ -143,39 +137,6 @@ def confirm(choice: TeacherChoice, digest: str) -> None:
         )
 
 
-def waveform_shape(path: str, model: OpenModel) -> tuple[int | None, int, list[int]]:
-    """The shape of a model's one input: batch or None, samples, and what comes after: nothing, or 1.
-
-    Raises: TeacherError: it takes no waveform, not one of known length, or gives more than one output.
-    """
-    if len(model.inputs) != 1 or not _is_waveform(*model.inputs[0]):
-        got = "; ".join(f"{dtype} {_shown(shape)}" for dtype, shape in model.inputs) or "none"
-        raise TeacherError(
-            f"model '{path}': expected one float32 waveform input (batch, samples) or (batch, samples, 1), got {got}; "
-            f"{FACTORY}"
-        )
-    if len(model.outputs) != 1:
-        raise TeacherError(
-            f"model '{path}': expected one output (batch, classes), got {len(model.outputs)}: export the model with "
-            "its scores alone, or wrap it as a `--teacher module:factory`"
-        )
-    batch, samples, *channels = model.inputs[0][1]
-    if samples is None:
-        raise TeacherError(
-            f"model '{path}': its input {_shown(model.inputs[0][1])} leaves the number of samples open, and with it "
-            "the window; export the model with a fixed one, or wrap it as a `--teacher module:factory`"
-        )
-    return batch, samples, [1 for _ in channels]
-
-
-def _is_waveform(dtype: str, shape: Shape) -> bool:
-    return dtype == "float32" and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 1))
-
-
-def _shown(shape: Shape) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in shape)})" if shape else "of any shape"
-
-
 def largest_batch(
     path: str, wanted: int, attempt: Callable[[int], None], is_out_of_memory: Callable[[Exception], bool], *, least: int
 ) -> int:
@@ -209,16 +170,3 @@ def _no_memory(path: str, batch_size: int) -> EnvironmentTrouble:
         f"model '{path}': no memory for a batch of {batch_size} windows, and no other size will do; free memory, use "
         "fewer --jobs, or label into another store with a smaller --batch-size"
     )
-
-
-def _check_answer(path: str, answer: np.ndarray, expected: tuple[int, int]) -> None:
-    if answer.dtype != np.float32 or answer.ndim != 2 or len(answer) != expected[0]:
-        raise TeacherError(
-            f"model '{path}': expected one float32 output (batch, classes), got {answer.dtype} {answer.shape} for "
-            f"{expected[0]} windows; {FACTORY}"
-        )
-    if answer.shape != expected:
-        raise TeacherError(
-            f"model '{path}': {answer.shape[1]} outputs, but the labels name {expected[1]} classes; give the class "
-            "list that belongs to this model with --labels"
-        )

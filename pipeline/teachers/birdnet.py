@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.teachers.litert import Description, LiteRTTeacher, read_labels
+from pipeline.teachers.description import Description, read_labels
+from pipeline.teachers.litert import LiteRTTeacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -23,9 +24,17 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
         raise TeacherError("teacher 'birdnet': give --model and --labels together, or neither")
     model, labels = (Path(choice.model), Path(choice.labels)) if choice.model and choice.labels else find_birdnet()
     classes = read_labels(labels)
-    description = Description(model=model, classes=classes, rate_hz=RATE_HZ, activation="sigmoid", outputs="logits")
-    folded = choice.fold is not False
-    return LiteRTTeacher(description, name=NAME, portable=choice.portable, folded=folded, notice=NOTICE)
+    description = Description(
+        name=NAME,
+        notice=NOTICE,
+        model=model,
+        classes=classes,
+        rate_hz=RATE_HZ,
+        activation="sigmoid",
+        outputs="logits",
+    )
+    how = {"portable": choice.portable, "folded": choice.fold is not False, "embedded": choice.embedding}
+    return LiteRTTeacher(description, **how)
 
 
 def find_birdnet() -> tuple[Path, Path]:

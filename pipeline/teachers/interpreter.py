@@ -11,7 +11,14 @@ import numpy as np
 from softlabels.errors import TeacherError
 
 
-def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep_all: bool = False) -> Any:
+def open_interpreter(
+    model: str,
+    content: bytes,
+    *,
+    portable: bool = False,
+    keep_all: bool = False,
+    fit: Callable[[Any], None] = lambda interpreter: None,
+) -> Any:
     """A TFLite model ready to run; -> ai_edge_litert.interpreter.Interpreter.
 
     Args:
@@ -19,6 +26,7 @@ def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep
       content: the bytes of the file.
       portable: LiteRT's own kernels, which give the same bits on every x86-64 CPU.
       keep_all: every tensor can be read after a run, not only the outputs; needs `portable`.
+      fit: gives an open input its size, before memory is laid out for it.
     Raises: TeacherError: LiteRT cannot load it.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -32,6 +40,7 @@ def open_interpreter(model: str, content: bytes, *, portable: bool = False, keep
                 experimental_op_resolver_type=resolver,
                 experimental_preserve_all_tensors=keep_all,
             )
+            fit(interpreter)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
             raise TeacherError(f"model '{model}': LiteRT cannot load it: {e} {printed()}".rstrip()) from e
@@ -42,7 +51,12 @@ def answer(interpreter: Any, windows: np.ndarray) -> np.ndarray:
     """What a model of one input and one output gives for a batch, as an array of its own."""
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], windows)
     interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return output(interpreter, 0)
+
+
+def output(interpreter: Any, number: int) -> np.ndarray:
+    """What the last run gave for one of the outputs, as an array of its own."""
+    return interpreter.get_tensor(interpreter.get_output_details()[number]["index"])
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Keras teachers, from a `.keras` file or a SavedModel folder, run by TensorFlow."""
 
 import contextlib
+import functools
 import logging
 import os
 import zipfile
@@ -12,8 +13,9 @@ import numpy as np
 
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import copy_file, copy_folder, private_folder
-from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel, Shape, check_settings, confirm
-from pipeline.teachers.litert import described
+from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
+from pipeline.teachers.description import described
+from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -35,11 +37,12 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
     with private_folder() as folder:
         copy = folder / path.name
         digest = (copy_folder if path.is_dir() else copy_file)(path, copy)
-        confirm(choice, digest)
-        opening = Opening(kind="keras", model=copy, digest=digest, shown=shown, device=choice.device or "cpu")
-        try_in_child(opening)
-        with tensorflow_device(choice.device) as device:
-            return BatchTeacher(choice, description, open_keras(copy, device, shown=shown), digest=digest)
+        if choice.model_sha256 or digest not in description.sha256:
+            confirm(choice, digest)
+        device, window = choice.device or "cpu", description.handling.window_samples
+        try_in_child(Opening(kind="keras", model=copy, digest=digest, shown=shown, device=device, window=window))
+        with tensorflow_device(choice.device) as place:
+            return BatchTeacher(choice, description, open_keras(copy, place, shown=shown), digest=digest)
 
 
 @contextlib.contextmanager
@@ -90,10 +93,12 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as e:  # a model's own layers may raise anything
         raise _cannot_load(shown, e) from e
+    outputs = getattr(model, "outputs", None) or []
+    names = getattr(model, "output_names", None) or [""] * len(outputs)
     return OpenModel(
-        inputs=[(tensor.dtype, tuple(tensor.shape)) for tensor in getattr(model, "inputs", None) or []],
-        outputs=[(tensor.dtype, tuple(tensor.shape)) for tensor in getattr(model, "outputs", None) or []],
-        forward=_compiled(lambda batch: model(batch, training=False), device),
+        inputs=[Tensor(each.dtype, tuple(each.shape), each.name) for each in getattr(model, "inputs", None) or []],
+        outputs=[Tensor(each.dtype, tuple(each.shape), name) for each, name in zip(outputs, names, strict=True)],
+        forward=_compiled(lambda batch: keras.tree.flatten(model(batch, training=False)), device),
         is_out_of_memory=_is_out_of_memory,
     )
 
@@ -124,11 +129,12 @@ def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
 
     def call(batch: Any) -> Any:
         _ = loaded  # a signature does not keep the variables alive
-        return next(iter(signature(**{next(iter(inputs)): batch}).values()))
+        answers = signature(**{next(iter(inputs)): batch})
+        return [answers[name] for name in outputs]
 
     return OpenModel(
-        inputs=[(spec.dtype.name, _shape(spec)) for spec in inputs.values()],
-        outputs=[(spec.dtype.name, _shape(spec)) for spec in outputs.values()],
+        inputs=[_tensor(name, spec) for name, spec in inputs.items()],
+        outputs=[_tensor(name, spec) for name, spec in outputs.items()],
         forward=_compiled(call, device),
         is_out_of_memory=_is_out_of_memory,
     )
@@ -145,19 +151,21 @@ def _signature(path: str, signatures: Any) -> Any:
     )
 
 
-def _shape(spec: Any) -> Shape:
-    return tuple(spec.shape) if spec.shape.rank is not None else ()
+def _tensor(name: str, spec: Any) -> Tensor:
+    return Tensor(spec.dtype.name, tuple(spec.shape) if spec.shape.rank is not None else (), name)
 
 
-def _compiled(call: Callable, device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """One compiled graph a batch shape; -> its answer as an array."""
+def _compiled(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+    """One compiled graph a batch shape and choice of outputs, without what only the others need."""
     import tensorflow as tf
 
-    graph = tf.function(call, autograph=False, reduce_retracing=False)
+    @functools.cache
+    def graph(wanted: tuple[int, ...]) -> Any:
+        return tf.function(lambda batch: [call(batch)[i] for i in wanted], autograph=False, reduce_retracing=False)
 
-    def forward(batch: np.ndarray) -> np.ndarray:
+    def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
         with tf.device(device):
-            return np.asarray(graph(tf.constant(batch)))
+            return [np.asarray(answer) for answer in graph(wanted)(tf.constant(batch))]
 
     return forward
 

@@ -1,37 +1,30 @@
 """TFLite models over LiteRT: any model that takes a waveform and gives one score a class."""
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import read_model
+from pipeline.teachers.description import Description, described
 from pipeline.teachers.folding.derived import FOLDING, folded_model
-from pipeline.teachers.interpreter import answer, open_interpreter
-from pipeline.teachers.teacher import Outputs, Teacher, TeacherChoice
-from softlabels.classes.class_list import Activation, ClassList
-from softlabels.errors import ClassListError, TeacherError
+from pipeline.teachers.interpreter import open_interpreter
+from pipeline.teachers.signatures.layout import layout_of
+from pipeline.teachers.signatures.model import OpenModel, Tensor
+from pipeline.teachers.signatures.passage import open_passage
+from pipeline.teachers.signatures.roles import Roles
+from pipeline.teachers.teacher import Teacher, TeacherChoice
+from softlabels.errors import TeacherError
 
 BATCH_SIZE = 1  # the fastest on a CPU core for BirdNET, and its bits depend on nothing then
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """A model, and what no model file says of itself."""
-
-    model: Path
-    classes: ClassList
-    rate_hz: int
-    activation: Activation
-    outputs: Outputs
 
 
 class LiteRTTeacher:
     """One interpreter on one thread. Attributes as in `Teacher`.
 
+    embedding_width: of the input of its last layer, where that was asked for (embedded); else 0.
     folding, source_digest: how the model was folded and the sha256 of the file, where it computes with a folded one;
       "" where it computes with the file as it is. digest: of what it computes with.
 
@@ -42,81 +35,103 @@ class LiteRTTeacher:
     batch_size = BATCH_SIZE
 
     def __init__(
-        self, description: Description, *, name: str, portable: bool = False, folded: bool = False, notice: str = ""
+        self, description: Description, *, portable: bool = False, folded: bool = False, embedded: bool = False
     ) -> None:
-        self.name, self.notice, self.classes, self.rate_hz = name, notice, description.classes, description.rate_hz
+        self.name, self.notice, self.classes = description.name, description.notice, description.classes
         self.activation, self.outputs, model = description.activation, description.outputs, description.model
+        self.rate_hz, handling = description.rate_hz, description.handling
         content = read_model(model)
         if content[4:8] != b"TFL3":
             raise TeacherError(f"model '{model}': expected a TFLite file (TFL3 at byte 4), got {content[:8]!r}")
         self.digest = hashlib.sha256(content).hexdigest()
-        opening = Opening(kind="litert", model=content, digest=self.digest, shown=str(model), portable=portable)
-        try_in_child(opening)
+        how: dict[str, Any] = {"portable": portable, "window": handling.window_samples}
+        try_in_child(Opening(kind="litert", model=content, digest=self.digest, shown=str(model), **how))
         self.folding = self.source_digest = ""
         if folded:
             self.folding, self.source_digest = FOLDING, self.digest
             content, self.digest = folded_model(str(model), content)
-        self._interpreter = open_interpreter(str(model), content, portable=portable)
-        self.window_samples = _check_signature(model, self._interpreter, len(description.classes))
+        opened = open_litert(str(model), _embedded(str(model), content) if embedded else content, **how)
+        roles = Roles(scores=0, embedding=1) if embedded else None  # in the order of a file that was made here
+        self._passage = open_passage(str(model), opened, len(self.classes), handling, roles=roles)
+        self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
+        self.spec_fields = {} if embedded else self._passage.spec_fields
+        silence = np.zeros((BATCH_SIZE, self.window_samples), np.float32)
+        if not self._passage.is_declared:  # it must not turn up after hours
+            self._passage.both(silence) if self.embedding_width else self._passage.scores(silence)
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """(1, window_samples) float32 -> (1, classes) float32."""
-        return answer(self._interpreter, windows)
+        return self._passage.scores(windows)
+
+    def score_with_embedding(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and (1, embedding_width) float32 embeddings of the same pass; where there are any."""
+        return self._passage.both(windows)
+
+
+def open_litert(shown: str, content: bytes, *, portable: bool = False, window: int | None = None) -> OpenModel:
+    """A TFLite model as LiteRT opens it, for one window a time.
+
+    Args:
+      shown: what to call the model in an error.
+      content: the bytes of the file.
+      portable: LiteRT's own kernels.
+      window: samples, of a model that takes any number.
+    Raises: TeacherError: LiteRT cannot load it, or it takes no waveform, one of unknown length, or other batches.
+    """
+
+    def fit(interpreter: Any) -> None:
+        (inputs, outputs), details = _tensors(interpreter), interpreter.get_input_details()
+        layout = layout_of(shown, OpenModel(inputs=inputs, outputs=outputs, forward=_never), window)
+        if layout.batch not in (None, BATCH_SIZE):
+            raise TeacherError(f"model '{shown}': expected a batch of {BATCH_SIZE}, got {list(inputs[0].shape)}")
+        if layout.shape(BATCH_SIZE) != tuple(details[0]["shape"]):
+            interpreter.resize_tensor_input(details[0]["index"], layout.shape(BATCH_SIZE))
+
+    interpreter = open_interpreter(shown, content, portable=portable, fit=fit)
+    to, given = (
+        interpreter.get_input_details()[0]["index"],
+        [each["index"] for each in interpreter.get_output_details()],
+    )
+
+    def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
+        interpreter.set_tensor(to, batch)
+        interpreter.invoke()
+        return [interpreter.get_tensor(given[i]) for i in wanted]
+
+    inputs, outputs = _tensors(interpreter)
+    return OpenModel(inputs=inputs, outputs=outputs, forward=forward)
+
+
+def _tensors(interpreter: Any) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Inputs and outputs, by the names that the file's one signature gives them, if it has one."""
+    inputs, outputs, names = interpreter.get_input_details(), interpreter.get_output_details(), {}
+    signatures = interpreter.get_signature_list()
+    if len(outputs) > 1 and len(signatures) == 1:
+        runner = interpreter.get_signature_runner(next(iter(signatures)))
+        names = {each["index"]: name for name, each in runner.get_output_details().items()}
+    return [_tensor(each, each["name"]) for each in inputs], [
+        _tensor(each, names.get(each["index"], each["name"])) for each in outputs
+    ]
+
+
+def _tensor(details: dict[str, Any], name: str) -> Tensor:
+    shape = tuple(None if size < 0 else int(size) for size in details["shape_signature"])
+    return Tensor(details["dtype"].__name__, shape or tuple(map(int, details["shape"])), name)
+
+
+def _never(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
+    raise NotImplementedError
 
 
 def load_litert(choice: TeacherChoice) -> Teacher:
     """The teacher of `--teacher litert`; a TFLite file says neither its rate nor its activation."""
-    description = described(choice)
-    return LiteRTTeacher(description, name=description.model.stem, portable=choice.portable)
+    return LiteRTTeacher(described(choice), portable=choice.portable)
 
 
-def described(choice: TeacherChoice) -> Description:
-    """The model of a choice. Raises: TeacherError: something is missing that no model file says of itself."""
-    model, labels, rate_hz = choice.model, choice.labels, choice.rate_hz
-    activation, outputs = choice.activation, choice.outputs
-    if model and labels and rate_hz and activation and outputs:
-        classes = read_labels(labels)
-        return Description(model=Path(model), classes=classes, rate_hz=rate_hz, activation=activation, outputs=outputs)
-    given = {"--model": model, "--labels": labels, "--rate": rate_hz, "--activation": activation, "--outputs": outputs}
-    missing = ", ".join(flag for flag, value in given.items() if not value)
-    raise TeacherError(
-        f"teacher {choice.kind!r} needs {missing}: the model, its class list (one name a line), the sample rate in Hz, "
-        "sigmoid or softmax, and whether the model gives logits or probabilities"
-    )
+def _embedded(model: str, content: bytes) -> bytes:
+    from pipeline.teachers.folding.embedding import with_embedding  # here, because the schema takes long to import
 
-
-def read_labels(path: str | Path) -> ClassList:
-    """The class list of a model. Raises: TeacherError."""
     try:
-        return ClassList.from_file(path)
-    except ClassListError as e:
-        raise TeacherError(f"labels: {e}") from e
-
-
-def _check_signature(model: Path, interpreter: Any, classes: int) -> int:
-    """Samples a window."""
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if not _is_one_table(inputs):
-        raise TeacherError(
-            f"model '{model}': expected one float32 waveform input (batch, samples), got {_shown(inputs)}; a model "
-            "that wants spectrograms is a `--teacher module:factory`"
-        )
-    if not _is_one_table(outputs):
-        raise TeacherError(f"model '{model}': expected one float32 output (batch, classes), got {_shown(outputs)}")
-    (batch, samples), (_, found) = inputs[0]["shape"], outputs[0]["shape"]
-    if batch != BATCH_SIZE:
-        raise TeacherError(f"model '{model}': expected a batch of {BATCH_SIZE}, got {inputs[0]['shape'].tolist()}")
-    if found != classes:
-        raise TeacherError(
-            f"model '{model}': {found} outputs, but the labels name {classes} classes; give the class list that "
-            "belongs to this model with --labels"
-        )
-    return int(samples)
-
-
-def _is_one_table(tensors: list[dict[str, Any]]) -> bool:
-    return len(tensors) == 1 and len(tensors[0]["shape"]) == 2 and tensors[0]["dtype"] == np.float32
-
-
-def _shown(tensors: list[dict[str, Any]]) -> str:
-    return "; ".join(f"{each['dtype'].__name__} {each['shape_signature'].tolist()}" for each in tensors)
+        return with_embedding(content)
+    except TeacherError as e:
+        raise TeacherError(f"model '{model}': {e}; leave out --embedding") from e

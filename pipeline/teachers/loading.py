@@ -3,9 +3,12 @@
 import dataclasses
 import importlib
 
+from pipeline.options import flag_of
 from pipeline.search_path import look_here_last
+from pipeline.teachers.known.models import KNOWN
+from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.own_code import hidden_module, place_of, theirs_explained
-from pipeline.teachers.teacher import Teacher, TeacherChoice
+from pipeline.teachers.teacher import Teacher, TeacherChoice, embedding_width
 from softlabels.errors import StoreError, TeacherError
 from softlabels.records.spec import LabelSpec
 
@@ -13,42 +16,65 @@ from softlabels.records.spec import LabelSpec
 def load_teacher(choice: TeacherChoice) -> Teacher:
     """Load the teacher that was chosen.
 
-    Raises: TeacherError: unknown kind, files or settings missing, or a model that is not what it should be.
+    Raises: TeacherError: unknown kind, files or settings missing, a model that is not what it should be, or one without
+      an embedding that is asked for one.
     """
+    teacher = _load(choice)
+    if choice.embedding and not embedding_width(teacher):
+        raise TeacherError(
+            f"teacher {choice.kind!r}: {teacher.name!r} has no embedding to keep: leave out --embedding; birdnet has "
+            "one, a model with an output for it (--output embedding=NAME), and a teacher class of your own with "
+            "`embedding_width` and `score_with_embedding`"
+        )
+    return teacher
+
+
+def _load(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
         from pipeline.teachers.birdnet import load_birdnet
 
-        _refuse_settings(choice, "rate_hz", "activation", "outputs", *BATCH_SETTINGS)
+        _refuse_settings(choice, *READING, *BATCH_SETTINGS)
         return load_birdnet(choice)
     if choice.fold is not None:
         raise TeacherError(f"teacher {choice.kind!r} is never folded, only birdnet is: leave out --no-fold")
-    if choice.kind == "litert":
+    if choice.kind in KNOWN:
+        known = KNOWN[choice.kind]
+        fixed = {"batch_size": known.batch_size and not choice.batch_fixed, "window_s": not known.any_window}
+        _refuse_settings(choice, *DESCRIBED, *(name for name, holds in fixed.items() if holds))
+    backend = backend_of(choice.kind, choice.model)
+    if backend == "litert":
         from pipeline.teachers.litert import load_litert
 
         _refuse_settings(choice, *BATCH_SETTINGS)
         return load_litert(choice)
-    if choice.kind == "keras":
+    if backend == "keras":
         from pipeline.teachers.keras_model import keras_teacher
 
         return keras_teacher(choice)
-    if choice.kind == "onnx":
+    if backend == "onnx":
         from pipeline.teachers.onnx_model import onnx_teacher
 
         return onnx_teacher(choice)
     if ":" in choice.kind:
-        _refuse_settings(choice, "labels", "rate_hz", "activation", "outputs", "portable", *BATCH_SETTINGS)
+        _refuse_settings(choice, "labels", "portable", *READING, *BATCH_SETTINGS)
         return _load_factory(choice)
-    raise TeacherError(f"teacher {choice.kind!r}: expected birdnet, litert, keras, onnx or module:factory")
+    raise TeacherError(f"teacher {choice.kind!r}: expected {', '.join(NAMES)} or module:factory")
+
+
+def works_in_batches(choice: TeacherChoice) -> bool:
+    """Whether a teacher scores many windows at once, in batches of a size that belongs to its store."""
+    return backend_of(choice.kind, choice.model) in ("keras", "onnx")
 
 
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
-    """The choice, with the folding and the batch size of a store's teacher, unless it says itself which.
+    """The choice, with folding, batch size and embedding of a store's teacher, unless it says itself which.
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
     from pipeline.teachers.folding.derived import FOLDING
 
-    if choice.kind in ("keras", "onnx"):
+    choice = dataclasses.replace(choice, embedding=choice.embedding or bool(spec.embedding))
+    if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
@@ -63,8 +89,7 @@ def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
 def _refuse_settings(choice: TeacherChoice, *names: str) -> None:
     for name in names:
         if getattr(choice, name):
-            flag = "--" + name.removesuffix("_hz").replace("_", "-")
-            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag}")
+            raise TeacherError(f"teacher {choice.kind!r} sets {name} itself: leave out {flag_of(name)}")
 
 
 def _load_factory(choice: TeacherChoice) -> Teacher:
@@ -88,4 +113,7 @@ def _load_factory(choice: TeacherChoice) -> Teacher:
     return teacher
 
 
+NAMES = ("birdnet", *KNOWN, "litert", "keras", "onnx")
+DESCRIBED = ("rate_hz", "activation", "outputs", "pool", "scale", "offset", "peak", "remove_mean")  # of known models
+READING = (*DESCRIBED, "output", "window_s")  # how a model of the user's own is read
 BATCH_SETTINGS = ("model_sha256", "batch_size", "device")  # of the teachers that work in batches

@@ -1,14 +1,16 @@
 """ONNX teachers, run by onnxruntime: any model that takes a waveform and gives one score a class."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import private_folder
 from pipeline.models.onnx_files import copy_onnx
-from pipeline.teachers.batch_teacher import BatchTeacher, OpenModel, Shape, check_settings, confirm
-from pipeline.teachers.litert import described
+from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
+from pipeline.teachers.description import described
+from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
@@ -33,8 +35,8 @@ def onnx_teacher(choice: TeacherChoice) -> Teacher:
         copy, digest = copy_onnx(description.model, folder)
         if choice.model_sha256:
             confirm(choice, digest)
-        shown = str(description.model)
-        try_in_child(Opening(kind="onnx", model=copy, digest=digest, shown=shown, device=device))
+        shown, window = str(description.model), description.handling.window_samples
+        try_in_child(Opening(kind="onnx", model=copy, digest=digest, shown=shown, device=device, window=window))
         return BatchTeacher(choice, description, open_onnx(copy, device, shown=shown), digest=digest)
 
 
@@ -66,21 +68,18 @@ def open_onnx(path: Path, device: str, *, shown: str = "") -> OpenModel:
         )
     inputs, outputs = session.get_inputs(), session.get_outputs()
 
-    def forward(batch: np.ndarray) -> np.ndarray:
-        return session.run([outputs[0].name], {inputs[0].name: batch})[0]
+    def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
+        return session.run([outputs[i].name for i in wanted], {inputs[0].name: batch})
 
     return OpenModel(
-        inputs=[(_dtype(node.type), _shape(node.shape)) for node in inputs],
-        outputs=[(_dtype(node.type), _shape(node.shape)) for node in outputs],
+        inputs=[_tensor(node) for node in inputs],
+        outputs=[_tensor(node) for node in outputs],
         forward=forward,
         is_out_of_memory=lambda error: isinstance(error, MemoryError) or any(t in str(error) for t in OUT_OF_MEMORY),
     )
 
 
-def _dtype(name: str) -> str:
-    """onnxruntime's "tensor(float)" as NumPy calls it."""
-    return {"tensor(float)": "float32", "tensor(double)": "float64"}.get(name, name)
-
-
-def _shape(shape: list[int | str | None]) -> Shape:
-    return tuple(size if isinstance(size, int) else None for size in shape)
+def _tensor(node: Any) -> Tensor:
+    """onnxruntime's "tensor(float)" is what NumPy calls float32."""
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(node.type, node.type)
+    return Tensor(dtype, tuple(size if isinstance(size, int) else None for size in node.shape), node.name)

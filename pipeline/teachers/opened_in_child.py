@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.models.first_opening import LIVED, NO_MEMORY, REFUSED, Kind
-from pipeline.teachers.batch_teacher import OpenModel, waveform_shape
-from pipeline.teachers.interpreter import answer, open_interpreter
+from pipeline.teachers.litert import open_litert
+from pipeline.teachers.signatures.layout import layout_of
+from pipeline.teachers.signatures.model import OpenModel
 from softlabels.errors import SoftLabelsError
 
 M_PERTURB = -6  # malloc.h
@@ -26,7 +27,7 @@ def main() -> None:
     """Open the model that the first argument describes, a JSON object, three times, and end."""
     how = json.loads(sys.argv[1])
     limit_this_process(how["most_s"], memory=how["device"] == "cpu")  # a GPU's driver reserves far more than it uses
-    opening = {name: how[name] for name in ("shown", "portable", "device")}
+    opening = {name: how[name] for name in ("shown", "portable", "device", "window")}
     try:
         for filling in FILLINGS:
             fill_memory(filling)
@@ -61,27 +62,26 @@ def limit_this_process(most_s: int, *, memory: bool) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (free, free))
 
 
-def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device: str) -> None:
+def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device: str, window: int | None) -> None:
     """Open a model and let it score one batch, the smallest it takes. Raises: whatever its reader raises."""
     if kind == "litert":
-        interpreter = open_interpreter(shown, path.read_bytes(), portable=portable)
-        details = interpreter.get_input_details()[0]
-        answer(interpreter, np.zeros(details["shape"], details["dtype"]))
+        _score(shown, open_litert(shown, path.read_bytes(), portable=portable, window=window), window)
         return
     if kind == "onnx":
         from pipeline.teachers.onnx_model import open_onnx
 
-        _score(shown, open_onnx(path, device, shown=shown))
+        _score(shown, open_onnx(path, device, shown=shown), window)
         return
     from pipeline.teachers.keras_model import open_keras, tensorflow_device
 
     with tensorflow_device(device) as name:
-        _score(shown, open_keras(path, name, shown=shown))
+        _score(shown, open_keras(path, name, shown=shown), window)
 
 
-def _score(shown: str, model: OpenModel) -> None:
-    batch, samples, channels = waveform_shape(shown, model)
-    model.forward(np.zeros((batch or 1, samples, *channels), np.float32))
+def _score(shown: str, model: OpenModel, window: int | None) -> None:
+    """All outputs, whichever are wanted: what is remembered holds for all."""
+    layout = layout_of(shown, model, window)
+    model.forward(np.zeros(layout.shape(layout.batch or 1), np.float32), tuple(range(len(model.outputs))))
 
 
 def _is_no_memory(error: BaseException) -> bool:

@@ -1,16 +1,36 @@
 """Scoring windows: the teacher's answer held against its promise, as probabilities, and told from other machines'."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
-from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.teacher import Teacher, embedding_width
 from softlabels.classes.class_list import Activation
 from softlabels.errors import TeacherError
 
 
 def score(teacher: Teacher, batch: np.ndarray) -> np.ndarray:
-    scores = teacher.score(batch)
+    """(batch_size, classes) float32. Raises: TeacherError: it answers something else."""
+    return _checked_scores(teacher, batch, teacher.score(batch))
+
+
+def score_with_embedding(teacher: Any, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and the embeddings of the same pass, (batch_size, embedding_width) float32, finite or not."""
+    answer = teacher.score_with_embedding(batch)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TeacherError(f"teacher {teacher.name!r}: expected (scores, embeddings), got {type(answer).__name__}")
+    scores, embeddings = answer
+    expected = (teacher.batch_size, embedding_width(teacher))
+    if not isinstance(embeddings, np.ndarray) or embeddings.shape != expected or embeddings.dtype != np.float32:
+        raise TeacherError(
+            f"teacher {teacher.name!r}: expected {expected} float32 embeddings for {batch.shape} samples, got "
+            f"{getattr(embeddings, 'shape', type(embeddings).__name__)} {getattr(embeddings, 'dtype', '')}"
+        )
+    return _checked_scores(teacher, batch, scores), embeddings
+
+
+def _checked_scores(teacher: Teacher, batch: np.ndarray, scores: Any) -> np.ndarray:
     expected = (teacher.batch_size, len(teacher.classes))
     if not isinstance(scores, np.ndarray) or scores.shape != expected or scores.dtype != np.float32:
         raise TeacherError(
@@ -50,12 +70,22 @@ def check_outputs(teacher: Teacher, answer: np.ndarray) -> None:
     )
 
 
-def numerics_class(teacher: Teacher) -> str:
-    """Digest of the answer to 8 fixed synthetic windows: tells CPU class, runtime and a wrong model apart."""
+def numerics_class(teacher: Teacher, *, embedded: bool = False) -> str:
+    """Digest of the answer to 8 fixed synthetic windows: tells CPU class, runtime and a wrong model apart.
+
+    embedded: the embeddings are part of the answer.
+    """
     integers = np.random.Generator(np.random.PCG64(2024)).integers(-8192, 8192, (8, teacher.window_samples))
     windows = (integers / 32768).astype(np.float32)  # exact, so the same everywhere
     padding = np.zeros((-8 % teacher.batch_size, teacher.window_samples), np.float32)
     batches = np.concatenate([windows, padding]).reshape(-1, teacher.batch_size, teacher.window_samples)
-    answer = np.concatenate([score(teacher, batch).copy() for batch in batches])[:8]
-    check_outputs(teacher, answer)
+    answer = np.concatenate([_answer(teacher, batch, embedded) for batch in batches])[:8]
+    check_outputs(teacher, answer[:, : len(teacher.classes)])
     return hashlib.sha256(answer.tobytes()).hexdigest()
+
+
+def _answer(teacher: Teacher, batch: np.ndarray, embedded: bool) -> np.ndarray:
+    """(batch_size, classes) scores, or [scores | embedding], in an array of its own."""
+    if embedded:
+        return np.concatenate(score_with_embedding(teacher, batch), axis=1)
+    return score(teacher, batch).copy()

@@ -5,11 +5,12 @@ A teacher of your own is any object with the attributes of `Teacher`; a function
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline.options import option
+from pipeline.options import check_numbers, option
+from pipeline.teachers.signatures.passage import Pool
 from softlabels.classes.class_list import Activation, ClassList
 
 Outputs = Literal["logits", "probabilities"]
@@ -24,6 +25,8 @@ class Teacher(Protocol):
     activation: "sigmoid" or "softmax"; outputs: whether `score` gives logits (before it) or probabilities.
     batch_size: windows per call of `score`, always exactly so many.
     notice: a licence or warning that people have to see once; may be empty.
+
+    A teacher that has embeddings too says so with `embedding_width` and `score_with_embedding`, see `embedding_width`.
     """
 
     name: str
@@ -46,16 +49,31 @@ class TeacherChoice:
     """Which teacher, as the command line says it; small and picklable, so workers load their own.
 
     All but `kind` is None where the kind does not need it.
+    output: which of the model's outputs is what, `scores=NAME` or `embedding=NAME`; () is whichever fits.
+    window_s, pool, scale, offset, peak, remove_mean: see `Handling` in `signatures.passage`.
     fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
     batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
     """
 
-    kind: str = option("birdnet", "birdnet, litert, keras, onnx or module:factory; default birdnet", flags="--teacher")
+    kind: str = option(
+        "birdnet",
+        "one of `softlabels teachers`, or litert, keras, onnx or module:factory; default birdnet",
+        flags="--teacher",
+    )
     model: str | None = option(None, "the model file, or SavedModel folder; birdnet finds its own")
     labels: str | None = option(None, "the model's class names, one a line, in the order of its outputs")
     rate_hz: int | None = option(None, "litert, keras, onnx: the sample rate of the model", metavar="HZ")
     activation: Activation | None = option(None, "independent or exclusive classes")
     outputs: Outputs | None = option(None, "before or after the activation")
+    output: tuple[str, ...] = option(
+        (), "which output is what, scores=NAME or embedding=NAME; else the one that fits", metavar="ROLE=NAME"
+    )
+    window_s: float | None = option(None, "of a model that takes any length", metavar="SECONDS")
+    pool: Pool | None = option(None, "how the scores of frames become one a window")
+    scale: float | None = option(None, "scores become SCALE * score + OFFSET, before the activation; default 1")
+    offset: float | None = option(None, "default 0")
+    peak: float | None = option(None, "scale every window to this largest value, 0 to 1; silence stays silence")
+    remove_mean: bool = option(False, "take the mean off every window, before --peak")
     portable: bool = option(False, "equal bytes on any x86-64 CPU, for 3 x the time")
     fold: bool | None = option(None, "birdnet: its file as it is, at half the speed; a store keeps to one")
     model_sha256: str | None = option(
@@ -64,8 +82,28 @@ class TeacherChoice:
     batch_size: int | None = option(None, "keras, onnx: default 32; halved while memory does not suffice", metavar="N")
     batch_fixed: bool = False
     device: str | None = option(None, "keras, onnx: default cpu", choices=["cpu", "gpu"])
+    embedding: bool = option(False, "keep the teacher's embedding too, as --output embedding=NAME does; fixed")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", tuple(self.output))  # from JSON and from the command line it is a list
+        named = any(text.startswith("embedding=") for text in self.output)
+        object.__setattr__(self, "embedding", self.embedding or named)
+        numbers = {name: getattr(self, name) for name in ("window_s", "scale", "offset", "peak")}
+        check_numbers({name: value for name, value in numbers.items() if value is not None})
 
 
-def derivation(teacher: Teacher) -> dict[str, str]:
-    """The fields `fold` and `source_digest` of a spec; empty for a teacher that computes with its file as it is."""
-    return {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}
+def embedding_width(teacher: Teacher) -> int:
+    """How many numbers its embedding of a window has; 0 where it has none, as most teachers of people's own.
+
+    One that has some has an attribute `embedding_width`, and `score_with_embedding(windows)`, which gives from one pass
+    the very scores of `score`, and (batch_size, embedding_width) float32. It is asked only where a store wants it.
+    """
+    width = getattr(teacher, "embedding_width", 0)
+    return width if hasattr(teacher, "score_with_embedding") and type(width) is int and width > 0 else 0
+
+
+def derivation(teacher: Teacher) -> dict[str, Any]:
+    """The fields of a spec that only some teachers have: how the model was folded, which of its outputs are read, and
+    what is done around its forward pass."""
+    folded = {"fold": getattr(teacher, "folding", ""), "source_digest": getattr(teacher, "source_digest", "")}
+    return folded | getattr(teacher, "spec_fields", {})

@@ -6,7 +6,7 @@ A field is described by `pipeline.options.option`; a parameter, or a field of so
 annotation           flag
 int, float, Path     --name VALUE, of this type; any other is text
 Literal["a", "b"]    --name {a,b}
-Sequence[int]        --name VALUE, may be given again
+Sequence[int]        --name VALUE, may be given again; tuple[str, ...] likewise
 bool                 --name sets it; of `bool | None`, --no-name clears it
 """
 
@@ -117,6 +117,7 @@ def _add_flag(
         settings["choices"] = get_args(kind)
     elif get_args(kind):
         settings |= {"action": "append", "type": get_args(kind)[0]}
+        default = list(default) if isinstance(default, tuple) else default  # argparse appends to a copy of it
     elif kinds in ([int], [float], [Path]):
         settings = {"type": kind, **settings}
     if kind is not bool and not settings.get("choices"):

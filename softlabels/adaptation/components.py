@@ -5,24 +5,19 @@ of its last hidden layer, and tell sounds apart that it has no name for. Compone
 sample of the rows, and kept beside the joins under the digest of what they were made from.
 """
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from softlabels.classes.class_list import Activation
-from softlabels.digests import canonical_json
 from softlabels.errors import StoreError
 from softlabels.evidence.agreement import one_of_each_stretch, row_blocks
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.soft_file import CheckedRows, made_soft_file, open_soft
 from softlabels.odds import log_odds
-from softlabels.ragged import places_by_value
 from softlabels.records.shard import ShardRows
-from softlabels.store.index import LABELLED
 from softlabels.store.reader import StoreReader
+from softlabels.store.stored_rows import StoredRows
 from softlabels.threads import in_threads
 
 VERSION = 2  # its pages have checksums
@@ -32,34 +27,6 @@ LEAST = 2.0**-40  # a smaller probability counts as this one
 _OVERSAMPLED, _ROUNDS = 16, 4  # of the randomised decomposition
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StoredRows:
-    """Where the labels of joined rows are in a store: shard and row in it, (rows,) int32 each; shard -1 is nowhere."""
-
-    shard: np.ndarray
-    row: np.ndarray
-
-    @classmethod
-    def find(
-        cls, store: StoreReader, clip_ids: list[str], clip_row: np.ndarray, window_index: np.ndarray
-    ) -> "StoredRows":
-        """Look up windows: (clips,) ids; of each row (rows,) the clip and the window."""
-        index = store.index
-        first, end = index.spans_of(clip_ids).T
-        entry = first[clip_row] + window_index
-        there = entry < end[clip_row]
-        there[there] = index.state[entry[there]] == LABELLED
-        shard, row = np.full((2, len(entry)), -1, np.int32)
-        shard[there], row[there] = index.shard[entry[there]], index.row[entry[there]]
-        return cls(shard=shard, row=row)
-
-    def by_shard(self, of: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Shards, and the joined rows that lie in each; of: (n,) only these rows."""
-        of = np.flatnonzero(self.shard >= 0) if of is None else of
-        shards, places = places_by_value(self.shard[of])
-        return ((int(shard), of[here]) for shard, here in zip(shards, places, strict=True))
-
-
 def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> CheckedRows:
     """The components of joined rows, kept in `folder`, memory-mapped and read-only.
 
@@ -67,11 +34,7 @@ def row_components(store: StoreReader, rows: StoredRows, folder: Path) -> Checke
     has no label. k is 64, or less where there is less to tell apart.
     Raises: StoreError: a damaged shard.
     """
-    digests = {str(shard): store.receipts[shard].digest for shard, _ in rows.by_shard()}
-    total = hashlib.sha256(canonical_json([VERSION, COMPONENTS, store.spec.fingerprint(), len(rows.shard), digests]))
-    for array in (rows.shard, rows.row):
-        total.update(np.ascontiguousarray(array).data)
-    path = folder / f"components-{total.hexdigest()}.npy"
+    path = folder / f"components-{rows.digest(store, [VERSION, COMPONENTS])}.npy"
     labelled = int(np.count_nonzero(rows.shard >= 0))
     shape = (len(rows.shard), min(COMPONENTS, _width(store), max(1, labelled - 1)))
     return open_or_build(path, lambda: open_soft(path, shape), lambda temporary: _write(temporary, shape, store, rows))

@@ -16,7 +16,7 @@ class BatchSource:
     def __len__(self) -> int:
         return self._epochs * len(self._batches)
 
-    def __getitem__(self, number: SupportsIndex) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, number: SupportsIndex) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         return self._batches.load(int(number))
 
 

@@ -19,7 +19,7 @@ class LabelPyDataset(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index}: expected 0 to {len(self) - 1}")
         return self._batches.load(self._first + index)

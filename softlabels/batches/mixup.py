@@ -36,6 +36,11 @@ def mixup(
     """
     if rule not in ("linear", "max"):
         raise ValueError(f"mixup: expected rule 'linear' or 'max'; got {rule!r}; softmax targets need 'linear'")
+    if isinstance(y, dict):
+        raise ValueError(
+            f"mixup: expected targets (batch, width); got a dictionary of {', '.join(sorted(y))}; mix y['labels'], and "
+            "give the embedding of what was mixed NaN: nobody knows that of a mixture"
+        )
     if len(y.shape) != 2:
         raise ValueError(f"mixup: expected targets (batch, width); got shape {tuple(y.shape)}; batch before mixup")
     if "float" not in str(x.dtype) or "float" not in str(y.dtype):

@@ -81,5 +81,17 @@ class LabelRows(SoundRows, Protocol):
     ) -> np.ndarray:
         """(n,) crops -> (n, 2 * classes) float32 `[hard | soft]`."""
 
+    @property
+    def embedding_width(self) -> int:
+        """How many numbers the teacher's embedding of a row has. Raises: JoinError: there is none."""
+
+    def embedding(self, rows: Sequence[int] | np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """(n,) rows -> (n, embedding_width) float16; NaN where a row has none."""
+
+    def embedding_at(
+        self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
+    ) -> np.ndarray:
+        """(n,) crops -> (n, embedding_width) float16."""
+
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

@@ -33,6 +33,7 @@ class Batches:
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
+        embedding: bool = False,
     ) -> None:
         if not len(labels):
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
@@ -46,6 +47,9 @@ class Batches:
             )
         self.labels, self.batch_size, self.features = labels, batch_size, features
         self._shuffle, self._seed = shuffle, seed
+        self.embedding_width = labels.embedding_width if embedding else 0
+        if embedding:
+            labels.embedding([0])  # built now, and what is wrong said before any audio is read
         self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
@@ -62,8 +66,13 @@ class Batches:
         order = self._epoch_order(epoch)
         return np.arange(first, end) if order is None else order[first:end]
 
-    def load(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batch `number` of the stream: x as `features` gives it, y_true (batch, 2 * classes) float32.
+    def load(self, number: int) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
+        """Batch `number` of the stream: x, and y_true, with embeddings as `named_targets`; see `arrays`."""
+        x, *targets = self.arrays(number)
+        return x, named_targets(*targets)
+
+    def arrays(self, number: int) -> tuple[np.ndarray, ...]:
+        """x as `features` gives it, y_true (batch, 2 * classes) float32, and if asked embeddings, float16.
 
         Raises: ValueError: features gave another shape or kind than for two windows of silence.
         """
@@ -74,7 +83,7 @@ class Batches:
             expected = (len(rows), *self.example.shape[1:])
             if x.shape != expected:
                 raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
-        return x, self.labels.y_true(rows)
+        return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
@@ -126,6 +135,11 @@ class Batches:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _order=(-1, None), _lock=threading.Lock())
+
+
+def named_targets(y_true: Any, embedding: Any = None) -> Any:
+    """What a model of one output is trained on, or one with an embedding head, whose outputs have these names."""
+    return y_true if embedding is None else {"labels": y_true, "embedding": embedding}
 
 
 def _cumulative(weights: np.ndarray, rows: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from softlabels.batches.callbacks import call_python
 from softlabels.batches.rows import CropRule, LabelRows
-from softlabels.batches.stream import Batches, Features
+from softlabels.batches.stream import Batches, Features, named_targets
 
 
 def make_dataset(
@@ -20,6 +20,7 @@ def make_dataset(
     seed: int = 0,
     *,
     sampling_weights: np.ndarray | None = None,
+    embedding: bool = False,
     workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches of `(x, y_true)` for `model.fit`.
@@ -33,10 +34,13 @@ def make_dataset(
       seed: of the order.
       sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
         `labels.sampling_weights()` gives; None takes every row once an epoch.
+      embedding: the targets are a dictionary: "labels", y_true as without, and "embedding", (batch, width) float16, the
+        teacher's, NaN where there is none; what `softlabels.with_embedding_head` is trained on.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
-    Raises: ValueError: no rows, pooled windows, or features that change the first axis.
+    Raises: ValueError: no rows, pooled windows, or features that change the first axis. JoinError: embeddings of labels
+      that have none.
     Example:
       >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))
       >>> x.shape, y_true.shape
@@ -44,7 +48,8 @@ def make_dataset(
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    batches = Batches(labels, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+    what = labels, batch_size, features, rate_hz, shuffle, seed
+    batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
     stream = _Stream(batches)
     dataset = stream.pipeline(workers)
     dataset.get_state, dataset.set_state = stream.get_state, stream.set_state
@@ -92,19 +97,28 @@ class _Stream:
         first, self._next = self._next, self._next + len(self._batches)
         return np.int64(first), np.int64(self._next)
 
-    def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        example = self._batches.example
-        x, y_true = call_python(self._batches.load, [number], [example.dtype, tf.float32], stateful=False)
+    def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        example, widths = self._batches.example, _widths(self._batches.labels, self._batches.embedding_width)
+        kinds = [example.dtype, tf.float32, tf.float16][: 1 + len(widths)]
+        x, *targets = call_python(self._batches.arrays, [number], kinds, stateful=False)
         x.set_shape([None, *example.shape[1:]])
-        y_true.set_shape([None, 2 * len(self._batches.labels.classes)])
-        return number, x, y_true
+        for target, width in zip(targets, widths, strict=True):
+            target.set_shape([None, width])
+        return number, x, named_targets(*targets)
 
-    def _count(self, number: tf.Tensor, x: tf.Tensor, y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _count(self, number: tf.Tensor, x: tf.Tensor, targets: Any) -> tuple[tf.Tensor, Any]:
         with tf.control_dependencies([self._taken.assign(number + 1)]):
-            return tf.identity(x), tf.identity(y_true)
+            return tf.identity(x), tf.nest.map_structure(tf.identity, targets)
 
 
-def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str, tf.Tensor]], tuple[Any, tf.Tensor]]:
+def _widths(labels: LabelRows, embedding_width: int) -> list[int]:
+    """Of y_true, and of the embedding where there is one."""
+    return [2 * len(labels.classes), *([embedding_width] if embedding_width else [])]
+
+
+def attach(
+    labels: LabelRows, *, how: CropRule = "linear", embedding: bool = False
+) -> Callable[[dict[str, tf.Tensor]], tuple[Any, Any]]:
     """Put the labels of any crop beside it, in a tf.data pipeline of your own; for `dataset.map`, after `batch`.
 
         ds.batch(64).map(softlabels.attach(labels))
@@ -116,8 +130,10 @@ def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str
     Args:
       labels: the joined labels, one window a row.
       how: as in `JoinedLabels.soft_at`.
+      embedding: as in `make_dataset`.
     Returns: a function of an element that gives `(x, y_true)`, y_true (batch, 2 * classes) float32.
     Raises: ValueError: (from the function) an element without these names, without anything else, or not batched.
+      JoinError: embeddings of labels that have none.
     Example:
       >>> import tensorflow as tf
       >>> crops = tf.data.Dataset.from_tensors({"clip_id": ["c0"], "start_s": [0.05], "x": [[1.0]]})
@@ -125,17 +141,27 @@ def attach(labels: LabelRows, *, how: CropRule = "linear") -> Callable[[dict[str
       TensorShape([1, 6])
     """
 
-    def attached(element: dict[str, tf.Tensor]) -> tuple[Any, tf.Tensor]:
+    widths = _widths(labels, labels.embedding_width if embedding else 0)
+
+    def of_rows(rows: np.ndarray) -> list[np.ndarray]:
+        return [labels.y_true(rows), *([labels.embedding(rows)] if embedding else [])]
+
+    def of_crops(*crops: Any) -> list[np.ndarray]:
+        return [labels.y_true_at(*crops, how=how), *([labels.embedding_at(*crops, how=how)] if embedding else [])]
+
+    def attached(element: dict[str, tf.Tensor]) -> tuple[Any, Any]:
         rest = _checked_element(element)
         if "row" in element:
-            arguments, function = [element["row"]], labels.y_true
+            arguments = [element["row"]]
+            function: Callable[..., list[np.ndarray]] = of_rows
         else:
             duration = element.get("duration_s", tf.constant(labels.window.window_s, tf.float64))
-            arguments = [element["clip_id"], element["start_s"], duration]
-            function = lambda *crop: labels.y_true_at(*crop, how=how)  # noqa: E731
-        y_true = call_python(function, arguments, tf.float32, stateful=False)
-        y_true.set_shape([arguments[0].shape[0], 2 * len(labels.classes)])
-        return (next(iter(rest.values())) if len(rest) == 1 else rest), y_true
+            arguments, function = [element["clip_id"], element["start_s"], duration], of_crops
+        kinds = [tf.float32, tf.float16][: len(widths)]
+        targets = call_python(function, arguments, kinds, stateful=False)
+        for target, width in zip(targets, widths, strict=True):
+            target.set_shape([arguments[0].shape[0], width])
+        return (next(iter(rest.values())) if len(rest) == 1 else rest), named_targets(*targets)
 
     return attached
 

@@ -23,9 +23,11 @@ from softlabels.joins.soft_array import soft_array
 from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.labels.arrays import JoinArrays
 from softlabels.labels.joined_labels import JoinedLabels
+from softlabels.labels.reading.embeddings import noted_embedding
 from softlabels.labels.saved import write_join
 from softlabels.storage.location import Location, absolute, location
 from softlabels.store.reader import StoreReader
+from softlabels.store.stored_rows import StoredRows
 
 logger = logging.getLogger(__name__)
 
@@ -108,5 +110,6 @@ def _build(path: Path, inputs: JoinInputs, folder: Path, fingerprint: str) -> No
         "steps": [],
         "class_trust": None,
         "calibration": None,
+        **noted_embedding(store, StoredRows.of(len(rows), rows.target, rows.shard, rows.shard_row)),
     }
     write_join(path, arrays, header, soft=soft_path)

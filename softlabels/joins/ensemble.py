@@ -17,7 +17,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -257,7 +257,9 @@ def _together(
             lambda part: write_soft(part, shape, in_threads(ensemble.soft, blocks)),
         )
         arrays = dataclasses.replace(arrays, soft=soft)
-        made = {"fingerprint": fingerprint, "spec": [store.spec.fingerprint() for store in stores]}
+        made: dict[str, Any] = {"fingerprint": fingerprint, "spec": [store.spec.fingerprint() for store in stores]}
+        if any("embedding" in each.header for each in saved):
+            made["embedding"] = [each.header.get("embedding") for each in saved]
         header = {**saved[0].header, **made, "report": _report(ensemble, arrays).to_json()}
         write_join(temporary, arrays, header, soft=soft_path)
 

@@ -1,6 +1,6 @@
-"""The file of a soft half: a large array that is never believed unseen.
+"""The file of a soft half, or of embeddings: a large array that is never believed unseen.
 
-    the array as .npy     (rows, columns) float32
+    the array as .npy     (rows, columns) float32, of embeddings float16
     uint32 a page         crc32 of each 64 KiB of these bytes, its header among them
     32 bytes              sha256 of the checksums, which a join notes in its join.json
 
@@ -29,10 +29,12 @@ PAGE_BITS = 16
 PAGE = 1 << PAGE_BITS  # bytes that have a checksum together
 BLOCK = 256  # pages read together where all are read
 DIGEST_BYTES = 32
+SOFT, HALF = np.dtype("<f4"), np.dtype("<f2")  # of a soft half, of embeddings
+EMBEDDING = "embedding"  # how the files of the latter begin
 
 
 class CheckedRows:
-    """(rows, columns) float32 on disk, memory-mapped and read-only; indexed by rows, it gives arrays.
+    """(rows, columns) float32 or float16 on disk, memory-mapped and read-only; indexed by rows, it gives arrays.
 
     shape: as of an array; digest: 64 hexadecimal digits that stand for the content.
     Raises, wherever rows are asked for: JoinError: damaged; EnvironmentTrouble: cannot be read now.
@@ -111,21 +113,21 @@ def page_sums(descriptor: int, end: int, pages: range) -> list[int]:
     return [zlib.crc32(data[i * PAGE : (i + 1) * PAGE]) for i in range(len(pages))]
 
 
-def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> CheckedRows:
-    """A soft array, to be checked page by page as it is read; verify looks at all of them now.
+def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype: np.dtype = SOFT) -> CheckedRows:
+    """A soft array, or embeddings, to be checked page by page as it is read; verify looks at all of them now.
 
     Raises: JoinError: missing, of another size, or damaged. EnvironmentTrouble.
     """
     with reading(path), opened(path) as file:
-        array, offset = map_array(file, "<f4", 2)
+        array, offset = map_array(file, dtype, 2)
         end = offset + array.nbytes
         length = 4 * -(-end // PAGE)  # of the checksums
         fits = os.fstat(file.fileno()).st_size == end + length + DIGEST_BYTES and array.shape == shape
         sums, digest = (os.pread(file.fileno(), n, at) for n, at in ((length, end), (DIGEST_BYTES, end + length)))
         if not fits or digest != hashlib.sha256(sums).digest():
             raise JoinError(
-                f"'{path}' is damaged: expected the soft labels of {shape[0]} rows and {shape[1]} classes, and no "
-                f"byte less; {REPAIR}"
+                f"'{path}' is damaged: expected the {'soft labels' if dtype == SOFT else 'embeddings'} of {shape[0]} "
+                f"rows and {shape[1]} {'classes' if dtype == SOFT else 'numbers'}, and no byte less; {REPAIR}"
             )
         checked = CheckedRows(path, file, array, offset, sums)
     if verify:
@@ -136,13 +138,14 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False) -> Ch
 def check_soft(path: Path) -> None:
     """Look at every page of a soft array of any shape; one of an older softlabels is passed over: nobody reads it.
 
-    Raises: JoinError: damaged. EnvironmentTrouble.
+    Embeddings are told by their file's name. Raises: JoinError: damaged. EnvironmentTrouble.
     """
+    dtype = HALF if path.name.startswith(EMBEDDING) else SOFT
     with reading(path), opened(path) as file:
-        array, offset = map_array(file, "<f4", 2)
+        array, offset = map_array(file, dtype, 2)
         outdated = os.fstat(file.fileno()).st_size == offset + array.nbytes + DIGEST_BYTES
     if not outdated:
-        open_soft(path, array.shape, verify=True)
+        open_soft(path, array.shape, verify=True, dtype=dtype)
 
 
 def read_in_full(path: Path, shape: tuple[int, int]) -> CheckedRows:
@@ -171,14 +174,14 @@ class SoftFile:
         self.array.flush()
 
     def write_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Put (n, classes) float32 values at (n,) ascending rows, those that follow each other together."""
+        """Put (n, columns) values at (n,) ascending rows, those that follow each other together."""
         ends = np.flatnonzero(np.diff(rows, append=-1) != 1) + 1
         for first, end in pairwise([0, *ends.tolist()]):
             self.write(int(rows[first]), values[first:end])
 
     def write(self, first_row: int, values: np.ndarray) -> None:
-        """Put (n, classes) float32 rows where they belong, from any thread."""
-        data = np.ascontiguousarray(values, np.float32).data.cast("B")
+        """Put (n, columns) rows where they belong, from any thread."""
+        data = np.ascontiguousarray(values, self.array.dtype).data.cast("B")
         offset = self.array.offset + first_row * self.array.strides[0]
         while data:  # a call may write less than it is given
             written = os.pwrite(self._descriptor, data, offset)
@@ -186,9 +189,9 @@ class SoftFile:
 
 
 @contextmanager
-def made_soft_file(path: Path, shape: tuple[int, int]) -> Iterator[SoftFile]:
-    """A new soft array to fill inside the block, after which its checksums follow it and all is on the disk."""
-    array = np.lib.format.open_memmap(path, "w+", np.float32, shape=shape)
+def made_soft_file(path: Path, shape: tuple[int, int], *, dtype: np.dtype = SOFT) -> Iterator[SoftFile]:
+    """A new array to fill inside the block, after which its checksums follow it and all is on the disk."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape=shape)
     end = array.offset + array.nbytes
     with path.open("r+b") as file:
         yield SoftFile(file, array)
@@ -202,10 +205,10 @@ def made_soft_file(path: Path, shape: tuple[int, int]) -> Iterator[SoftFile]:
         os.fsync(file.fileno())
 
 
-def write_soft(path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> None:
-    """Write a soft array from blocks of its rows, in their order; (n, classes) float32 each."""
+def write_soft(path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray], *, dtype: np.dtype = SOFT) -> None:
+    """Write an array from blocks of its rows, in their order; (n, columns) each."""
     row = 0
-    with made_soft_file(path, shape) as made:
+    with made_soft_file(path, shape, dtype=dtype) as made:
         for values in blocks:
             made.write(row, values)
             row += len(values)

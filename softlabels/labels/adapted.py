@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softlabels.adaptation.adapt import Adaptation, adapt
-from softlabels.adaptation.components import StoredRows, row_components
+from softlabels.adaptation.components import row_components
 from softlabels.calibration.calibrate import maps_weak
 from softlabels.calibration.maps import Method
 from softlabels.calibration.report import CalibrationReport
@@ -19,10 +19,8 @@ from softlabels.kept.built_once import cache_folder, open_or_build
 from softlabels.kept.soft_file import CheckedRows, open_soft, write_soft
 from softlabels.labels.arrays import annotated_clips, unannotated_windows
 from softlabels.labels.saved import SavedJoin, open_join, write_join
-from softlabels.storage.location import location
-from softlabels.storage.opening import open_storage
-from softlabels.store.own_runs import has_made
 from softlabels.store.reader import StoreReader
+from softlabels.store.stored_rows import StoredRows
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
@@ -97,24 +95,3 @@ def _block(
     rows = np.arange(len(labels))[block]
     soft = labels.soft(rows)
     return np.where(changed[rows, None], change.apply(rows, soft, components[rows]), soft)
-
-
-def store_of(saved: SavedJoin, store: StoreReader | str | Path | None) -> StoreReader:
-    """The store that a join was made from. Raises: JoinError: it is not there, or another one."""
-    named: str | None = saved.header.get("store")
-    where = named if store is None else store
-    if where is None:
-        raise JoinError(f"adapt: '{saved.path}' does not say which store it was made from; give it as store=")
-    if store is None and named and not saved.is_kept and isinstance(location(named), str) and not has_made(named):
-        raise JoinError(
-            f"adapt: '{saved.path}' says that it was made from {named!r}, which no run of yours made: if you trust it, "
-            "give it as store="
-        )
-    reader = where if isinstance(where, StoreReader) else StoreReader(open_storage(where))
-    made_from = saved.header["spec"]
-    if reader.spec.fingerprint() != (made_from[0] if isinstance(made_from, list) else made_from):
-        raise JoinError(
-            f"adapt: the labels were made from a store with another spec than that of '{reader.storage}'; give the "
-            "right one as store="
-        )
-    return reader

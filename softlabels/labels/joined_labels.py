@@ -16,13 +16,17 @@ from softlabels.batches.stream import Batches, Features
 from softlabels.calibration.calibrate import calibrate
 from softlabels.calibration.maps import Calibrated, Method
 from softlabels.calibration.mixture import calibrate_mixture
+from softlabels.calibration.published.parameters import published_map
+from softlabels.calibration.published.step import PublishedMap
 from softlabels.calibration.report import CalibrationReport
 from softlabels.errors import JoinError, SoftLabelsError
 from softlabels.evidence.examples import Annotated
 from softlabels.evidence.trust import class_trust
-from softlabels.labels.adapted import adapted_join, store_of
+from softlabels.labels.adapted import adapted_join
 from softlabels.labels.arrays import annotated_clips, unannotated_windows, weak_windows
 from softlabels.labels.label_rows import LabelRows
+from softlabels.labels.reading.embeddings import checked_embedding
+from softlabels.labels.reading.origin import store_of
 from softlabels.labels.saved import open_join, said_by, write_join
 from softlabels.labels.steps import Exclusive, Step, step_of
 from softlabels.storage.location import Location, location
@@ -81,7 +85,13 @@ class JoinedLabels(LabelRows):
         return self._then(Exclusive(rest=rest, min_mass=least))
 
     def calibrate(
-        self, method: Method | Literal["mixture"] = "platt", per_class: bool = True, folds: int = 5
+        self,
+        method: Method | Literal["mixture"] = "platt",
+        per_class: bool = True,
+        folds: int = 5,
+        *,
+        parameters: str | Path | None = None,
+        mapping: str | Path | None = None,
     ) -> "JoinedLabels":
         """The same labels, with probabilities that fit the annotated clips; applied when rows are read.
 
@@ -105,13 +115,21 @@ class JoinedLabels(LabelRows):
             clips; where faint songs leak into them, every window of labelled clips gets too much, unnoticed.
           per_class: a map for each class, not one for all; more than 300 classes under one softmax share theirs.
           folds: to measure on; fewer where there are fewer recordings.
-        Raises: ValueError: an unknown method, one that does not fit, or labels that are calibrated already.
+          parameters: a CSV of the teacher's authors, a class and its slope and shift, or scikit-learn's A and B, a row:
+            nothing is fitted or measured then. mapping: for its names, as in a join.
+        Raises: ClassListError: a faulty CSV. ValueError: an unknown method, one that does not fit, or labels that are
+          calibrated already.
         Example:
           >>> labels.calibrate().calibration.used  # six clips are too few: a warning says so
           'none'
         """
-        if self._adapted or any(isinstance(step, Calibrated) for step in self._steps):
+        if self._adapted or any(isinstance(step, Calibrated | PublishedMap) for step in self._steps):
             raise ValueError("calibrate: the labels are calibrated already; start again from the labels that join gave")
+        if parameters is not None:
+            if self.activation == "softmax" or self.windows == "mean":
+                raise ValueError("parameters: a published calibration is of windows of independent classes")
+            published, report = published_map(parameters, self.classes, mapping)
+            return dataclasses.replace(self._then(published), calibration=report)
         if method == "mixture":
             if self.activation == "softmax" or self.windows != "each":
                 raise ValueError("method: 'mixture' is of windows of independent classes; use 'platt' or 'temperature'")
@@ -188,9 +206,11 @@ class JoinedLabels(LabelRows):
         trust = class_trust(self._annotated(), len(self.classes))
         return self if trust is None else dataclasses.replace(self, class_trust=trust)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, embedding: bool = False) -> Path:
         """Write the join as a folder of its own, to train from without the store; `load_labels` opens it.
 
+        Args:
+          embedding: with the teacher's embeddings.
         Raises: JoinError: there is something at `path` already. StorageFullError: no room; nothing is left there.
         Example:
           >>> softlabels.load_labels(labels.save("saved"))
@@ -205,11 +225,15 @@ class JoinedLabels(LabelRows):
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "root": str(self.root),
         }
+        embeddings = self._embeddings() if embedding else None
+        if embeddings is not None:
+            changed["embedding"] = checked_embedding(self._saved)
+            embeddings.check()
         saved = open_join(self.path, verify=True)  # what is damaged is not passed on
         if saved.header != self._saved.header:
             raise JoinError(f"'{self.path}' was replaced since these labels were made; join again, then save")
         with all_or_nothing(path) as temporary:
-            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None)
+            write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None, embeddings=embeddings)
         return path
 
     def as_pydataset(
@@ -221,6 +245,7 @@ class JoinedLabels(LabelRows):
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
+        embedding: bool = False,
         workers: int = 1,
     ) -> "LabelPyDataset":
         """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
@@ -235,7 +260,8 @@ class JoinedLabels(LabelRows):
         """
         from softlabels.batches.keras_dataset import LabelPyDataset
 
-        batches = Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+        what = self, batch_size, features, rate_hz, shuffle, seed
+        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
         return LabelPyDataset(batches, workers=workers)
 
     def as_grain(
@@ -247,6 +273,7 @@ class JoinedLabels(LabelRows):
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
+        embedding: bool = False,
         epochs: int = 1,
     ) -> "grain.MapDataset":
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
@@ -258,7 +285,8 @@ class JoinedLabels(LabelRows):
         """
         from softlabels.batches.grain_dataset import grain_dataset
 
-        batches = Batches(self, batch_size, features, rate_hz, shuffle, seed, sampling_weights=sampling_weights)
+        what = self, batch_size, features, rate_hz, shuffle, seed
+        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
         return grain_dataset(batches, epochs)
 
     def _then(self, step: Step) -> "JoinedLabels":

@@ -17,8 +17,11 @@ from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
 from softlabels.digests import sha256_of
 from softlabels.errors import JoinError
+from softlabels.kept.soft_file import HALF, CheckedRows
 from softlabels.labels.arrays import checked_rows, fill
-from softlabels.labels.crops import crop_rows, weighted_labels
+from softlabels.labels.reading.crops import CropRows, crop_rows, weighted_labels
+from softlabels.labels.reading.embeddings import checked_embedding, mean_embeddings, open_embeddings
+from softlabels.labels.reading.origin import store_of
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import SavedJoin
 from softlabels.labels.steps import Step
@@ -163,10 +166,53 @@ class LabelRows:
           >>> labels.y_true_at(["c0"], start_s=[0.05], how="nearest").shape
           (1, 6)
         """
+        crops = self._crops(clip_ids, start_s, duration_s, how)
+        return weighted_labels(crops, self.y_true, 2 * len(self.classes))
+
+    def _crops(self, clip_ids: Sequence[str], start_s: Any, duration_s: Any, how: CropRule) -> CropRows:
         if self.windows != "each":
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
-        taken = crop_rows(self._saved.arrays, self._saved.clip_rows(clip_ids), start_s, duration_s, self.window, how)
-        return weighted_labels(taken, self.y_true, 2 * len(self.classes))
+        return crop_rows(self._saved.arrays, self._saved.clip_rows(clip_ids), start_s, duration_s, self.window, how)
+
+    @property
+    def embedding_width(self) -> int:
+        """How many numbers the teacher's embedding of a row has. Raises: JoinError: there is none."""
+        return checked_embedding(self._saved)["width"]
+
+    def embedding(self, rows: Rows = None, out: np.ndarray | None = None) -> np.ndarray:
+        """The teacher's embeddings of some rows; the array of all is built when somebody first asks.
+
+        Args:
+          rows, out: as in `y_true`; out: (n, width) float16.
+        Returns: (n, width) float16; a row of NaN where there is none.
+        Raises: ValueError: as `y_true`. JoinError: the store keeps none (`softlabels run --embedding` does), several
+          teachers were averaged, windows were pooled. StoreError: the store is not there to build the array from.
+        Example:
+          >>> labels.embedding([0, 1]).shape  # (rows, width)
+          (2, 5)
+        """
+        kept, rows = self._embeddings(), checked_rows(rows, len(self))
+        if out is not None and (out.shape != (len(rows), kept.shape[1]) or out.dtype != HALF):
+            shape = (len(rows), kept.shape[1])
+            raise ValueError(f"out: expected float16 of shape {shape}, got {out.dtype} {out.shape}")
+        return kept.checked(rows).take(rows, axis=0, out=out, mode="clip")  # checked: so "clip" only spares a buffer
+
+    def embedding_at(
+        self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
+    ) -> np.ndarray:
+        """The teacher's embedding of any crops, (n, width) float16; arguments and errors as in `soft_at`.
+
+        Example:
+          >>> labels.embedding_at(["c0"], start_s=[0.05]).shape
+          (1, 5)
+        """
+        return mean_embeddings(self._crops(clip_ids, start_s, duration_s, how), self._embeddings())
+
+    def _embeddings(self) -> CheckedRows:
+        opened = self._saved.opened
+        if "embeddings" not in opened:
+            opened["embeddings"] = open_embeddings(self._saved, lambda: store_of(self._saved, who="embedding"))
+        return opened["embeddings"]
 
     def best_windows(self, clip_id: str, k: int = 1) -> np.ndarray:
         """The rows of a clip in which the teacher hears its labelled classes best, best first, at most k.

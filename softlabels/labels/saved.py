@@ -6,6 +6,7 @@
     clip.npy, window_index.npy, start_s.npy, hard_group.npy     one entry a row
     hard_*.npy     the hard labels, one group of rows each; see `HardLabels`
     soft.npy       (rows, classes) float32; a join in the cache names an array beside it instead
+    embedding.npy  (rows, width) float16, where it was saved with them; see `reading.embeddings`
 
 Joins are cached under their fingerprint, the digest of all that goes into them; a damaged one is built again.
 `JoinedLabels.save` writes the same folder elsewhere, whole. Nothing in it is believed: join.json carries its own
@@ -29,7 +30,7 @@ from softlabels.digests import canonical_json, parse_json, sha256_of
 from softlabels.errors import ClassListError, JoinError
 from softlabels.evidence.agreement import row_blocks
 from softlabels.kept.kept_file import SMALL, check_file, described, open_array, read_small
-from softlabels.kept.soft_file import open_soft, read_in_full, write_soft
+from softlabels.kept.soft_file import EMBEDDING, HALF, CheckedRows, open_soft, read_in_full, write_soft
 from softlabels.labels.arrays import JoinArrays
 from softlabels.storage.unfinished import save_array
 from softlabels.threads import in_threads
@@ -56,6 +57,7 @@ class SavedJoin:
     arrays: JoinArrays
     table: np.ndarray | None
     weak: np.ndarray
+    opened: dict[str, CheckedRows] = field(default_factory=dict)  # arrays beside it, once somebody has asked for them
     _positions: dict[str, int] = field(default_factory=dict)  # of clips by id; filled when somebody first asks
 
     def clip_rows(self, clip_ids: Sequence[str | bytes]) -> np.ndarray:
@@ -78,12 +80,20 @@ class SavedJoin:
         return self.header["soft"].startswith("..")
 
 
-def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft: Path | None) -> None:
+def write_join(
+    folder: Path,
+    arrays: JoinArrays,
+    header: dict[str, Any],
+    *,
+    soft: Path | None,
+    embeddings: CheckedRows | None = None,
+) -> None:
     """Write a join.
 
     Args:
       header: what join.json says besides the files.
       soft: the file of `arrays.soft`, which lies beside the folder; None: the folder gets one of its own.
+      embeddings: for a file of its own, too.
     """
     folder.mkdir(parents=True)
     with pa.OSFile(str(folder / "clips.arrow"), "wb") as sink, pa.ipc.new_file(sink, arrays.clips.schema) as writer:
@@ -95,6 +105,12 @@ def write_join(folder: Path, arrays: JoinArrays, header: dict[str, Any], *, soft
     if soft is None:
         blocks = (arrays.soft[block] for block in row_blocks(*arrays.soft.shape))
         write_soft(folder / "soft.npy", arrays.soft.shape, blocks)
+    if embeddings is not None:
+        blocks = (embeddings[block] for block in row_blocks(*embeddings.shape))
+        write_soft(folder / f"{EMBEDDING}.npy", embeddings.shape, blocks, dtype=HALF)
+    if isinstance(noted := header.get("embedding"), dict):
+        own = {} if embeddings is None else {"digest": embeddings.digest}
+        header = {**header, "embedding": {name: noted[name] for name in noted if name != "digest"} | own}
     files = {path.name: described(path) for path in sorted(folder.iterdir())}
     kept = open_soft(soft or folder / "soft.npy", arrays.soft.shape)
     header = {**header, "soft": f"../{soft.name}" if soft else "soft.npy", "soft_digest": kept.digest, "files": files}
@@ -138,8 +154,11 @@ def said_by(folder: Path) -> Iterator[None]:
 def _open_files(folder: Path, header: dict[str, Any], version: int, verify: bool) -> JoinArrays:
     """The arrays of a join, each file of which is what was noted of it."""
     saved, noted, classes = header["soft"] == "soft.npy", header["files"], len(header["classes"])
+    own = {"soft.npy"} if saved else set()
+    if saved and isinstance(header.get("embedding"), dict) and "digest" in header["embedding"]:
+        own.add(f"{EMBEDDING}.npy")
     names = {"clips.arrow", *(f"{stem}.npy" for stem in _ROWS.values()), *(f"hard_{name}.npy" for name in _HARD)}
-    if not _SOFT.fullmatch(header["soft"]) or set(noted) != names | ({"soft.npy"} if saved else set()):
+    if not _SOFT.fullmatch(header["soft"]) or set(noted) != names | own:
         raise ValueError(f"expected the files of a join, got {sorted(noted)} and {header['soft']}")
     if version < CHECKED and not saved:
         raise JoinError(f"saved join '{folder}': an older softlabels kept it; delete the folder and join again")

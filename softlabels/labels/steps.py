@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from softlabels.calibration.maps import Calibrated
+from softlabels.calibration.published.step import PublishedMap
 from softlabels.classes.class_list import REST, Activation, ClassList
 
 
@@ -99,4 +100,8 @@ class Exclusive:
         return odds / total[:, None], none / total
 
 
-_KINDS: dict[str, type[Step]] = {"exclusive": Exclusive, "calibrated": Calibrated}  # by the name in their settings
+_KINDS: dict[str, type[Step]] = {  # by the name in their settings
+    "exclusive": Exclusive,
+    "calibrated": Calibrated,
+    "published": PublishedMap,
+}

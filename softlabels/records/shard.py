@@ -10,6 +10,7 @@
     tail_sum         float32                  and the sum over all others (each reads back as its share)
     dropped_sum      float32                where only some of the teacher's classes are kept: the sum over the rest,
     components       float32[k]               and all of the teacher's log-odds, on a few axes (`components`)
+    embedding        float32[n]             what the teacher's last layer makes its scores of; NaN where not finite
 
 Nothing here is ever null. Same rows and same pyarrow give the same bytes.
 """
@@ -44,7 +45,8 @@ class ShardRows:
     clip_id: (rows,) str objects; window_index: (rows,) int32; start_s, end_s: (rows,) float64 seconds;
     pad_fraction: (rows,) float32; probabilities: (rows, classes) float32. dropped_sum: (rows,) float32, what the
     teacher gave the classes that the store does not keep; None where it keeps all. components: (rows, k) float32, see
-    `softlabels.store.components`; None where the store has none.
+    `softlabels.store.components`; embedding: (rows, n) float32, rows without a NaN or of NaN alone. Both are None where
+    the store has none.
     """
 
     clip_id: np.ndarray
@@ -55,6 +57,7 @@ class ShardRows:
     probabilities: np.ndarray
     dropped_sum: np.ndarray | None = None
     components: np.ndarray | None = None
+    embedding: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -89,13 +92,24 @@ def round_values(values: np.ndarray) -> np.ndarray:
     return ((bits + half) >> dropped << dropped).view(np.float32)
 
 
+def round_embeddings(values: np.ndarray) -> np.ndarray:
+    """(rows, n) float32 as they are stored: rounded, and NaN in the entire row where one value is not finite then."""
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        rounded = round_values(values)  # of NaN bits it may make a number, of the largest numbers infinity
+    rounded[~(np.isfinite(values) & np.isfinite(rounded)).all(axis=1)] = np.nan
+    return rounded
+
+
+ROUNDED = {"components": round_values, "embedding": round_embeddings}  # how the vectors of a spec are stored
+
+
 def encode_shard(rows: ShardRows, spec: LabelSpec, *, shard: int) -> bytes:
     """The Parquet file of one shard. Probabilities and vectors are rounded on the way."""
     probabilities = round_probabilities(rows.probabilities)
     columns = [pa.array(rows.keys()[name], type_) for name, type_ in _KEYS.items()]
     columns += [_vectors(probabilities)] if spec.layout == "dense" else _sparse_columns(probabilities, spec)
     columns += [pa.array(rows.dropped_sum, pa.float32())] if spec.keeps_some else []
-    columns += [_vectors(round_values(rows.columns()[name])) for name in spec.vectors]
+    columns += [_vectors(ROUNDED[name](rows.columns()[name])) for name in spec.vectors]
     metadata = {
         "softlabels.format_version": str(spec.format_version),
         "softlabels.fingerprint": spec.fingerprint(),
@@ -140,10 +154,7 @@ def decode_shard(
     columns = {name: table[name].to_numpy() for name in _KEYS}
     columns |= {"dropped_sum": table["dropped_sum"].to_numpy()} if spec.keeps_some else {}
     columns |= {name: _read_vectors(table, name, length) for name, length in spec.vectors.items()}
-    for name, least in (("dropped_sum", 0.0), *((name, -np.inf) for name in spec.vectors)):
-        values = columns.get(name, np.zeros(0))
-        if not (np.isfinite(values) & (values >= least)).all():
-            raise StoreError(f"expected finite {name}{' of 0 or more' if least == 0 else ''}")
+    _check_finite(columns)
     if spec.layout == "dense":
         probabilities = _read_vectors(table, "probabilities", classes)
         _check_shares(probabilities)
@@ -249,6 +260,18 @@ def _read_sparse(table: pa.Table, classes: int) -> np.ndarray:
     probabilities = np.repeat(share[:, None], classes, axis=1)
     probabilities[owners(counts), index.flatten().to_numpy()] = kept
     return probabilities
+
+
+def _check_finite(columns: dict[str, np.ndarray]) -> None:
+    """Raises: StoreError: a number that no shard has in one of its columns."""
+    for name, least in (("dropped_sum", 0.0), ("components", -np.inf), ("embedding", -np.inf)):
+        values = columns.get(name, np.zeros(0))
+        fits = np.isfinite(values) & (values >= least)
+        if name == "embedding":
+            fits |= np.isnan(values).all(axis=-1, keepdims=True)
+        if not fits.all():
+            also = {"dropped_sum": " of 0 or more", "embedding": ", or NaN in an entire row"}
+            raise StoreError(f"expected finite {name}{also.get(name, '')}")
 
 
 def _check_shares(values: np.ndarray) -> None:

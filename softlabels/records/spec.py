@@ -1,6 +1,7 @@
 """LabelSpec: everything that changes the bytes of a shard, and nothing that does not."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_type_hints
@@ -15,6 +16,7 @@ MAX_JITTERS = 64
 MAX_RATE_HZ = 1 << 20  # of audio and teachers; with it and MAX_SAMPLES, all arithmetic is exact in 64 bits
 MAX_SAMPLES = 1 << 40  # of a file
 LIMITS = {"shard_windows": (1 << 31) - 1, "batch_size": 1 << 20, "components": 1 << 12, "significand_bits": 23}
+LIMITS["embedding"] = 1 << 14
 MAX_TEXT = 10_000
 Layout = Literal["dense", "sparse"]
 
@@ -33,6 +35,11 @@ class LabelSpec:
     teacher_class_digest: of the teacher's full class list where the store keeps only some of its classes; else "".
     components: how many components of all the teacher's log-odds stand beside the kept classes, and component_digest:
       the sha256 of the file with their mean and basis; 0 and "" where there are none.
+    embedding: how many numbers of the teacher's embedding stand beside the probabilities; 0 where there are none.
+    scores_output, embedding_output: which of the model's outputs were read; "" where there is one.
+    pool: "max" or "mean" of the model's scores over the frames of a window; "" if it has none.
+    scale, offset: the model's scores times scale plus offset were taken for its answer, before the activation.
+    remove_mean, peak: windows were given to the model without their mean, and scaled to this peak; 0 is unscaled.
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -56,8 +63,16 @@ class LabelSpec:
     teacher_class_digest: str = ""
     components: int = 0
     component_digest: str = ""
+    embedding: int = 0
     fold: str = ""
     source_digest: str = ""
+    scores_output: str = ""
+    embedding_output: str = ""
+    pool: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    peak: float = 0.0
+    remove_mean: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -73,7 +88,12 @@ class LabelSpec:
             ("significand_bits", self.significand_bits > 0, "1 or more"),
             ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
             ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
+            ("pool", self.pool in ("", "max", "mean"), "max, mean or ''"),
+            ("scale", 0 < self.scale < math.inf, "above 0"),
+            ("offset", math.isfinite(self.offset), "a finite number"),
+            ("peak", 0 <= self.peak <= 1, "0 to 1"),
             ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
+            ("embedding", self.embedding >= 0, "0 or more"),
             ("component_digest", bool(self.component_digest) == bool(self.components), "'' if components is 0"),
             (
                 "min_probability",
@@ -92,12 +112,28 @@ class LabelSpec:
     @property
     def vectors(self) -> dict[str, int]:
         """The columns that hold a vector a window beside its probabilities: name -> length."""
-        return {"components": self.components} if self.components else {}
+        lengths = {"components": self.components, "embedding": self.embedding}
+        return {name: length for name, length in lengths.items() if length}
+
+    @property
+    def reading(self) -> str:
+        """How the teacher's model was read, for people; "" for one that was taken as it is."""
+        parts = {
+            "windows without their mean": self.remove_mean,
+            f"windows scaled to a peak of {self.peak:g}": self.peak,
+            f"scores of output {self.scores_output!r}": self.scores_output,
+            f"embedding of output {self.embedding_output!r}": self.embedding_output,
+            f"{self.pool} over frames": self.pool,
+            f"scores * {self.scale:g} + {self.offset:g}": self.scale != 1 or self.offset,
+        }
+        return ", ".join(text for text, holds in parts.items() if holds)
 
     def to_json(self) -> dict[str, Any]:
         """All fields; the later ones only where they say something, so that older stores keep their fingerprint."""
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
-        later |= {"components": 0, "component_digest": ""}
+        later |= {"components": 0, "component_digest": "", "embedding": 0, "pool": ""}
+        later |= {"scores_output": "", "embedding_output": "", "scale": 1.0, "offset": 0.0, "peak": 0.0}
+        later |= {"remove_mean": False}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod

@@ -99,6 +99,17 @@ def positions_of(clip_ids: Sequence[str], clips: pa.Table) -> np.ndarray:
     return np.append(asked, -1)[found]
 
 
+def window_numbers(window_index: Sequence[int]) -> np.ndarray:
+    """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
+    strange = [n for n in window_index if not isinstance(n, int | np.integer)]
+    if strange:
+        raise ValueError(
+            f"keys: expected (clip_id, window_index) with a whole number as window_index, got {strange[0]!r}; a time "
+            "is no key: floor(seconds / hop_s) is the window that starts at or before it"
+        )
+    return np.array(window_index, np.int64)
+
+
 def take_census(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead]) -> Census:
     """Count the windows of all plans; a clip planned again counts only as last planned."""
     stretches, clip_of, clips = _current_stretches(plans)

@@ -29,7 +29,8 @@ from softlabels.records.shard import ShardRows, check_times, decode_shard
 from softlabels.records.spec import FORMAT_VERSION, LabelSpec, newer_format
 from softlabels.storage.location import Location, location
 from softlabels.storage.protocol import Storage
-from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census
+from softlabels.store.embeddings import require_embeddings
+from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census, window_numbers
 from softlabels.store.own_runs import OwnRun, own_run
 from softlabels.store.plans import PlanFile, hold_plans, read_plans
 from softlabels.threads import in_threads
@@ -286,14 +287,33 @@ class StoreReader:
           >>> store.take([("c1", 0), ("c0", 0)]).shape  # (keys, classes)
           (2, 3)
         """
+        return self._taken(keys, "probabilities", len(self.classes))
+
+    def embeddings(self, keys: Sequence[tuple[str, int]] | None = None) -> np.ndarray:
+        """The teacher's embeddings of some windows, as `take`; None is all, shard by shard, as `read` and `to_pandas`.
+
+        Returns: (windows, width) float32; a row of NaN where the teacher's was not finite.
+        Raises: StoreError: the store keeps none; and as `take`.
+        Example:
+          >>> store.embeddings([("c1", 0), ("c0", 0)]).shape  # (keys, width)
+          (2, 5)
+        """
+        width = require_embeddings(self.spec, self.storage)
+        if keys is not None:
+            return self._taken(keys, "embedding", width)
+        found = [rows.columns()["embedding"] for rows in self.read()]
+        return np.concatenate([np.zeros((0, width), np.float32), *found])
+
+    def _taken(self, keys: Sequence[tuple[str, int]], name: str, width: int) -> np.ndarray:
+        """(keys, width) float32 of one column."""
         entries = self._entries(keys)
-        taken = np.empty((len(keys), len(self.classes)), np.float32)
+        taken = np.empty((len(keys), width), np.float32)
         for shard, here in zip(*places_by_value(self.index.shard[entries]), strict=True):
-            taken[here] = self.read_shard(int(shard)).probabilities[self.index.row[entries[here]]]
+            taken[here] = self.read_shard(int(shard)).columns()[name][self.index.row[entries[here]]]
         return taken
 
     def to_pandas(self) -> "pd.DataFrame":
-        """All labelled windows as a DataFrame; `probabilities`, and `components` if any, are columns of arrays.
+        """All labelled windows as a DataFrame; `probabilities`, and what vectors there are, are columns of arrays.
 
         It holds 4 bytes a window and class in memory: 26 MB per 1,000 windows of BirdNET.
 
@@ -345,7 +365,7 @@ class StoreReader:
 
     def _entries(self, keys: Sequence[tuple[str, int]]) -> np.ndarray:
         """The index entries of labelled keys."""
-        window_index = _integers([window_index for _, window_index in keys])
+        window_index = window_numbers([window_index for _, window_index in keys])
         first, stop = self.index.spans_of([clip_id for clip_id, _ in keys]).T
         entries = first + window_index
         unknown = (window_index < 0) | (entries >= stop)
@@ -382,14 +402,3 @@ class StoreReader:
                 f"got {classes.digest}; restore it, for every class name would be wrong"
             )
         return classes
-
-
-def _integers(window_index: list[int]) -> np.ndarray:
-    """(keys,) int64. Raises: ValueError: one of them is a time, or anything else but an integer."""
-    strange = [n for n in window_index if not isinstance(n, int | np.integer)]
-    if strange:
-        raise ValueError(
-            f"keys: expected (clip_id, window_index) with a whole number as window_index, got {strange[0]!r}; a time "
-            "is no key: floor(seconds / hop_s) is the window that starts at or before it"
-        )
-    return np.array(window_index, np.int64)

@@ -1,6 +1,6 @@
 """Do students gain from soft labels? BirdNET, and a teacher of our own, teach small students; one table a trial.
 
-    python tests/benchmarks/bench_student.py --fair --int8 --songs --weak [--digits fsdd.tar.gz]
+    python tests/benchmarks/bench_student.py --fair --int8 --songs --embedding --weak [--digits fsdd.tar.gz]
         [--recording soundscape.flac] [--seeds 5] [--work DIR] [--plot out.png]
 
 Every arm goes through the package's store, join, calibration, targets and loss; all students have the same network,
@@ -28,10 +28,12 @@ from proof_recording import transfer
 from proof_songs import (
     CHOICE,
     HARD_ONLY,
+    NETWORKS,
     REPORT,
     Classroom,
     compare,
     compare_augmented,
+    compare_embedding,
     compare_int8,
     compare_jittered,
     compare_unannotated,
@@ -51,11 +53,19 @@ def main() -> None:
     results: dict[str, object] = {"seeds": list(seeds), "corpora": "choice" if arguments.choose else "report"}
     if arguments.fair:
         results["fair"] = fair(arguments)
-    if arguments.songs or arguments.int8 or arguments.augmented is not None:
+    if arguments.songs or arguments.embedding or arguments.int8 or arguments.augmented is not None:
         room = Classroom.open(arguments.work, CHOICE if arguments.choose else REPORT, arguments.jobs)
         results["teacher"] = round(room.teacher_accuracy(), 4)
     if arguments.songs:
         results["songs"] = songs(room, arguments, seeds)
+    if arguments.embedding:
+        found = compare_embedding(
+            room, arguments.work, seeds, choose=arguments.choose, shares=arguments.embedding_shares
+        )
+        for network in NETWORKS:
+            of_network = [each for each in found if each.arm.endswith(network)]
+            title, recipe = f"songs, the teacher's embedding too, {network}", f"recipe, {network}"
+            results[f"embedding, {network}"] = show(title, of_network, recipe)
     if arguments.augmented is not None:
         found = compare_augmented(room, seeds, arguments.augmented or [STEPS])
         results["augmented"] = [dataclasses.asdict(one) for one in found]
@@ -84,6 +94,8 @@ def parse() -> argparse.Namespace:
     add("--calls", action="store_true", help="with --fair: calls of the second generator instead of songs")
     add("--weak-rooms", type=int, default=0, help="with --fair: so many corpora of long, weakly labelled clips too")
     add("--songs", action="store_true", help="BirdNET and synthesised songs, 2 to 100 %% annotated")
+    add("--embedding", action="store_true", help="songs, the recipe with and without the teacher's embedding")
+    add("--embedding-shares", type=float, nargs="+", default=[0.02, 0.1, 1.0], help="annotated, of --embedding")
     add("--augmented", type=int, nargs="*", metavar="STEPS", help="songs, hard only and the recipe, both augmented")
     add("--weak", action="store_true", help="60 s clips with one short song")
     add("--int8", action="store_true", help="the students at 10 %% as TFLite int8")

@@ -131,13 +131,15 @@ def apply(change: Change, world: Path) -> Applied:
 def _may_differ(kind: str) -> frozenset[str]:
     """What of the labels only a vouched file says, so that nobody can know better. Everything else has a witness."""
     if kind.startswith("store/shards/"):
-        return frozenset({"probabilities", "components", "dropped"})
+        return frozenset({"probabilities", "components", "dropped", "embedding"})
     if kind.startswith("store/plan/"):
         return frozenset({"times", "audio"})
     if kind == "store/classes.txt":
         return frozenset({"classes"})
     if kind == "store/store.json":
-        return frozenset({"classes", "times", "audio", "probabilities", "components", "dropped"})
+        return frozenset({"classes", "times", "audio", "probabilities", "components", "dropped", "embedding"})
+    if "embedding" in kind and kind.endswith(".npy"):
+        return frozenset({"embedding"})
     if "soft" in kind and kind.endswith(".npy"):
         return frozenset({"soft"})
     if kind.startswith("saved/hard_"):  # of a join that is kept in a store the manifest is the witness
@@ -398,7 +400,7 @@ def _fitting(number: Any, kind: pa.DataType) -> Any:
 def _change_array(path: Path, field: str, how: str, values: Values) -> str:
     rng, data = values.rng, path.read_bytes()
     array = np.load(io.BytesIO(data))
-    tail = data[-32:] if "soft" in path.name else b""
+    tail = data[-32:] if "soft" in path.name or "embedding" in path.name else b""
     if field == "(header)":
         new, value = _other_header(data, array, how, rng)
     else:

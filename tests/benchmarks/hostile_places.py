@@ -39,7 +39,7 @@ class Change:
 
 def kind_of(key: str) -> str:
     """`receipts/00003.g0.json` -> `receipts/*.json`: files of one kind have the same fields."""
-    key = re.sub(r"(join|soft)-[0-9a-f]{64}", r"\1-*", key)
+    key = re.sub(r"(join|soft|embedding)-[0-9a-f]{64}", r"\1-*", key)
     return re.sub(r"/\d{4,}[-.\w]*?(\.\w+)$|/[0-9a-f]{12}(\.\w+)$|-\d{4}(\.\w+)$", _starred, key)
 
 

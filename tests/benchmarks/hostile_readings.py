@@ -34,8 +34,11 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u2
 CLIPS = {"c0": 0.3, "c1": 0.1, "c2": 0.25, "c3": 0.4, "c4": 0.05, "c5": 0.2, "c6": 0.15}  # seconds; c6 comes later
 SPLIT_AT = 4  # clips of the first plan
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dense": ("standin:teacher", {"shard_windows": 4}),
-    "sparse": ("standin:wide", {"shard_windows": 4, "layout": "sparse", "min_probability": 0.05, "components": 5}),
+    "dense": ("standin:embedded", {"shard_windows": 4}),
+    "sparse": (
+        "standin:embedded_wide",
+        {"shard_windows": 4, "layout": "sparse", "min_probability": 0.05, "components": 5},
+    ),
 }
 _SHARES = ("probabilities", "soft", "hard")  # from 0 to 1; in a join NaN where nobody has an opinion
 Row = dict[str, Any]
@@ -83,7 +86,7 @@ def make_world(root: Path, layout: str) -> dict[str, Any]:
     (corpus / "grown.csv").write_text(_manifest(len(CLIPS), layout))
     store = softlabels.open(root / "store")
     labels = store.join(corpus / "data_manifest.csv")
-    labels.exclusive().save(root / "saved")
+    labels.exclusive().save(root / "saved", embedding=True)
     truth = {
         "rows": rows_of(store),
         "join": _join_truth(labels),
@@ -124,7 +127,7 @@ def _manifest(clips: int, layout: str) -> str:
 def label(manifest: Path, store: Path, teacher: str, labelling: dict[str, Any]) -> None:
     options = pipeline.RunOptions(backend="sequential")
     how = {"labelling": pipeline.LabelOptions(**labelling), "options": options, "jobs": 1}
-    pipeline.run(manifest, store, teacher=teacher, **how)
+    pipeline.run(manifest, store, teacher=pipeline.TeacherChoice(kind=teacher, embedding=True), **how)
 
 
 def rows_of(store: softlabels.SoftLabelStore) -> dict[tuple[str, int], Row]:
@@ -137,18 +140,20 @@ def _split(rows: Any) -> Iterable[tuple[tuple[str, int], Row]]:
         times = (float(rows.start_s[i]), float(rows.end_s[i]), float(rows.pad_fraction[i]))
         row = {"probabilities": rows.probabilities[i], "times": times}
         row |= {} if rows.components is None else {"components": rows.components[i]}
+        row |= {} if rows.embedding is None else {"embedding": rows.embedding[i]}
         row |= {} if rows.dropped_sum is None else {"dropped": rows.dropped_sum[i]}
         yield (str(clip), int(window)), row
 
 
 def _join_truth(labels: softlabels.JoinedLabels) -> dict[tuple[str, int], Row]:
-    """(clip_id, window_index) -> hard and soft labels, start and sound."""
-    keys, y_true, classes = labels.keys, labels.y_true(), len(labels.classes)
+    """(clip_id, window_index) -> hard and soft labels, embedding, start and sound."""
+    keys, y_true, classes, embedding = labels.keys, labels.y_true(), len(labels.classes), labels.embedding()
     batches = Batches(labels, batch_size=8)
     sound = np.concatenate([batches.load(n)[0] for n in range(len(batches))])
     found = {}
     for i, (clip, window, start) in enumerate(zip(keys["clip_id"], keys["window_index"], keys["start_s"], strict=True)):
         row = {"hard": y_true[i, :classes], "soft": y_true[i, classes:], "times": float(start), "audio": sound[i]}
+        row |= {"embedding": embedding[i]}
         found[str(clip), int(window)] = row
     return found
 

@@ -3,10 +3,10 @@
     python tests/benchmarks/hostile_stores.py [--stores 2000] [--seed 0] [--only N ...] [--patience 25] [--keep FOLDER]
                                               [--match TEXT] [--readings TEXT]
 
-Each mutant is an intact store of the stand-in teacher (dense, or sparse with components; two plans, a quarantined
-window, a kept join and a saved one) with one change: a field of a file, the file, or a folder; its type, range, length,
-path, a link, a device, missing or copied; with the digests of everything that names it recomputed, or not. It is read
-by a child process with limits, once in a home with the cache of the run that made it and once in an empty home: open,
+Each mutant is an intact store of the stand-in teacher (dense, or sparse with components; embeddings, two plans, a
+quarantined window, a kept join and a saved one) with one change: a field of a file, the file, or a folder; its type,
+range, length, path, a link, a device, missing or copied; with the digests of everything that names it recomputed, or
+not. It is read by a child process with limits, once in a home with the cache of the run and once in an empty one: open,
 read, take, to_pandas, per_clip, joins kept and new, saved joins, recommended, and every command.
 
 good    the true labels, or an error that says what is wrong: one of softlabels' own, or exit code 1, 2 or 3

@@ -13,13 +13,14 @@ from arms import DEFAULT, hard_only, published, recommended, shuffled, taught
 from comparison import Outcome
 from quantised import int8_answers
 from song_corpus import TEST, TRAIN, LabelledCorpus, SongCorpus
-from students import Lesson, LogMel, answers, keep_features
+from students import FIELD, SMALL, Lesson, LogMel, answers, keep_features
 
 import softlabels
 from softlabels.evidence.ranking import average_precision
 
 SHARES = (0.02, 0.1, 0.5, 1.0)
 HARD_ONLY = "hard only"
+NETWORKS = {"4 k weights": SMALL, "51 k weights": FIELD}
 CHOICE = (
     SongCorpus(name="choice_train", clips=1650, seed=11, settings=TRAIN),
     SongCorpus(name="choice_test", clips=1100, seed=12, settings=TEST),
@@ -144,6 +145,26 @@ def compare_jittered(room: Classroom, work: Path, seeds: range, shares: tuple[fl
         room.outcome(f"{DEFAULT}, 4 jitters", share, [recommended(jittered.join(share, seed), seed) for seed in seeds])
         for share in shares
     ]
+
+
+def compare_embedding(
+    room: Classroom, work: Path, seeds: range, *, choose: bool, shares: Sequence[float] = (0.02, 0.1, 1.0)
+) -> list[Outcome]:
+    """The default recipe, and the same with the teacher's embedding learned beside it, by two networks.
+
+    Seeds are paired: the same clips are annotated, the same weights at first, the same order of rows.
+    """
+    train = replace((CHOICE if choose else REPORT)[0], embedding=True).make(work)
+    outcomes = []
+    for share in shares:
+        labels = {seed: train.join(share, seed) for seed in seeds}
+        for network, widths in NETWORKS.items():
+            lessons = [replace(recommended(labels[seed], seed), widths=widths) for seed in seeds]
+            told = [replace(each, embedding=labels[each.seed].embedding()) for each in lessons]
+            for arm, of_arm in ((f"recipe, {network}", lessons), (f"recipe + embedding, {network}", told)):
+                outcomes.append(room.outcome(arm, share, of_arm))
+                print(f"  {share:4.0%}  {arm:<28}{outcomes[-1].accuracy:7.1%}", flush=True)
+    return outcomes
 
 
 def compare_weak(work: Path, seeds: range, jobs: int, *, choose: bool) -> list[Outcome]:

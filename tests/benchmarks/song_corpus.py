@@ -28,7 +28,7 @@ class SongCorpus:
     """What a corpus is made of; its folder under the work folder is called `name`.
 
     clips: number of clips, species and noise in turn; seed: another one gives other clips; settings: how they vary.
-    jitters: as `softlabels run --jitters`.
+    jitters, embedding: as `softlabels run --jitters --embedding`.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SongCorpus:
     seed: int
     settings: Settings
     jitters: int = 1
+    embedding: bool = False
 
     def make(self, work: Path) -> "LabelledCorpus":
         """Synthesise and label what is not there yet."""
@@ -43,10 +44,11 @@ class SongCorpus:
         if not (folder / "data_manifest.csv").exists():
             shutil.rmtree(folder, ignore_errors=True)
             write_corpus(benchmark_clips(self.clips, seed=self.seed, settings=self.settings), folder, "audio")
-        corpus = LabelledCorpus(folder=folder, store=f"soft_labels_{self.jitters}")
+        store = f"soft_labels_{self.jitters}" + "_embedding" * self.embedding
+        corpus, teacher = LabelledCorpus(folder=folder, store=store), pipeline.TeacherChoice(embedding=self.embedding)
         labelling = pipeline.LabelOptions(jitters=self.jitters)  # all classes: adaptation asks them all
         if not list((folder / corpus.store).glob("_SUCCESS-*.json")):
-            pipeline.run(corpus.manifest, folder / corpus.store, labelling=labelling)
+            pipeline.run(corpus.manifest, folder / corpus.store, teacher=teacher, labelling=labelling)
         return corpus
 
 

@@ -29,6 +29,8 @@ STEPS = 400
 BATCH = 32
 LOSSES = (softlabels.DistillationLoss, PublishedLoss)  # Keras finds them by name once they are imported
 RATE = 1e-2
+SMALL, FIELD = (16, 24, 32, 48), (32, 48, 64, 96, 128, 160)  # widths of convolutions
+POOLED = "pooled"  # the layer that an embedding head is put on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +74,21 @@ def keep_features(labels: softlabels.JoinedLabels, mel: LogMel, path: Path) -> P
     return path
 
 
-def build_student(shape: tuple[int, ...], outputs: int, mean: float, deviation: float) -> keras.Model:
-    """A separable-convolution network of some 4,000 weights; (batch, *shape) -> (batch, outputs) logits."""
+def build_student(
+    shape: tuple[int, ...], outputs: int, mean: float, deviation: float, widths: tuple[int, ...] = SMALL
+) -> keras.Model:
+    """A separable-convolution network; (batch, *shape) -> (batch, outputs) logits.
+
+    widths: of its convolutions; those of SMALL have some 4,500 weights, those of FIELD 51,000.
+    """
     layers = keras.layers
     stack: list[keras.Layer] = [layers.Input(shape), layers.Normalization(mean=mean, variance=deviation**2)]
-    stack += [layers.Conv2D(16, 3, 2, "same", use_bias=False), layers.BatchNormalization(momentum=0.9), layers.ReLU()]
-    for width in (24, 32, 48):
-        stack += [layers.SeparableConv2D(width, 3, 2 if width < 48 else 1, "same", use_bias=False)]
+    stack += [layers.Conv2D(widths[0], 3, 2, "same", use_bias=False)]
+    stack += [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
+    for number, width in enumerate(widths[1:]):
+        stack += [layers.SeparableConv2D(width, 3, 2 if number < 2 else 1, "same", use_bias=False)]
         stack += [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
-    return keras.Sequential([*stack, layers.GlobalMaxPooling2D(), layers.Dense(outputs)])
+    return keras.Sequential([*stack, layers.GlobalMaxPooling2D(name=POOLED), layers.Dense(outputs)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,7 @@ class Lesson:
     rate: of Adam at first, falling to 0 along a cosine.
     prior: the last layer starts at the classes' mean soft labels, where most of them are rare.
     varied: pictures are rolled in time by up to a second, and six bands of each batch are silent.
+    widths: of the network. embedding: (rows, width) float16, the teacher's, learned beside y with `embedding_weight`.
     """
 
     y: np.ndarray
@@ -104,6 +113,9 @@ class Lesson:
     rate: float = RATE
     prior: bool = False
     varied: bool = False
+    widths: tuple[int, ...] = SMALL
+    embedding: np.ndarray | None = None
+    embedding_weight: float = 0.2
 
     def digest(self) -> str:
         """Changes with all that the student will be, but for its pictures."""
@@ -113,6 +125,10 @@ class Lesson:
         if self.weights is not None:
             sha.update(self.weights.tobytes())
         sha.update(b"prior" * self.prior + b"varied" * self.varied)
+        if self.widths != SMALL:
+            sha.update(repr(self.widths).encode())
+        if self.embedding is not None:
+            sha.update(repr(self.embedding_weight).encode() + self.embedding.tobytes())
         return sha.hexdigest()[:24]
 
 
@@ -179,19 +195,25 @@ def train(x: np.ndarray, lesson: Lesson) -> keras.Model:
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(lesson.seed)
-    student = build_student(x.shape[1:], lesson.y.shape[1] // 2, float(x.mean()), float(x.std()))
+    student = build_student(x.shape[1:], lesson.y.shape[1] // 2, float(x.mean()), float(x.std()), lesson.widths)
     if lesson.prior:
         start_at_prior(student, lesson)
     rate = keras.optimizers.schedules.CosineDecay(lesson.rate, lesson.steps)
     loss = keras.saving.deserialize_keras_object(lesson.loss)
-    student.compile(keras.optimizers.Adam(rate), loss=loss, steps_per_execution=50, jit_compile=False)
-    pictures, targets = tf.constant(x), tf.constant(lesson.y)
+    model, targets = student, tf.constant(lesson.y)
+    if lesson.embedding is not None:
+        model = softlabels.with_embedding_head(student, layer=POOLED, width=lesson.embedding.shape[1])
+        loss = {"labels": loss, "embedding": softlabels.EmbeddingLoss(lesson.embedding_weight)}
+        targets = {"labels": targets, "embedding": tf.constant(lesson.embedding)}
+    model.compile(keras.optimizers.Adam(rate), loss=loss, steps_per_execution=50, jit_compile=False)
+    pictures = tf.constant(x)
     order = tf.data.Dataset.from_tensor_slices(batch_rows(lesson))
-    batches = order.map(lambda rows: (tf.gather(pictures, rows), tf.gather(targets, rows)))
+    taken = lambda rows: tf.nest.map_structure(lambda each: tf.gather(each, rows), targets)  # noqa: E731
+    batches = order.map(lambda rows: (tf.gather(pictures, rows), taken(rows)))
     if lesson.varied:
         batches = batches.map(lambda x, y: (vary(x), y))
-    student.fit(batches, shuffle=False, verbose=0)
-    return student
+    model.fit(batches, shuffle=False, verbose=0)
+    return student  # with a head, too, it is trained in place
 
 
 def vary(x: tf.Tensor) -> tf.Tensor:

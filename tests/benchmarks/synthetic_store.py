@@ -1,7 +1,7 @@
 """A store of any size without teacher or audio, and its manifest, to measure with.
 
     python tests/benchmarks/synthetic_store.py FOLDER [--clips 1000] [--windows 10] [--classes 100]
-                                               [--shard-windows 1024] [--seed 0] [--jobs -1]
+                                               [--shard-windows 1024] [--embedding 0] [--seed 0] [--jobs -1]
 
 Writes FOLDER/soft_labels, made by the package's own planner, encoder and commit, and FOLDER/data_manifest.csv:
 half of the clips are annotated, with one class each, four of five are in split `train`, the fifth is in `test`. The
@@ -10,6 +10,7 @@ classes take a few minutes and 1.5 GB.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -47,6 +48,7 @@ def write_store(
     windows: int = 10,
     classes: int = 100,
     shard_windows: int = 1024,
+    embedding: int = 0,
     seed: int = 0,
     jobs: int = -1,
 ) -> Path:
@@ -56,6 +58,7 @@ def write_store(
       clips, windows: how many clips, and windows a clip.
       classes: of the teacher; clip number n is of class n % classes.
       shard_windows: at most so many windows a shard.
+      embedding: numbers of one a window; there are few different ones.
       jobs: worker processes.
     Returns: the store's folder.
     """
@@ -66,7 +69,7 @@ def write_store(
     storage = LocalStorage(folder / "soft_labels")
     planned = pack_shards(_planned(clips, windows), shard_windows=shard_windows, first_shard=0)
     with mock.patch("os.fsync"):  # this store need not survive a power cut
-        spec = _write_head(storage, ClassList(tuple(names)), shard_windows, planned)
+        spec = _write_head(storage, ClassList(tuple(names)), shard_windows, embedding, planned)
         _write_shards(storage, spec, planned, classes, seed, jobs)
         _write_success(storage)
     return storage.root
@@ -115,7 +118,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_head(storage: LocalStorage, classes: ClassList, shard_windows: int, planned: list[PlannedClip]) -> LabelSpec:
+def _write_head(
+    storage: LocalStorage, classes: ClassList, shard_windows: int, embedding: int, planned: list[PlannedClip]
+) -> LabelSpec:
     """Everything that a run writes before it labels: class list, spec and plan."""
     spec = LabelSpec(
         teacher="synthetic",
@@ -124,6 +129,7 @@ def _write_head(storage: LocalStorage, classes: ClassList, shard_windows: int, p
         activation="sigmoid",
         window=WINDOW,
         shard_windows=shard_windows,
+        embedding=embedding,
     )
     header = {"format_version": spec.format_version, "fingerprint": spec.fingerprint(), "spec": spec.to_json()}
     storage.put("classes.txt", classes.to_text().encode())
@@ -150,6 +156,8 @@ def _commit_shards(
         for stretches in shards:
             shard = stretches[0].shard
             rows = _rows(stretches, classes, np.random.default_rng([seed, shard]))
+            if spec.embedding:
+                rows = dataclasses.replace(rows, embedding=_embeddings(len(rows), spec.embedding))
             data = encode_shard(rows, spec, shard=shard)
             commit_shard(storage, data, _receipt(spec, data, stretches, len(rows)))
 
@@ -169,6 +177,12 @@ def _rows(stretches: list[PlannedClip], classes: int, rng: np.random.Generator) 
         pad_fraction=np.zeros(len(numbers), np.float32),
         probabilities=probabilities,
     )
+
+
+def _embeddings(rows: int, width: int) -> np.ndarray:
+    """(rows, width) float32: one of 16, by turns."""
+    distinct = np.maximum(np.random.default_rng(0).normal(0.3, 0.5, (16, width)), 0).astype(np.float32)
+    return distinct[np.arange(rows) % 16]
 
 
 def _receipt(spec: LabelSpec, data: bytes, stretches: list[PlannedClip], rows: int) -> Receipt:
@@ -194,8 +208,16 @@ def _write_success(storage: LocalStorage) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    for name, default in [("clips", 1000), ("windows", 10), ("classes", 100), ("shard-windows", 1024), ("seed", 0)]:
+    for name, default in [
+        ("clips", 1000),
+        ("windows", 10),
+        ("classes", 100),
+        ("shard-windows", 1024),
+        ("embedding", 0),
+        ("seed", 0),
+    ]:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--embedding", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=-1)
     arguments = vars(parser.parse_args())
     root = write_store(arguments.pop("folder"), **arguments)
