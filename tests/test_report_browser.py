@@ -243,7 +243,7 @@ def test_a_picture_has_its_axes_and_a_legend_of_its_colours(opened, width: int) 
     ten, picture = card.locator(".khz span").nth(3).bounding_box(), card.locator("img").bounding_box()
     height = picture["y"] + picture["height"] * (1 - 10 / 12)
     assert ten["y"] + ten["height"] / 2 == pytest.approx(height, abs=2)
-    title = page.locator("#confusions ~ .wide text", has_text="mean probability").first.bounding_box()
+    title = page.locator(".wide").get_by_text("mean probability", exact=True).bounding_box()
     assert title["x"] + title["width"] < width  # the confusions' own, without scrolling
     for ramp in page.locator(".ramp").all():
         assert ramp.is_visible()
