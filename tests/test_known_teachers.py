@@ -437,3 +437,19 @@ def test_a_model_of_any_length_is_first_opened_with_its_window(models: Path, tmp
     assert first_opening.opened_before(first_opening.Opening(**how, window=96_000))
     assert not first_opening.opened_before(first_opening.Opening(**how, window=48_000))
     assert not first_opening.opened_before(first_opening.Opening(**how))
+
+
+def test_a_strangers_store_is_scored_again_from_the_output_that_its_spec_names(corpus: Corpus) -> None:
+    twins = {"a": (3,), "b": (3,)}
+    weights = {name: lambda shape, n=n: np.array([[-8.0, 8, 16]]) * n for n, name in enumerate(twins, 1)}
+    write_onnx(corpus.folder / "twins.onnx", ("x", "batch", 800), twins, weights)
+    (corpus.folder / "labels.txt").write_text("A a_x\nB b_y\nC c_z")
+    named = ["--teacher", "onnx", "--model", str(corpus.folder / "twins.onnx"), "--outputs", "logits"]
+    named += ["--labels", str(corpus.folder / "labels.txt")]
+    run = ["run", str(corpus.manifest), "-o", str(corpus.folder / "s"), "--backend", "sequential", "--batch-size", "1"]
+    described = [*named, "--rate", "8000", "--activation", "sigmoid"]
+    assert main([*run, *described]) == 2
+    assert main([*run, *described, "--output", "scores=b"]) == 0
+    assert softlabels.open(corpus.folder / "s").spec.scores_output == "b"
+    moved = (corpus.folder / "s").rename(corpus.folder.parent / "moved")
+    assert main(["verify", str(moved), "--root", str(corpus.folder), "--recompute", "1", "--jobs", "1", *named]) == 0
