@@ -152,13 +152,17 @@ def test_the_five_steps_of_the_readme_label_a_folder(tmp_path: Path) -> None:
             (tmp_path / "recordings" / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(file, tmp_path / "recordings" / name)
     steps = commands("README.md")[1:]
-    assert [step[0] for step in steps] == ["manifest", "run", "run", "report"]
+    assert [step[0] for step in steps] == ["manifest", "run", "run", "report", "manifest"]
+    clip_id = "great-tit/great-tit-01.flac"
+    downloaded = f"verdict,class,clip_id,label,labels\nwrong,Parus major_Great Tit,{clip_id},great-tit,great-tit\n"
+    (tmp_path / "marks.csv").write_text(downloaded)
     for step in steps:
         done = run_cli(*step, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert len(softlabels.open(tmp_path / "soft_labels")) == 8
     assert (tmp_path / "report.html").stat().st_size > 100_000
-    assert (tmp_path / "suspects.csv").exists()
+    labels = {clip.clip_id: clip.labels for clip in softlabels.read_manifest(tmp_path / "data_manifest.csv")}
+    assert labels[clip_id] == ("Parus major_Great Tit",)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
