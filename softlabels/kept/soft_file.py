@@ -80,12 +80,14 @@ class CheckedRows:
         begin = rows.astype(np.int64) * self._width + self._first
         for corner in self._corners:
             pages = (begin + corner) >> PAGE_BITS
-            pages = np.unique(pages[self._unseen[pages]])
-            if len(pages):
-                with reading(self.path):
-                    self._refuse([p for p in pages.tolist() if self._read(range(p, p + 1)) != [self._sums[p]]])
-                self._unseen[pages] = False
-        self._any_unseen = bool(self._unseen.any())  # of threads that come here together the last one sees the truth
+            pages = pages[self._unseen[pages]]
+            if not len(pages):
+                continue
+            with reading(self.path):
+                some = np.unique(pages).tolist()
+                self._refuse([p for p in some if self._read(range(p, p + 1)) != [self._sums[p]]])
+            self._unseen[pages] = False
+            self._any_unseen = bool(self._unseen.any())  # of threads that do so together the last one sees the truth
 
     def _read(self, pages: range) -> list[int]:
         """The checksums that pages have now."""

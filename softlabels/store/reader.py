@@ -1,6 +1,5 @@
 """StoreReader: reading what was committed to a store, bytes verified. `SoftLabelStore` is one that can join."""
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -30,6 +29,7 @@ from softlabels.store.embeddings import require_embeddings
 from softlabels.store.index import LABELLED, Census, StoreIndex, build_index, take_census, window_numbers
 from softlabels.store.own_runs import OwnRun, own_run
 from softlabels.store.plans import PlanFile, hold_plans, read_plans
+from softlabels.store.pooled import pooled_clips
 from softlabels.threads import in_threads
 
 if TYPE_CHECKING:
@@ -338,21 +338,7 @@ class StoreReader:
           >>> store.per_clip("mean").shape  # (clips, classes)
           (6, 3)
         """
-        import pandas as pd
-
-        if pool not in ("max", "mean"):
-            raise ValueError(f"pool: expected 'max' or 'mean', got {pool!r}")
-        dtype, combine = (np.float32, np.maximum) if pool == "max" else (np.float64, np.add)
-        pooled: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(self.classes), dtype))
-        windows: Counter[str] = Counter()
-        for rows in self.read():
-            for clip_id, row in zip(rows.clip_id, rows.probabilities, strict=True):
-                combine(pooled[clip_id], row, out=pooled[clip_id])
-                windows[clip_id] += 1
-        if pool == "mean":
-            pooled = {clip_id: total / windows[clip_id] for clip_id, total in pooled.items()}
-        values = np.array(list(pooled.values()), np.float32).reshape(len(pooled), len(self.classes))
-        return pd.DataFrame(values, index=pd.Index(list(pooled), name="clip_id"), columns=list(self.classes))
+        return pooled_clips(self.read(), self.classes, pool)
 
     def _planned(self, shard: int) -> np.ndarray:
         """(n,) entries of the windows that plan and receipt say are in a shard, in order."""

@@ -74,6 +74,7 @@ def with_embedding_head(
     Returns: a model whose outputs are {"labels": the student's, "embedding": (batch, width)}.
     Raises: ValueError: a student or a layer that does not fit, a width below 1, batches without an embedding.
     Example:
+      >>> import keras
       >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="last"), keras.layers.Dense(3)])
       >>> softlabels.with_embedding_head(student, layer="last", width=5)(np.zeros((2, 4)))["embedding"].shape
       TensorShape([2, 5])
@@ -91,6 +92,7 @@ def strip_embedding_head(model: StudentWithHead) -> keras.Model:
 
     Raises: ValueError: a model without such a head.
     Example:
+      >>> import keras
       >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="last")])
       >>> softlabels.strip_embedding_head(softlabels.with_embedding_head(student, layer="last", width=5)) is student
       True
