@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Corpus
+from standin import StandIn
 
 import softlabels
 from softlabels import JoinedLabels
+from softlabels.calibration.published.parameters import published_map
 from softlabels.errors import ClassListError
 from softlabels.soft_label_store import SoftLabelStore
 
@@ -27,33 +29,29 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize(
-    ("heading", "mapped"),
-    [
-        ("Taxon,A,B", lambda p, a, b: sigmoid(-(a * p + b))),
-        ("class,slope,shift", lambda p, slope, shift: sigmoid(slope * np.log(p / (1 - p)) + shift)),
-        ("name,n,Shift,Slope", lambda p, slope, shift: sigmoid(slope * np.log(p / (1 - p)) + shift)),
-    ],
-)
-def test_a_class_gets_its_published_map_and_the_others_stay(tmp_path, labels: JoinedLabels, heading, mapped) -> None:
-    (a, b), (c, d) = ((-11.5, 6.25), (-7.0, 0.5)) if "A,B" in heading else ((1.5, -0.25), (0.0, 2.0))
-    rows = {
-        "Aus aus_Alpha": (a, b),
-        "Zus zus_Zeta": (1.0 if "slope" in heading.lower() else -1.0, 0),
-        "Cus cus_Cs": (c, d),
-    }
-    order = (lambda one, two: f"7,{two},{one}") if ",n," in heading else (lambda one, two: f"{one},{two}")
-    path = write(tmp_path, "\n".join([heading, *(f"{name},{order(*pair)}" for name, pair in rows.items())]))
-    fitted = labels.calibrate(parameters=path)
-    before, after = labels.soft().astype(np.float64), fitted.soft()
-    np.testing.assert_allclose(after[:, 0], mapped(before[:, 0], a, b), rtol=1e-5)
-    np.testing.assert_allclose(after[:, 2], mapped(before[:, 2], c, d), rtol=1e-5)
-    np.testing.assert_array_equal(after[:, 1], labels.soft()[:, 1])
-    assert fitted.calibration.used == "published"
-    assert "2 of 3 classes have the published map of 'calibration.csv'; 1 stay as they are: 'Bus" in str(
-        fitted.calibration
-    )
-    np.testing.assert_array_equal(fitted.hard(), labels.hard())
+def by_probability(p: np.ndarray, a: float, b: float) -> np.ndarray:
+    return sigmoid(-(a * p + b))
+
+
+def by_log_odds(p: np.ndarray, slope: float, shift: float) -> np.ndarray:
+    return sigmoid(slope * np.log(p / (1 - p)) + shift)
+
+
+def test_a_class_gets_its_published_map_and_the_others_stay(tmp_path: Path, labels: JoinedLabels) -> None:
+    for text, mapped, (a, b), (c, d) in (
+        ("Taxon,A,B\nAus aus_Alpha,-11.5,6.25\nZus,-1,0\nCus cus_Cs,-7,.5", by_probability, (-11.5, 6.25), (-7, 0.5)),
+        ("class,slope,shift\nCus cus_Cs,0,2\nAus aus_Alpha,1.5,-.25", by_log_odds, (1.5, -0.25), (0, 2)),
+        ("name,n,Shift,Slope\nAus aus_Alpha,7,-.25,1.5\nCus cus_Cs,7,2,0", by_log_odds, (1.5, -0.25), (0, 2)),
+    ):
+        fitted = labels.calibrate(parameters=write(tmp_path, text))
+        before, after = labels.soft().astype(np.float64), fitted.soft()
+        np.testing.assert_allclose(after[:, 0], mapped(before[:, 0], a, b), rtol=1e-5)
+        np.testing.assert_allclose(after[:, 2], mapped(before[:, 2], c, d), rtol=1e-5)
+        np.testing.assert_array_equal(after[:, 1], labels.soft()[:, 1])
+        np.testing.assert_array_equal(fitted.hard(), labels.hard())
+        assert fitted.calibration.used == "published"
+        told = "2 of 3 classes have the published map of 'calibration.csv'; 1 stay as they are: 'Bus"
+        assert told in str(fitted.calibration)
 
 
 def test_it_travels_with_saved_labels_and_before_exclusive(tmp_path: Path, labels: JoinedLabels) -> None:
@@ -106,9 +104,9 @@ def test_what_nobody_said_stays_unsaid(tmp_path: Path, corpus: Corpus, store: So
         ("", "expected"),
     ],
 )
-def test_a_faulty_table_is_a_clear_error(tmp_path: Path, labels: JoinedLabels, text: str, complaint: str) -> None:
+def test_a_faulty_table_is_a_clear_error(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ClassListError, match=complaint):
-        labels.calibrate(parameters=write(tmp_path, text))
+        published_map(write(tmp_path, text), StandIn.classes)
 
 
 def test_it_is_of_windows_of_independent_classes(tmp_path: Path, corpus: Corpus, store: SoftLabelStore) -> None:

@@ -221,7 +221,7 @@ def test_a_teacher_that_breaks_its_promise_is_named(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("teacher", "complaint"),
     [
-        ("perch", "'perch': expected birdnet, litert, keras, onnx or module:factory"),
+        ("perch", "'perch': expected birdnet, birdnet-v3, perch-v2, nighthawk, litert, keras, onnx or module:factory"),
         ("standin:nobody", "expected a function 'nobody'"),
         ("no_such_module:x", "No module named"),
         ("standin:no_teacher", "object lacks name, digest"),
