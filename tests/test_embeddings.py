@@ -187,7 +187,7 @@ def test_a_store_is_extended_as_it_was_made(corpus, capsys) -> None:
     grown = corpus.manifest.read_text() + "c9,c9.wav,,train\n"
     corpus.write_audio("c9.wav", 0.2, seed=9)
     corpus.write_manifest(grown)
-    for kind in ("standin:embedded", EMBEDDED):  # as it is, or said again
+    for kind in ("standin:embedded", EMBEDDED):  # as it is, or named again
         store = run(corpus, "with", kind)
         assert store.spec.embedding == 5
         assert np.isfinite(store.embeddings([("c9", 1)])).all()

@@ -49,7 +49,7 @@ class Batches:
         self._shuffle, self._seed = shuffle, seed
         self.embedding_width = labels.embedding_width if embedding else 0
         if embedding:
-            labels.embedding([0])  # built now, and what is wrong said before any audio is read
+            labels.embedding([0])  # built now: what is wrong is an error before any audio is read
         self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()

@@ -19,7 +19,7 @@ import keras
 from song_corpus import LabelledCorpus
 
 import pipeline
-from pipeline.teachers.batch_teacher import file_digest
+from softlabels.digests import sha256_of_file
 
 RATE_HZ = 8000
 CHOICE, HELD_OUT = "nicolas", "theo"
@@ -88,7 +88,7 @@ def label(corpus: LabelledCorpus, model: Path) -> None:
     teacher = pipeline.TeacherChoice(
         kind="keras",
         model=str(model),
-        model_sha256=file_digest(model),
+        model_sha256=sha256_of_file(model),
         labels=str(corpus.classes),
         rate_hz=RATE_HZ,
         activation="softmax",
