@@ -18,7 +18,7 @@ OURS = sys.path.copy()  # where this process found this package, and finds numpy
 # `sys.path` is by then what the teacher of the process that started it has made of it. What goes wrong here goes
 # wrong again, and is told, with the first call.
 START = """
-import sys
+import sys  # in {here!r}: another folder is another worker, for which relative paths are others
 now, sys.path[:] = sys.path[:], {ours!r}
 try:
     import pipeline.labelling.worker  # and with it what it needs, before any other folder counts
@@ -33,11 +33,18 @@ finally:
 
 def start_code() -> str:
     """Code for `exec` in a new process: load this package from where this process has it, and die with this process."""
-    return START.format(ours=OURS, parent=os.getpid())
+    return START.format(ours=OURS, parent=os.getpid(), here=_here())
 
 
 def look_here_last() -> None:
     """Let modules of the current folder be found, unless they have the name of another: the console script does not."""
-    here = os.getcwd()
-    if "" not in sys.path and here not in sys.path:
+    here = _here()
+    if here and "" not in sys.path and here not in sys.path:
         sys.path.append(here)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # somebody deleted it
+        return ""

@@ -5,11 +5,13 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Corpus, run_cli, shard_bytes
 
+import pipeline
 import softlabels
 from pipeline.checking.regenerate import regenerate
 from pipeline.checking.verify import verify
@@ -261,3 +263,17 @@ def test_a_machine_in_trouble_says_nothing_of_a_store(
     assert main([name, str(store.storage.root), *flags, "--jobs", "1"]) == 3
     assert os.strerror(number) in capsys.readouterr().err
     assert sorted((store.storage.root / "receipts").iterdir()) == before
+
+
+def test_workers_of_another_folder_are_not_asked_again(tmp_path: Path, monkeypatch) -> None:
+    """A store called `store` is another one after `os.chdir`, also for processes that wait for more work."""
+    for seed, name in enumerate(("first", "second")):
+        corpus = Corpus(tmp_path / name)
+        corpus.write_audio("a.wav", 0.5, seed=seed)
+        corpus.write_manifest("clip_id,path\na,a.wav\n")
+        monkeypatch.chdir(corpus.folder)
+        options = pipeline.RunOptions(backend="sequential")
+        labelling = pipeline.LabelOptions(shard_windows=2)
+        pipeline.run("data_manifest.csv", "store", teacher="standin:teacher", labelling=labelling, options=options)
+        report = verify(softlabels.open("store"), recompute=1.0, jobs=2)
+        assert [check.likeness for check in report.shards] == ["identical"] * 3
