@@ -302,3 +302,9 @@ def test_the_same_store_exports_the_same_bytes(store, tmp_path) -> None:
         for top in (tmp_path / "1", tmp_path / "2")
     )
     assert first == second
+
+
+def test_a_file_name_that_no_disk_has_is_refused(corpus, store, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(birdnet_stm32, "LONGEST_NAME", 1)
+    with pytest.raises(StoreError, match="a file name of 2 characters, expected at most 1"):
+        export(store, "birdnet-stm32", tmp_path / "cache")

@@ -201,6 +201,7 @@ def one(value: object, row: int = 2) -> Callable[[list], list]:
         ("reason", "because"),
         ("sha256", "../../../../tmp/x"),
         ("sha256", "A" * 64),
+        ("path", "c4.wav" * 20_000),
     ],
 )
 def test_a_plan_that_no_planning_writes_is_damaged(folder: Path, name: str, value: object) -> None:

@@ -28,6 +28,7 @@ from softlabels.store.embeddings import as_half
 from softlabels.store.index import LABELLED, StoreIndex
 from softlabels.store.reader import StoreReader
 
+LONGEST_NAME = 255  # as file systems have it; each recording takes four bytes for each character of the longest
 HOP_S = 1.25  # of the grid that birdnet-stm32 expects; its chunks of 2.5 s start anywhere
 
 
@@ -79,6 +80,8 @@ def _recordings(index: StoreIndex, store: str) -> tuple[np.ndarray, np.ndarray]:
     """The stems of all recordings, sorted, and (windows,) int64 which of them each window is of."""
     paths = index.clips["path"].combine_chunks().dictionary_encode()
     stems = [PurePosixPath(path).stem for path in paths.dictionary.to_pylist()]
+    if (longest := max(map(len, stems), default=0)) > LONGEST_NAME:
+        raise StoreError(f"'{store}': a file name of {longest:,} characters, expected at most {LONGEST_NAME}")
     sharing = defaultdict(list)
     for path, stem in zip(paths.dictionary.to_pylist(), stems, strict=True):
         sharing[stem].append(path)

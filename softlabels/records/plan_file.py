@@ -81,6 +81,7 @@ def same_clip(a: "ClipIdentity | PlannedClip", b: "ClipIdentity | PlannedClip") 
     return np.logical_not(stretch | audio)
 
 
+LONGEST_PATH = 100_000  # characters: as long as a cell of a manifest may be
 SCHEMA = pa.schema(
     [
         pa.field(name, pa.int64() if type_ is int else pa.string(), nullable=False)
@@ -161,6 +162,7 @@ def check_plan(table: pa.Table, spec: LabelSpec, *, first_shard: int) -> None:
         ("rate_hz", ~usable | ((column["rate_hz"] > 0) & (column["rate_hz"] <= MAX_RATE_HZ)), f"1 to {MAX_RATE_HZ}"),
         ("channels", ~usable | (column["channels"] > 0), "1 or more"),
         ("size", column["size"] >= 0, "0 or more"),
+        ("path", pc.less_equal(pc.utf8_length(table["path"]), LONGEST_PATH).to_numpy(), "a path of any file"),
         ("clip_id", pc.not_equal(table["clip_id"], "").to_numpy(), "a name"),
         ("reason", reasons, "none, or one of the reasons for quarantine"),
         ("sha256", digests, "64 hexadecimal digits, or none"),
