@@ -24,7 +24,7 @@ from pipeline.teachers.known.models import BIRDNET_V3, KNOWN, PERCH_V2
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.signatures.passage import Handling, open_passage
-from softlabels import TeacherError
+from softlabels import ClassList, TeacherError
 from softlabels.errors import ClassListError
 
 tf = pytest.importorskip("tensorflow")
@@ -326,20 +326,21 @@ def test_numbers_that_no_teacher_has_are_a_value_error(changes, complaint) -> No
 def test_class_lists_are_read_as_they_are_published(tmp_path: Path) -> None:
     sheet = tmp_path / "labels.csv"
     sheet.write_text("\ufeffid;sci_name;com_name;gbif\n3;Aus a ;Alpha;1\n5;Bus b; Beta\t;2\n", encoding="utf-8")
-    assert sheet_names(sheet).classes.names == ("Aus a_Alpha", "Bus b_Beta")
+    assert sheet_names(sheet).names == ("Aus a_Alpha", "Bus b_Beta")
     assert sheet_names(sheet).remark == "2 names without the blanks at their ends"
     plain = tmp_path / "en_us.txt"
     plain.write_text("Aus a_Alpha\nBus b_Beta")
-    assert sheet_names(plain).classes == sheet_names(sheet).classes == listed_names(plain).classes
+    assert sheet_names(plain).names == sheet_names(sheet).names == listed_names(plain).names
     assert sheet_names(plain).remark == ""
     headed = tmp_path / "headed.csv"
     headed.write_text("inat2024_fsd50k\nAus a\nWaves_and_surf\n")
-    assert listed_names(headed).classes.names == ("Aus a", "Waves_and_surf")
+    assert listed_names(headed).names == ("Aus a", "Waves_and_surf")
+    assert (listed_names(headed).taxonomy_year, listed_names(plain).taxonomy_year) == (2024, 0)
     (tmp_path / "species.txt").write_text("bus\naus\n")
     (tmp_path / "ebird_taxonomy.csv").write_text(
         '"","code","name","sci_name"\n"1","aus","Alpha","Aus a"\n"2","bus","Beta","Bus b"\n'
     )
-    assert coded_names(tmp_path / "species.txt").classes.names == ("Bus b_Beta", "Aus a_Alpha")
+    assert coded_names(tmp_path / "species.txt").names == ("Bus b_Beta", "Aus a_Alpha")
 
 
 @pytest.mark.parametrize(
@@ -352,13 +353,13 @@ def test_class_lists_are_read_as_they_are_published(tmp_path: Path) -> None:
         (sheet_names, "sci_name;com_name\n", "expected a column sci_name"),
         (listed_names, "", "the file is empty"),
         (listed_names, "Aus a\nAus a", "'Aus a' is given 2 times"),
-        (coded_names, "aus", "expected a UTF-8 text file"),
+        (coded_names, "aus", "table of codes .*expected a UTF-8 CSV file"),
     ],
 )
 def test_a_class_list_that_is_none_is_a_clear_error(tmp_path: Path, read, text, complaint) -> None:
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ClassListError, match=complaint):
-        read(tmp_path / "labels.csv")
+        ClassList.of_file("labels.csv", read(tmp_path / "labels.csv"))
 
 
 def test_the_teachers_are_listed_with_what_each_needs(capsys) -> None:

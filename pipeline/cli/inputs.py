@@ -122,7 +122,8 @@ def _manifest_advice(manifest: Path, source: ManifestSource) -> Iterator[str]:
 
 def add_classes(commands: Any) -> None:
     command = add_command(commands, _classes, store=False)
-    command.add_argument("classes", metavar="LIST", help="your class names, a UTF-8 text file, one a line")
+    command.add_argument("classes", metavar="LIST", help="your class names, one a line, or a table")
+    command.add_argument("--column", metavar="NAME", help="of a table as LIST, where its header fits several or none")
     command.add_argument(
         "--against",
         metavar="STORE|FILE|birdnet",
@@ -150,7 +151,7 @@ def _classes(args: Namespace) -> int:
       softlabels classes my_classes.txt --against birdnet -o to_birdnet.csv
       softlabels classes my_classes.txt --against teacher_classes.txt
     """
-    student, (source, teacher) = ClassList.from_file(args.classes), _teacher_classes(args.against)
+    student, (source, teacher) = ClassList.from_file(args.classes, args.column or ""), _teacher_classes(args.against)
     rows = draft_mapping(student, teacher)
     write_draft(rows, args.output)
     how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
