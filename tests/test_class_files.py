@@ -1,11 +1,17 @@
 """Class lists as they are published: one name a line as ever, tables by their columns, years that are stated."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from softlabels import ClassList, ClassListError
+from pipeline.teachers.description import described
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
+from softlabels import ClassList, ClassListError, TeacherError
 from softlabels.classes.list_file import read_list
+from softlabels.records.spec import LabelSpec
+from softlabels.windows import WindowSpec
 
 PLAIN = ("Aus a_Alpha", "Bus b_Beta")
 
@@ -99,6 +105,35 @@ def test_the_year_of_a_taxonomy_is_kept_where_it_is_stated(tmp_path: Path, text:
     assert read_list(path).taxonomy_year == year
     if text.startswith("ebird2021"):
         assert read_list(path, column="ebird2021").taxonomy_year == 2021
+
+
+def test_a_teacher_takes_the_column_that_its_user_names_and_keeps_the_year(tmp_path: Path) -> None:
+    path = list_file(tmp_path, "label,ebird2022,x\nb,Aus a ,1\na,Bus b,2\n")
+    choice = TeacherChoice(
+        kind="onnx", model="m.onnx", labels=str(path), rate_hz=8, activation="sigmoid", outputs="logits"
+    )
+    named = described(dataclasses.replace(choice, labels_column="ebird2022"))
+    assert (named.classes.names, named.taxonomy_year) == (("Aus a", "Bus b"), 2022)
+    assert named.notice == "Its class list: 1 name without the blanks at its ends."
+    assert described(choice).classes.names == ("b", "a")
+    with pytest.raises(TeacherError, match=r"labels: class list .* expected rows, and the column 'y' once"):
+        described(dataclasses.replace(choice, labels_column="y"))
+    with pytest.raises(TeacherError, match="sets labels_column itself: leave out --labels-column"):
+        load_teacher(TeacherChoice(kind="birdnet", labels_column="y"))
+
+
+def test_a_year_is_in_the_fingerprint_only_where_one_is_stated(spec: LabelSpec) -> None:
+    assert "taxonomy_year" not in spec.to_json()
+    stated = dataclasses.replace(spec, taxonomy_year=2025)
+    assert stated.fingerprint() != spec.fingerprint()
+    assert LabelSpec.from_json(stated.to_json()) == stated
+
+
+@pytest.fixture
+def spec() -> LabelSpec:
+    window = WindowSpec(rate_hz=8, window_samples=8, hop_samples=8)
+    digests = {"teacher_digest": "0" * 64, "class_digest": "0" * 64}
+    return LabelSpec(teacher="t", **digests, activation="sigmoid", window=window, shard_windows=8)
 
 
 def test_blanks_at_the_ends_of_names_are_told(tmp_path: Path, caplog) -> None:

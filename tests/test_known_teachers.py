@@ -399,7 +399,10 @@ def test_an_embedding_is_kept_by_a_known_teacher_and_by_one_whose_output_is_name
     stores = [softlabels.open(clips.folder / name) for name in ("known", "said")]
     tables = [store.to_pandas() for store in stores]
     assert [store.spec.embedding for store in stores] == [1536, 1536]
-    assert stores[1].spec.differences(stores[0].spec) == ["teacher: perch, not perch-v2"]
+    assert stores[1].spec.differences(stores[0].spec) == [
+        "teacher: perch, not perch-v2",
+        "taxonomy_year: 0, not 2024",  # only the published list states it
+    ]
     for name in ("probabilities", "embedding"):
         np.testing.assert_array_equal(*(np.stack(table[name]) for table in tables))
 
@@ -413,16 +416,22 @@ def test_a_store_is_not_gone_on_with_in_another_way(clips: Corpus, models: Path)
     made = {"peak": 0.25, "remove_mean": True, "scale": 0.97, "offset": -10.0, "batch_size": 1}
     plain = {"rate_hz": 32_000, "activation": "sigmoid", "outputs": "logits", "labels": str(clips.folder / "all.txt")}
     (clips.folder / "all.txt").write_text("".join(f"Bus species{i}\n" for i in range(PERCH)))
+    stated = ["sci_name,ebird2025", *(f"Bus species{i},x" for i in range(PERCH))]
+    (clips.folder / "stated.csv").write_text("\n".join(stated))
     first = TeacherChoice(kind="onnx", model=str(models / "perch.onnx"), **plain, **made)
     clips.write_manifest("clip_id,path\nquiet,quiet.wav")
     pipeline.run(clips.manifest, clips.folder / "s", teacher=first, options=RunOptions(backend="sequential"))
     for changes, differs in (
-        ({"peak": 0.5}, "peak: 0.25, not 0.5"),
-        ({"scale": 1.5}, "scale: 0.97, not 1.5"),
-        ({"remove_mean": False}, "remove_mean: True, not False"),
-        ({"peak": None, "offset": None}, "offset: -10.0, not 0.0; peak: 0.25, not 0.0"),
+        ({"peak": 0.5}, "--peak 0.5 here, 0.25 in the store"),
+        ({"scale": 1.5}, "--scale 1.5 here, 0.97 in the store"),
+        ({"remove_mean": False}, "without --remove-mean here, with it in the store"),
+        ({"peak": None, "offset": None}, "--offset 0 here, -10 in the store; --peak 0 here, 0.25 in the store"),
+        (
+            {"labels": str(clips.folder / "stated.csv")},
+            "year of the class list's taxonomy .* 2025 here, 0 in the store",
+        ),
     ):
-        with pytest.raises(softlabels.StoreError, match=f"made with other settings: {differs}; use those"):
+        with pytest.raises(softlabels.StoreError, match=f"made with other settings: {differs}; use the store"):
             pipeline.run(clips.manifest, clips.folder / "s", teacher=dataclasses.replace(first, **changes))
 
 

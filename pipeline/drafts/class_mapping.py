@@ -31,6 +31,11 @@ class DraftRow:
     look: bool
     names: str = ""
 
+    @property
+    def found_by(self) -> str:
+        """How, and of a bridged class by which names."""
+        return f"{self.how}: {self.names}" if self.names else self.how
+
 
 def draft_mapping(student: ClassList, teacher: ClassList, taxonomy: Taxonomy | None = None) -> list[DraftRow]:
     """One row a student class, in the order of the student's list.
@@ -38,8 +43,8 @@ def draft_mapping(student: ClassList, teacher: ClassList, taxonomy: Taxonomy | N
     Args:
       taxonomy: names over the years; what is found by it has `how` "taxonomy".
 
-    To look at: every guess, every class found by the taxonomy, every class without a match, two classes with the same match, and a name that was found
-    by its common half alone.
+    To look at: every guess, every class found by the taxonomy or not at all, two classes with the same match, and a
+    name that was found by its common half alone.
     """
     finder, guesser = ClassFinder(teacher), ClassGuesser(teacher)
     found = [finder.find(name) for name in student]
@@ -73,7 +78,7 @@ def draft_mapping(student: ClassList, teacher: ClassList, taxonomy: Taxonomy | N
 def write_draft(rows: list[DraftRow], path: str | Path) -> None:
     """Write a mapping file. Raises: ClassListError: it is there already; nobody's edits are overwritten."""
     try:
-        lines = ([r.student_class, r.teacher_class, f"{r.how}: {r.names}" if r.names else r.how, "look" if r.look else ""] for r in rows)
+        lines = ([r.student_class, r.teacher_class, r.found_by, "look" if r.look else ""] for r in rows)
         with text_file(path, replace=False) as file:
             write_rows(file, [*COLUMNS, "how", "look"], lines)
     except FileExistsError as e:

@@ -24,6 +24,7 @@ ROLES = {
     "name": ("name", "label", "class", "species", "classname", "displayname", "speciesname"),
     "code": ("speciescode", "ebirdcode", "ebird", "code"),
 }
+HALVES = ("scientific", "common")
 _HEADINGS = ("sciname", "scientificname", "latinname", "comname", "commonname", "speciescode", "ebirdcode")
 _YEAR = re.compile(r"(?:ebird|clements|inat|ioc|avilist|taxonomy)\D{0,12}((?:19|20)\d\d)(?!\d)", re.IGNORECASE)
 _YEARS = ("taxonomyyear", "taxonomyversion", "ebirdyear", "ebirdversion")
@@ -131,8 +132,8 @@ def _of_table(path: str, table: Table, column: str, needs: Sequence[str]) -> Lis
 def _chosen(path: str, table: Table) -> tuple[str, ...]:
     """The columns that make a class's name. Raises: ClassListError: none is called so, or several are."""
     roles = column_roles(table.columns)
-    wanted = [role for role in ("scientific", "common") if role in roles]
-    wanted = wanted or [role for role in ("name", "code") if role in roles][:1]
+    alone = [(role,) for role in ("name", "code")]
+    wanted = next(filter(None, ([role for role in group if role in roles] for group in (HALVES, *alone))), [])
     if not wanted or any(len(roles[role]) > 1 for role in wanted):
         several = [name for role in wanted for name in roles[role] if len(roles[role]) > 1]
         raise ClassListError(
@@ -150,7 +151,8 @@ def _trimmed(lines: list[str], year: int = 0) -> ListFile:
 
 
 def _blanks(count: int) -> str:
-    return f"{count} names without the blanks at their ends" if count else ""
+    plain = f"{count} names without the blanks at their ends" if count else ""
+    return plain if count != 1 else "1 name without the blanks at its ends"
 
 
 def _year_in(texts: Iterable[str]) -> int:

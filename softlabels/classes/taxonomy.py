@@ -7,8 +7,10 @@ eBird's CSV, or any with its columns       a code                               
 JSON, code -> sci_name, common_name        a code                                      the same
 JSON, mappings with mapped_pairs           an eBird code, or what names are mapped to  scientific names, by source
 
-Tables may be given together: names that share a code are one species. A name that two species have, as after a split,
-is nobody's; so is one of several that a source gives one species (it lumps them). No table is shipped here.
+Tables may be given together: names that share a code are one species. What they leave open is left open:
+a name that two species have, as after a split; one of several that a source gives one species (it lumps them); a code
+whose scientific and common names both became others (after a split it went to one part); a common name that stayed
+where the epithet did not and no table knows the older scientific name. No table is shipped here.
 """
 
 import json
@@ -20,11 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from softlabels.classes.class_list import ClassList
-from softlabels.classes.finder import normalised
+from softlabels.classes.finder import is_species, normalised
 from softlabels.classes.list_file import column_roles
 from softlabels.errors import ClassListError
 from softlabels.path_kinds import what_is_at
-from softlabels.tables import open_table, some
+from softlabels.tables import open_table, raise_faults, some
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _CODES = re.compile(r"ebird\d{4}(_species)?")  # a namespace of species' codes
@@ -74,6 +76,7 @@ class Taxonomy:
             if not rows:
                 raise ClassListError(f"taxonomy '{path}': expected names of species, got none; is it another table?")
             self._add(rows)
+        self._gone = self._changed()
 
     def bridges(self, student: ClassList, teacher: ClassList) -> dict[int, Bridge]:
         """student position -> the teacher's class that is the same species, of those where all that the tables say
@@ -86,12 +89,19 @@ class Taxonomy:
                 of_species[species].append(c)
         bridges = {}
         for c, found in ours.items():
-            met = {at: species for species in found for at in of_species.get(species, ())}
-            if len(met) == 1:
+            met = {at: species for species in reversed(found) for at in of_species.get(species, ())}
+            if len(met) == 1 and self._agree(student[c], teacher[next(iter(met))], found):
                 ((at, species),) = met.items()
                 bridges[c] = Bridge(at, found[species], theirs[at][species])
         claimed = Counter(bridge.teacher_class for bridge in bridges.values())
         return {c: bridge for c, bridge in bridges.items() if claimed[bridge.teacher_class] == 1}
+
+    def _agree(self, ours: str, theirs: str, species: Iterable[_Species]) -> bool:
+        """Whether the scientific names of two classes of a species may be one: by their epithets, or by a table."""
+        names = [name.partition("_")[0] for name in (ours, theirs)]
+        known = self._halves["scientific"].get(normalised(names[0]), {})
+        stems = {_stem(name) for name in names if is_species(name)}
+        return len(stems) < 2 or any(each in known for each in species)
 
     def _add(self, rows: list[tuple[_Species, str, Name]]) -> None:
         """Add names, but for those that their source lumps in one species."""
@@ -102,19 +112,34 @@ class Taxonomy:
             if len(given[species, half, name.source]) == 1:
                 self._halves[half].setdefault(normalised(name.name), {}).setdefault(species, name)
 
+    def _changed(self) -> frozenset[_Species]:
+        """The codes that mean another species by now."""
+        stems: dict[_Species, set[str]] = defaultdict(set)
+        commons: dict[_Species, set[str]] = defaultdict(set)
+        for half, kept, what in (("scientific", stems, _stem), ("common", commons, str)):
+            for name, found in self._halves[half].items():
+                for species in found:
+                    kept[species].add(what(name))
+        return frozenset(
+            species
+            for species in stems
+            if species.kind == CODES and min(len(stems[species]), len(commons[species])) > 1
+        )
+
     def _species(self, name: str) -> dict[_Species, Name]:
         """The species of a class, at most one a kind: the only one that its name or a half of it was ever given to."""
         before, _, after = name.partition("_")
-        said = [
+        given = [
             found
             for half, text in (("scientific", before), ("common", after or before), ("code", before))
             if (found := self._halves[half].get(normalised(text)))
         ]
         species: dict[_Species, Name] = {}
-        for kind in {each.kind for found in said for each in found}:
-            of_kind = [[one for one in found.items() if one[0].kind == kind] for found in said]
+        kinds = {each.kind for found in given for each in found}
+        for kind in sorted(kinds, key=lambda kind: (kind != CODES, kind)):  # codes have years, so they come first
+            of_kind = [[one for one in found.items() if one[0].kind == kind] for found in given]
             names = dict(one for found in reversed(of_kind) for one in found)
-            if len(names) == 1:  # else it was split, or its halves are of two
+            if len(names) == 1 and not self._gone.issuperset(names):  # else it was split, or its halves are of two
                 species |= names
         return species
 
@@ -133,6 +158,7 @@ def _read_csv(path: str | Path) -> Iterator[tuple[_Species, str, Name]]:
         source = _source(Path(path).stem)
         for _, row in table:
             yield from _of_code(row[columns[0][1]], {half: row[column] for half, column in columns}, source)
+    raise_faults(f"taxonomy '{path}'", table.faults, ClassListError)
 
 
 def _read_json(path: str | Path) -> Iterator[tuple[_Species, str, Name]]:
@@ -177,6 +203,12 @@ def _of_mapping(mapping: str, what: dict[str, Any]) -> Iterator[tuple[_Species, 
         for pair in pairs.items():
             code, name = pair if codes[0] else pair[::-1]
             yield from _of_code(code, {"code": code, "scientific": name}, spaces[codes[0]])
+
+
+def _stem(scientific: str) -> str:
+    """The epithet without its gender: caffra and caffer are one, agile and agilis."""
+    words = normalised(scientific).split()
+    return re.sub("(us|er|is|r?a|r?um|e)$", "", words[1]) if len(words) > 1 else ""
 
 
 def _are_species(names: Iterable[str]) -> bool:
