@@ -13,6 +13,7 @@ from softlabels.windows import WindowSpec
 VALUES = "activation", "batch_size", "jitters", "layout", "min_probability", "shard_windows", "components"
 READ = "pool", "scale", "offset", "peak"  # how a model is read: flags whose values a spec has
 OTHERS = {"scores_output": "--output scores", "embedding_output": "--output embedding"}
+OTHERS["embedding"] = "numbers of the embedding"
 OTHERS["taxonomy_year"] = "year of the class list's taxonomy (0: not stated)"
 FIXED = "decode", "resample", "significand_bits", "format_version"  # of a version of softlabels
 DESCRIBED = "litert", "keras", "onnx"  # teachers that need these flags
@@ -103,7 +104,7 @@ def _values(mine: LabelSpec, theirs: LabelSpec) -> Iterator[str]:
 
 def _here(what: str, mine: Any, theirs: Any) -> Iterator[str]:
     if mine != theirs:
-        a, b = (f"{value:g}" if isinstance(value, float) else str(value) for value in (mine, theirs))
+        a, b = (f"{value:g}" if isinstance(value, float) else str(value) or "none" for value in (mine, theirs))
         yield f"{what} {a} here, {b} in the store"
 
 

@@ -55,7 +55,7 @@ def read_list(path: str | Path, *, column: str = "", needs: Sequence[str] = (), 
         text = Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as e:
         raise ClassListError(
-            f"class list '{path}': expected a UTF-8 text file, one name a line, or a table: got {what_is_at(path)}"
+            f"class list '{path}': expected a UTF-8 text file, one name a line: got {what_is_at(path)}"
         ) from e
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
