@@ -240,7 +240,7 @@ def test_a_strict_run_refuses_another_numerics_class(corpus: Corpus, monkeypatch
     run(corpus, "teacher", backend="sequential")
     (corpus.folder / "store" / "receipts" / "00003.g0.json").unlink()
     pipeline.labelling.worker._warm_teacher.cache_clear()
-    monkeypatch.setattr(pipeline.labelling.worker, "numerics_class", lambda teacher: "f" * 64)
+    monkeypatch.setattr(pipeline.labelling.worker, "numerics_class", lambda teacher, embedded: "f" * 64)
     with pytest.raises(softlabels.TeacherError, match="--strict: the store was made by numerics class"):
         run(corpus, "teacher", backend="sequential", strict=True)
     assert run(corpus, "teacher", backend="sequential").numerics_classes == 2
@@ -265,7 +265,7 @@ def test_a_second_labelling_is_equal_equivalent_or_a_violation_and_never_replace
         lambda scores, activation: (p := real(scores, activation)) * np.where(p < 0.4, np.float32(factor), 1),
     )
     if numerics:
-        monkeypatch.setattr("pipeline.labelling.worker.numerics_class", lambda teacher: numerics * 64)
+        monkeypatch.setattr("pipeline.labelling.worker.numerics_class", lambda teacher, embedded: numerics * 64)
     pipeline.labelling.worker._warm_teacher.cache_clear()
     assert label_and_commit(task).outcome == outcome
     pipeline.labelling.worker._warm_teacher.cache_clear()

@@ -73,6 +73,16 @@ OTHER_SETTINGS = {  # what is asked for -> what is said, beside a store of the s
     "decode int16 here, float32, mean of channels in the store, which another version": {"decode": "int16"},
     "resample linear here": {"resample": "linear"},
     "significand_bits 10 here, 8 in the store": {"significand_bits": 10},
+    "--pool mean here, none in the store": {"pool": "mean"},
+    "--scale 0.5 here, 1 in the store; --offset -2 here, 0 in the store": {"scale": 0.5, "offset": -2.0},
+    "--peak 0.25 here, 0 in the store": {"peak": 0.25},
+    "with --remove-mean here, without it in the store": {"remove_mean": True},
+    "--output scores label here, none in the store": {"scores_output": "label"},
+    "--output embedding e here, none in the store; numbers of the embedding 9 here, 0 in the store": {
+        "embedding_output": "e",
+        "embedding": 9,
+    },
+    "taxonomy (0: not stated) 2025 here, 0 in the store": {"taxonomy_year": 2025},
 }
 
 

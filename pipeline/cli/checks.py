@@ -28,6 +28,7 @@ TEACHER: Described = {  # the fields of a choice that a store does not know, or 
     "kind": {"flags": "--teacher", "metavar": "NAME", "help": "as in run; default as in your own run on this store"},
     "model": {"metavar": "PATH", "help": "where the model is, default where your own run on this store found it"},
     "labels": {"metavar": "PATH", "help": "with --teacher: the model's class names"},
+    "labels_column": {"metavar": "NAME", "help": "of a table as --labels, as in run"},
     "outputs": {"help": "with --teacher: before or after the activation"},
     "model_sha256": {"metavar": "HEX", "help": "with --teacher keras: confirms the model"},
     "device": {"choices": ["cpu", "gpu"], "help": "with --teacher keras or onnx: default cpu"},

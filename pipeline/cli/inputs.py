@@ -19,6 +19,7 @@ from pipeline.terminal.flags import MANIFEST, STORE, add_command, add_flags, fil
 from pipeline.terminal.printing import named, print_results, tell
 from softlabels.classes.class_list import ClassList
 from softlabels.classes.matching import match_classes
+from softlabels.classes.taxonomy import Taxonomy
 from softlabels.errors import ClassListError, ManifestError
 from softlabels.soft_label_store import open as open_store
 
@@ -122,11 +123,19 @@ def _manifest_advice(manifest: Path, source: ManifestSource) -> Iterator[str]:
 
 def add_classes(commands: Any) -> None:
     command = add_command(commands, _classes, store=False)
-    command.add_argument("classes", metavar="LIST", help="your class names, a UTF-8 text file, one a line")
+    command.add_argument("classes", metavar="LIST", help="your class names, one a line, or a table")
+    command.add_argument("--column", metavar="NAME", help="of a table as LIST, where its header fits several or none")
     command.add_argument(
         "--against",
         metavar="STORE|FILE|birdnet",
         help=f"the teacher's classes: of a store, of a text file, or BirdNET's; default {STORE}, else birdnet",
+    )
+    command.add_argument(
+        "--taxonomy",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="names over the years: eBird's CSV, or the JSON of perch-hoplite or avex; may be given again",
     )
     command.add_argument(
         "-o", "--output", type=Path, default=Path(MAPPING), help=f"the draft, never overwritten; default {MAPPING}"
@@ -138,7 +147,8 @@ def _classes(args: Namespace) -> int:
 
     A join finds a class by exact name, else by scientific name, else by a common name that only one class has. The
     draft has these, and guesses for the rest, marked `look`: underscores for spaces, eBird's codes (norcar), a genus
-    that moved. Edit it in any spreadsheet, saved as UTF-8 CSV:
+    that moved. With --taxonomy, tables say which names are one species, and nothing is guessed of a genus: such a class
+    is marked `taxonomy`, with both names and their years. Edit it in any spreadsheet, saved as UTF-8 CSV:
       one row a pair        student_class,teacher_class; other columns are ignored
       several rows a class  its label is the sum (softmax) or maximum (sigmoid) of several teacher classes
       empty teacher_class   the teacher lacks this class: its soft label is NaN, never 0
@@ -149,20 +159,23 @@ def _classes(args: Namespace) -> int:
       softlabels classes my_classes.txt                         against soft_labels, or BirdNET where there is no store
       softlabels classes my_classes.txt --against birdnet -o to_birdnet.csv
       softlabels classes my_classes.txt --against teacher_classes.txt
+      softlabels classes my_classes.txt --taxonomy eBird_taxonomy_v2025.csv
     """
-    student, (source, teacher) = ClassList.from_file(args.classes), _teacher_classes(args.against)
-    rows = draft_mapping(student, teacher)
+    student, (source, teacher) = ClassList.from_file(args.classes, args.column or ""), _teacher_classes(args.against)
+    rows = draft_mapping(student, teacher, Taxonomy(args.taxonomy) if args.taxonomy else None)
     write_draft(rows, args.output)
     how, looks = Counter(row.how for row in rows), [row for row in rows if row.look]
     found = {name.replace(" ", "_"): how.pop(name, 0) for name in ("exact", "scientific name", "common name")}
-    lacking = how.pop("", 0)
+    lacking, bridged = how.pop("", 0), {"bridged": how.pop("taxonomy", 0)} if args.taxonomy else {}
+    fields = ("student_class", "teacher_class", "how", *(["names"] if args.taxonomy else []))
     print_results(
         args.json,
-        {"look": [named(row, "student_class", "teacher_class", "how") for row in looks]},
+        {"look": [named(row, *fields) for row in looks]},
         classes=len(rows),
         against=source,
         teacher_classes=len(teacher),
         **found,
+        **bridged,
         guessed=how.total(),
         guessed_by={name.replace(" ", "_"): count for name, count in how.items()},
         not_found=lacking,
@@ -192,7 +205,7 @@ def _class_advice(args: Namespace, looks: list[DraftRow], student: ClassList, te
     except ClassListError as e:  # two classes are one for the teacher: the draft's reader has to choose
         yield str(e)
     for row in looks[:10]:
-        guess = f"{row.teacher_class!r} by {row.how}?" if row.teacher_class else "not found"
+        guess = f"{row.teacher_class!r} by {row.found_by}?" if row.teacher_class else "not found"
         yield f"look: {row.student_class!r}: {guess}"
     if len(looks) > 10:
         yield f"look: ... and {len(looks) - 10} more"

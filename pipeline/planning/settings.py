@@ -11,6 +11,10 @@ from softlabels.store.reader import StoreReader
 from softlabels.windows import WindowSpec
 
 VALUES = "activation", "batch_size", "jitters", "layout", "min_probability", "shard_windows", "components"
+READ = "pool", "scale", "offset", "peak"  # how a model is read: flags whose values a spec has
+OTHERS = {"scores_output": "--output scores", "embedding_output": "--output embedding"}
+OTHERS["embedding"] = "numbers of the embedding"
+OTHERS["taxonomy_year"] = "year of the class list's taxonomy (0: not stated)"
 FIXED = "decode", "resample", "significand_bits", "format_version"  # of a version of softlabels
 DESCRIBED = "litert", "keras", "onnx"  # teachers that need these flags
 OF_TEACHER = "--rate", "--activation", "--batch-size"
@@ -30,6 +34,7 @@ def setting_differences(spec: LabelSpec, classes: ClassList, choice: TeacherChoi
         *_classes(spec, classes, store, "--labels" if choice.labels else "classes of the teacher"),
         *_window(spec.window, store.spec.window),
         *_switch("--portable", spec.portable, store.spec.portable),
+        *_switch("--remove-mean", spec.remove_mean, store.spec.remove_mean),
         *_values(spec, store.spec),
     ]
     if choice.kind not in DESCRIBED:  # a teacher that says itself what it is
@@ -85,11 +90,13 @@ def _window(mine: WindowSpec, theirs: WindowSpec) -> Iterator[str]:
 
 
 def _values(mine: LabelSpec, theirs: LabelSpec) -> Iterator[str]:
-    for name in VALUES:
+    for name in (*VALUES, *READ):
         if name != "min_probability" or mine.layout == theirs.layout:  # dense has none
             yield from _here(flag_of(name), getattr(mine, name), getattr(theirs, name))
     if mine.components == theirs.components and mine.component_digest != theirs.component_digest:
         yield "--components: others here than in the store"
+    for name, what in OTHERS.items():
+        yield from _here(what, getattr(mine, name), getattr(theirs, name))
     for name in FIXED:
         for text in _here(name, getattr(mine, name), getattr(theirs, name)):
             yield f"{text}, which another version of softlabels made"
@@ -97,7 +104,7 @@ def _values(mine: LabelSpec, theirs: LabelSpec) -> Iterator[str]:
 
 def _here(what: str, mine: Any, theirs: Any) -> Iterator[str]:
     if mine != theirs:
-        a, b = (f"{value:g}" if isinstance(value, float) else str(value) for value in (mine, theirs))
+        a, b = (f"{value:g}" if isinstance(value, float) else str(value) or "none" for value in (mine, theirs))
         yield f"{what} {a} here, {b} in the store"
 
 

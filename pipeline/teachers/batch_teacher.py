@@ -36,7 +36,7 @@ class BatchTeacher:
         self._path, self._model = str(description.model), model
         self._passage = open_passage(self._path, model, len(description.classes), description.handling)
         self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
-        self.spec_fields = self._passage.spec_fields
+        self.spec_fields = self._passage.spec_fields | {"taxonomy_year": description.taxonomy_year}
         self.batch_size = self._fit(choice, description.batch_size or self._passage.layout.batch)
         if not choice.batch_fixed:  # else another process has looked
             self._check_independence()

@@ -9,6 +9,7 @@ from pipeline.teachers.signatures.passage import Handling
 from pipeline.teachers.signatures.roles import ROLES
 from pipeline.teachers.teacher import Outputs, TeacherChoice
 from softlabels.classes.class_list import Activation, ClassList
+from softlabels.classes.list_file import ListFile, read_list
 from softlabels.errors import ClassListError, TeacherError
 
 
@@ -18,6 +19,7 @@ class Description:
 
     name: what the teacher is called; notice: what people have to be told, may be empty.
     batch_size: windows a forward pass where the model is fixed to it. sha256: of models that need not be confirmed.
+    taxonomy_year: of the names in its class list, where that states one; else 0.
     """
 
     model: Path
@@ -30,6 +32,7 @@ class Description:
     notice: str = ""
     batch_size: int | None = None
     sha256: tuple[str, ...] = ()
+    taxonomy_year: int = 0
 
 
 def described(choice: TeacherChoice) -> Description:
@@ -51,10 +54,13 @@ def described(choice: TeacherChoice) -> Description:
             "Hz, sigmoid or softmax, and whether the model gives logits or probabilities"
         )
     scores, embedding = _named_outputs(choice)
+    listed, classes = _listed(labels, choice.labels_column or "")
     return Description(
         name=Path(model).stem,
         model=Path(model),
-        classes=read_labels(labels),
+        classes=classes,
+        notice=_told(listed).strip(),
+        taxonomy_year=listed.taxonomy_year,
         rate_hz=rate_hz,
         activation=activation,
         outputs=outputs,
@@ -74,23 +80,33 @@ def described(choice: TeacherChoice) -> Description:
 
 def read_labels(path: str | Path) -> ClassList:
     """The class list of a model. Raises: TeacherError."""
+    return _listed(path, "")[1]
+
+
+def _listed(path: str | Path, column: str) -> tuple[ListFile, ClassList]:
     try:
-        return ClassList.from_file(path)
+        listed = read_list(path, column=column)
+        return listed, ClassList.of_file(path, listed)
     except ClassListError as e:
         raise TeacherError(f"labels: {e}") from e
+
+
+def _told(listed: ListFile) -> str:
+    return f" Its class list: {listed.remark}." if listed.remark else ""
 
 
 def _of_known(choice: TeacherChoice, known: KnownModel) -> Description:
     model, labels = find_known(known, choice.model, choice.labels)
     try:
-        published = known.read_classes(labels)
+        listed = known.read_classes(labels)
+        classes = ClassList.of_file(labels, listed)
     except ClassListError as e:
         raise TeacherError(f"labels: {e}; teacher {known.name!r} reads {known.classes}") from e
     scores, embedding = _named_outputs(choice)
     return Description(
         name=known.name,
         model=model,
-        classes=published.classes,
+        classes=classes,
         rate_hz=known.rate_hz,
         activation=known.activation,
         outputs=known.outputs,
@@ -105,8 +121,8 @@ def _of_known(choice: TeacherChoice, known: KnownModel) -> Description:
             peak=known.peak,
             remove_mean=known.remove_mean,
         ),
-        notice=f"{known.title}: licensed {known.licence}."
-        + f" Its class list: {published.remark}." * bool(published.remark),
+        notice=f"{known.title}: licensed {known.licence}.{_told(listed)}",
+        taxonomy_year=listed.taxonomy_year,
         batch_size=known.batch_size,
         sha256=known.sha256,
     )

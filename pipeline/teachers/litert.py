@@ -54,7 +54,7 @@ class LiteRTTeacher:
         roles = Roles(scores=0, embedding=1) if embedded else None  # in the order of a file that was made here
         self._passage = open_passage(str(model), opened, len(self.classes), handling, roles=roles)
         self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
-        self.spec_fields = {} if embedded else self._passage.spec_fields
+        self.spec_fields = {} if embedded else self._passage.spec_fields | {"taxonomy_year": description.taxonomy_year}
         silence = np.zeros((BATCH_SIZE, self.window_samples), np.float32)
         if not self._passage.is_declared:  # it must not turn up after hours
             self._passage.both(silence) if self.embedding_width else self._passage.scores(silence)

@@ -114,6 +114,16 @@ def _load_factory(choice: TeacherChoice) -> Teacher:
 
 
 NAMES = ("birdnet", *KNOWN, "litert", "keras", "onnx")
-DESCRIBED = ("rate_hz", "activation", "outputs", "pool", "scale", "offset", "peak", "remove_mean")  # of known models
+DESCRIBED = (  # of known models
+    "rate_hz",
+    "activation",
+    "outputs",
+    "pool",
+    "scale",
+    "offset",
+    "peak",
+    "remove_mean",
+    "labels_column",
+)
 READING = (*DESCRIBED, "output", "window_s")  # how a model of the user's own is read
 BATCH_SETTINGS = ("model_sha256", "batch_size", "device")  # of the teachers that work in batches

@@ -61,7 +61,10 @@ class TeacherChoice:
         flags="--teacher",
     )
     model: str | None = option(None, "the model file, or SavedModel folder; birdnet finds its own")
-    labels: str | None = option(None, "the model's class names, one a line, in the order of its outputs")
+    labels: str | None = option(None, "the model's class names, one a line or a table, in its outputs' order")
+    labels_column: str | None = option(
+        None, "of a table as --labels, where its header fits several or none", metavar="NAME"
+    )
     rate_hz: int | None = option(None, "litert, keras, onnx: the sample rate of the model", metavar="HZ")
     activation: Activation | None = option(None, "independent or exclusive classes")
     outputs: Outputs | None = option(None, "before or after the activation")

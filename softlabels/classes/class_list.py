@@ -1,17 +1,19 @@
 """Class lists: ordered names whose order is identity, and whether they exclude each other."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from softlabels.classes.list_file import ListFile, read_list
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import ClassListError
-from softlabels.path_kinds import what_is_at
 from softlabels.texts import fault_of_name, shortened
 
 Activation = Literal["sigmoid", "softmax"]  # each class by itself; classes that exclude each other
+logger = logging.getLogger(__name__)
 REST = "rest"  # a class of a distribution that stands for none of the others
 
 
@@ -72,13 +74,24 @@ class ClassList:
         return cls(tuple(line.strip() for line in text.removeprefix("\ufeff").splitlines() if line.strip()))
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "ClassList":
-        """Read a UTF-8 text file with one class name a line."""
+    def from_file(cls, path: str | Path, column: str = "") -> "ClassList":
+        """Read a UTF-8 text file with one class name a line, or a table with a header, see `list_file`.
+
+        Args:
+          column: of a table whose header does not say which it is.
+        """
+        read = read_list(path, column=column)
+        if read.remark:
+            logger.warning("class list '%s': %s", path, read.remark)
+        return cls.of_file(path, read)
+
+    @classmethod
+    def of_file(cls, path: str | Path, read: ListFile) -> "ClassList":
+        """The classes of a file that was read. Raises: ClassListError: they are no class list."""
         try:
-            return cls.from_text(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ClassListError) as e:
-            got = e if isinstance(e, ClassListError) else f"got {what_is_at(path)}"
-            raise ClassListError(f"class list '{path}': expected a UTF-8 text file, one name a line: {got}") from e
+            return cls(read.names)
+        except ClassListError as e:
+            raise ClassListError(f"class list '{path}': expected a UTF-8 text file, one name a line: {e}") from e
 
 
 def as_class_list(classes: "ClassList | Iterable[str] | str | Path") -> ClassList:

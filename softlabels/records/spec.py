@@ -40,6 +40,7 @@ class LabelSpec:
     pool: "max" or "mean" of the model's scores over the frames of a window; "" if it has none.
     scale, offset: the model's scores times scale plus offset were taken for its answer, before the activation.
     remove_mean, peak: windows were given to the model without their mean, and scaled to this peak; 0 is unscaled.
+    taxonomy_year: of the names in the teacher's class list, where that states one; else 0.
     portable: the teacher ran without CPU-specific kernels.
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
@@ -73,6 +74,7 @@ class LabelSpec:
     offset: float = 0.0
     peak: float = 0.0
     remove_mean: bool = False
+    taxonomy_year: int = 0
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class LabelSpec:
             ("scale", 0 < self.scale < math.inf, "above 0"),
             ("offset", math.isfinite(self.offset), "a finite number"),
             ("peak", 0 <= self.peak <= 1, "0 to 1"),
+            ("taxonomy_year", self.taxonomy_year >= 0, "0 or more"),
             ("components", self.components >= 0 and (self.keeps_some or not self.components), "0 where all are kept"),
             ("embedding", self.embedding >= 0, "0 or more"),
             ("component_digest", bool(self.component_digest) == bool(self.components), "'' if components is 0"),
@@ -133,7 +136,7 @@ class LabelSpec:
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
         later |= {"components": 0, "component_digest": "", "embedding": 0, "pool": ""}
         later |= {"scores_output": "", "embedding_output": "", "scale": 1.0, "offset": 0.0, "peak": 0.0}
-        later |= {"remove_mean": False}
+        later |= {"remove_mean": False, "taxonomy_year": 0}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod

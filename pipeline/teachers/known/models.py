@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.teachers.known.class_lists import PublishedClasses, coded_names, listed_names, sheet_names
+from pipeline.teachers.known.class_lists import coded_names, listed_names, sheet_names
 from pipeline.teachers.signatures.roles import Published
 from softlabels.classes.class_list import Activation
+from softlabels.classes.list_file import ListFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class KnownModel:
     activation: Activation
     outputs: Literal["logits", "probabilities"]
     classes: str
-    read_classes: Callable[[Path], PublishedClasses]
+    read_classes: Callable[[Path], ListFile]
     licence: str
     tried: str
     sources: dict[str, str]
