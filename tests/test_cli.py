@@ -75,7 +75,7 @@ def test_on_error_fail_stops_and_says_why(here: Corpus, capsys) -> None:
         (["manifest", "nowhere", "-o", "x.csv"], "no such folder"),
         (["inspect", "nowhere"], "no store at 'nowhere'"),
         (["classes", "nowhere.txt"], "class list 'nowhere.txt': expected a UTF-8 text file"),
-        (["classes", "data_manifest.csv", "--against", "nowhere"], "no store at 'nowhere'"),
+        (["classes", str(REPOSITORY / "tests/corpus/classes.txt"), "--against", "nowhere"], "no store at 'nowhere'"),
     ],
 )
 def test_wrong_usage_is_one_error_exit_2_and_nothing_written(here: Corpus, capsys, arguments, complaint) -> None:

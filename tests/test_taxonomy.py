@@ -111,6 +111,7 @@ def test_a_common_name_that_stayed_with_another_epithet_needs_the_older_table(tm
 def test_a_class_that_another_is_already_is_not_bridged(tmp_path: Path) -> None:
     tables = [csv_table(tmp_path, OLD, 2021), csv_table(tmp_path, NEW, 2025)]
     assert bridged(tables, "Accipiter badius_Shikra", "Tachyspiza badia") == {}
+    assert bridged(tables, "Accipiter badius_Shikra", "Tachyspiza badia_Yellowish Pipit") == {}  # of two for the tables
 
 
 def test_mappings_of_names_bridge_but_not_what_they_lump(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _of_table(path: str, table: Table, column: str, needs: Sequence[str]) -> Lis
                 got = row[name][:20]
                 raise ClassListError(f"class list '{path}': expected {name} {i + start} in row {i}, got {got!r}")
     stated = {row[name].strip() for name in table.columns if letters(name) in _YEARS for row in rows}
-    year = _year_in(table.columns) or (_year_in(f"taxonomy {text}" for text in stated) if len(stated) == 1 else 0)
+    year = _year_in(table.columns) or _year_in(f"taxonomy {text}" for text in stated)
     return joined(path, [tuple(row[name] for name in chosen) for row in rows], year)
 
 
