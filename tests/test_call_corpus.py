@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 import pipeline
 import softlabels
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.litert import read_labels
+from pipeline.teachers.description import read_labels
 
 RATE_HZ = 24_000
 
