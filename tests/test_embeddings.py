@@ -3,10 +3,10 @@
 import dataclasses
 import io
 import json
-import re
 import logging
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
