@@ -29,6 +29,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "offset": -10.0,
         "peak": 0.25,
         "remove_mean": True,
+        "taxonomy_year": 2024,
         "teacher_class_digest": "x",
         "embedding": 1024,
         "format_version": 2,
