@@ -325,3 +325,13 @@ def _known(format: str, number: int, folder: Path) -> Original:
         random = np.random.default_rng([number, *format.encode()])
         _originals[format, number] = original(format, random, folder)
     return _originals[format, number]
+
+
+def pages(data: bytes) -> list[bytes]:
+    """The pages of an Ogg file."""
+    found = []
+    while data:
+        length = 27 + data[26] + sum(data[27 : 27 + data[26]])
+        found.append(data[:length])
+        data = data[length:]
+    return found

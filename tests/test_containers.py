@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from audio_lies import SUBTYPES, original, read_through, storm
+from audio_lies import SUBTYPES, original, pages, read_through, storm
 from bad_audio import wav
 
 import pipeline
@@ -214,15 +214,6 @@ def test_a_flac_whose_header_lies_is_held_against_its_last_frame(tmp_path: Path,
 
 
 # Ogg
-
-
-def pages(data: bytes) -> list[bytes]:
-    found = []
-    while data:
-        length = 27 + data[26] + sum(data[27 : 27 + data[26]])
-        found.append(data[:length])
-        data = data[length:]
-    return found
 
 
 def sealed(page: bytes) -> bytes:

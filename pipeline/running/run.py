@@ -128,18 +128,16 @@ def run(
             prepared = fit_if_new(prepared, workers, events.on_fit)
             opened = write_plan(store, prepared)
             check_teacher(prepared.teacher, opened.spec)
-            if prepared.places.listed:  # else nothing is below that root
-                _remember(opened, prepared, manifest)
+            _remember(opened, prepared, manifest)
             shift = _Shift(opened, prepared, options, events)
             shift.work(workers, engine, claims)
-        opened = softlabels.open(store) if shift.tasks else opened
-        if shift.tasks or options.task or not opened.is_closed():  # the last task of an array clears its claims
-            write_endings(opened)
-        return _summary(opened, prepared, shift)
+        return _summary(_closed(shift), prepared, shift)
 
 
 def _remember(store: StoreReader, prepared: Preparation, manifest: str | Path | list[Clip]) -> None:
     """Where audio, teacher and manifest were, for whoever scores the store again."""
+    if not prepared.places.listed:  # nothing is below that root
+        return
     own = OwnRun(
         audio_root=absolute(prepared.root),
         teacher=dataclasses.asdict(prepared.choice),
@@ -276,6 +274,14 @@ def _retriable(store: StoreReader, missing: set[int], options: RunOptions) -> li
     planned = store.planned(candidates)
     usable = {s: [clip for clip in planned[s] if clip.clip_id in faulty[s] and not clip.reason] for s in planned}
     return [s for s in planned if any(same_clip(clip, last_planned[clip.clip_id]) for clip in usable[s])]
+
+
+def _closed(shift: _Shift) -> StoreReader:
+    """The store after the work, with its endings if it is finished; the last task of an array clears its claims."""
+    store = softlabels.open(str(shift.store.storage)) if shift.tasks else shift.store
+    if shift.tasks or shift.options.task or not store.is_closed():
+        write_endings(store)
+    return store
 
 
 def _summary(store: StoreReader, prepared: Preparation, shift: _Shift) -> RunSummary:

@@ -135,15 +135,10 @@ class JoinedLabels(LabelRows):
                 raise ValueError("method: 'mixture' is of windows of independent classes; use 'platt' or 'temperature'")
             step, report = calibrate_mixture(weak_windows(self._saved.arrays, self.y_true), folds)
             return dataclasses.replace(self if step is None else self._then(step), calibration=report)
-        annotated, pooled = self._annotated(), self.windows != "each"
+        known, pooled = self._annotated(), self.windows != "each"
+        others = unannotated_windows(self._saved.arrays, self.soft, known.columns, pooled=pooled)
         step, report = calibrate(
-            annotated,
-            self.classes,
-            self.activation,
-            unannotated=unannotated_windows(self._saved.arrays, self.soft, annotated.columns, pooled=pooled),
-            method=method,
-            per_class=per_class,
-            folds=folds,
+            known, self.classes, self.activation, unannotated=others, method=method, per_class=per_class, folds=folds
         )
         return dataclasses.replace(self if step is None else self._then(step), calibration=report)
 

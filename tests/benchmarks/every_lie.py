@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from audio_lies import LIES, SIZES, SUBTYPES, Original, Verdict, judge, made
+from audio_lies import LIES, SIZES, SUBTYPES, Original, Verdict, judge, made, pages
 
 from softlabels.audio.containers.checksums import ogg_crc
 from softlabels.audio.decode import read_audio
@@ -188,15 +188,6 @@ def odd_oggs(content: bytes, *, opus: bool) -> Odd:
 def granule(page: bytes, more: int) -> bytes:
     (position,) = struct.unpack_from("<q", page, 6)
     return sealed(page[:6] + struct.pack("<q", position + more) + page[14:])
-
-
-def pages(data: bytes) -> list[bytes]:
-    found = []
-    while data:
-        length = 27 + data[26] + sum(data[27 : 27 + data[26]])
-        found.append(data[:length])
-        data = data[length:]
-    return found
 
 
 def sealed(page: bytes) -> bytes:
