@@ -33,7 +33,7 @@ finally:
 
 def start_code() -> str:
     """Code for `exec` in a new process: load this package from where this process has it, and die with this process."""
-    return START.format(ours=OURS, parent=os.getpid(), here=_here())
+    return START.format(ours=OURS, parent=os.getpid(), here=(_here(), _identity()))
 
 
 def look_here_last() -> None:
@@ -41,6 +41,12 @@ def look_here_last() -> None:
     here = _here()
     if here and "" not in sys.path and here not in sys.path:
         sys.path.append(here)
+
+
+def _identity() -> tuple[int, int]:
+    """Of the current folder: another one may have its name by now."""
+    found = os.stat(".")
+    return found.st_dev, found.st_ino
 
 
 def _here() -> str:

@@ -267,7 +267,9 @@ def test_a_machine_in_trouble_says_nothing_of_a_store(
 
 def test_workers_of_another_folder_are_not_asked_again(tmp_path: Path, monkeypatch) -> None:
     """A store called `store` is another one after `os.chdir`, also for processes that wait for more work."""
-    for seed, name in enumerate(("first", "second")):
+    for seed, name in enumerate(("first", "second", "second")):
+        if (tmp_path / name).exists():
+            (tmp_path / name).rename(tmp_path / "moved")  # and another folder gets its name
         corpus = Corpus(tmp_path / name)
         corpus.write_audio("a.wav", 0.5, seed=seed)
         corpus.write_manifest("clip_id,path\na,a.wav\n")
