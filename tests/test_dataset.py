@@ -43,6 +43,13 @@ def test_at_another_rate_the_window_covers_the_same_time(corpus: Corpus, labels)
     np.testing.assert_array_equal(windows[0], clip[640:1040])
 
 
+def test_any_stretch_of_any_length_is_read(corpus: Corpus, labels) -> None:
+    row = labels.keys.query("clip_id == 'c3'").index[2]
+    clip = np.pad(read_audio(corpus.folder / "c3.wav", rate_hz=8000), (0, 800))
+    read = WindowAudio(labels, window_samples=300).read([row, row, row], np.array([0, 123, 10**6]))
+    np.testing.assert_array_equal(read, [clip[:300], clip[123:423], np.zeros(300)])
+
+
 def test_batches_pair_each_windows_audio_with_its_own_labels(labels) -> None:
     x, y_true = all_batches(softlabels.make_dataset(labels, batch_size=4))
     np.testing.assert_array_equal(x, WindowAudio(labels).read(np.arange(len(labels))))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 
@@ -16,24 +17,32 @@ from softlabels.windows import rescale_samples
 
 
 class WindowAudio:
-    """Reads the sound of rows. rate_hz: the student's sample rate; None is the teacher's."""
+    """Reads the sound of rows.
 
-    def __init__(self, rows: SoundRows, *, rate_hz: int | None = None) -> None:
+    rate_hz: the student's sample rate; None is the teacher's. window_samples: of each stretch read, at that rate; None
+    is the teacher's window.
+    """
+
+    def __init__(self, rows: SoundRows, *, rate_hz: int | None = None, window_samples: int | None = None) -> None:
         self._rows, grid = rows, rows.window
         self._teacher_hz = grid.rate_hz
         self.rate_hz = rate_hz or grid.rate_hz
-        self.window_samples = rescale_samples(grid.window_samples, from_hz=grid.rate_hz, to_hz=self.rate_hz)
+        teachers = rescale_samples(grid.window_samples, from_hz=grid.rate_hz, to_hz=self.rate_hz)
+        self.window_samples = window_samples or teachers
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, rows: Sequence[int] | np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
         """(rows, window_samples) float32, zero-padded after the end of a clip.
 
+        starts: (rows,) int64, the sample of its file, at `rate_hz`, where each stretch begins; None: where its row's
+          window does.
         Raises: AudioError: a file is not what it was when the teacher heard it.
         """
-        return np.stack(list(self._pool().map(self._read_row, rows)))
+        return np.stack(list(self._pool().map(self._read_row, rows, repeat(None) if starts is None else starts)))
 
     def __reduce__(self) -> tuple:
-        return partial(WindowAudio, rate_hz=self.rate_hz), (self._rows,)  # threads do not travel
+        made = partial(WindowAudio, rate_hz=self.rate_hz, window_samples=self.window_samples)
+        return made, (self._rows,)  # threads do not travel
 
     def _pool(self) -> ThreadPoolExecutor:
         """Threads of this process: a forked one inherits the object without its threads, and would wait for ever."""
@@ -41,14 +50,16 @@ class WindowAudio:
             self._threads = (os.getpid(), ThreadPoolExecutor(os.cpu_count()))
         return self._threads[1]
 
-    def _read_row(self, row: int) -> np.ndarray:
+    def _read_row(self, row: int, start: int | None) -> np.ndarray:
         sound = self._rows.sound_of(row)
         if sound.reason:
             raise AudioError(
                 f"missing: clip {sound.clip_id!r} was never heard by the teacher; join with missing='drop'"
             )
         clip_end = rescale_samples(sound.clip_end, from_hz=sound.audio.rate_hz, to_hz=self.rate_hz)
-        start = min(rescale_samples(sound.start, from_hz=self._teacher_hz, to_hz=self.rate_hz), clip_end)
+        if start is None:
+            start = rescale_samples(sound.start, from_hz=self._teacher_hz, to_hz=self.rate_hz)
+        start = min(int(start), clip_end)
         stop = min(start + self.window_samples, clip_end)
         samples = np.zeros(self.window_samples, np.float32)
         position = 0
