@@ -10,6 +10,7 @@ import pytest
 from conftest import Corpus, label
 
 import softlabels
+from softlabels.batches.options import BatchOptions
 from softlabels.batches.stream import Batches
 
 OPTIONS = {"batch_size": 4, "shuffle": True, "seed": 5}
@@ -30,7 +31,7 @@ def digest(batches: Iterable) -> str:
 
 
 def reference(labels: softlabels.JoinedLabels, epochs: int = 2) -> str:
-    batches = Batches(labels, **OPTIONS)
+    batches = Batches(labels, BatchOptions(**OPTIONS))
     return digest(batches.load(n) for n in range(epochs * len(batches)))
 
 
@@ -74,7 +75,7 @@ def test_a_pickled_source_gives_the_same_bytes(labels) -> None:
 
     from softlabels.batches.grain_dataset import BatchSource
 
-    source = pickle.loads(pickle.dumps(BatchSource(Batches(labels, **OPTIONS), 2)))
+    source = pickle.loads(pickle.dumps(BatchSource(Batches(labels, BatchOptions(**OPTIONS)), 2)))
     assert digest(source[i] for i in range(len(source))) == reference(labels)
 
 

@@ -5,56 +5,46 @@ it, and going on at batch n goes on with the very bytes that would have come.
 """
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.window_audio import WindowAudio
 
-Features = Callable[[np.ndarray], np.ndarray]
 STATE_VERSION = 1
 
 
 class Batches:
-    """The batches of a join; `len(batches)` of them are an epoch. Arguments as in `make_dataset`.
+    """The batches of a join; `len(batches)` of them are an epoch.
 
     Raises: ValueError: no rows, pooled windows, weights that are none, or features that change the first axis.
     """
 
-    def __init__(
-        self,
-        labels: LabelRows,
-        batch_size: int = 64,
-        features: Features | None = None,
-        rate_hz: int | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        *,
-        sampling_weights: np.ndarray | None = None,
-        embedding: bool = False,
-    ) -> None:
+    def __init__(self, labels: LabelRows, options: BatchOptions) -> None:
         if not len(labels):
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
+        if options.window_s is not None or options.crops or options.upsample:
+            raise NotImplementedError("window_s, crops, upsample: not in this commit")
         pooled = labels.pooled_clips()
         if pooled:
             raise ValueError(
                 f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
                 ": a row without a window has no audio; join with windows='each'"
             )
-        self.labels, self.batch_size, self.features = labels, batch_size, features
-        self._shuffle, self._seed = shuffle, seed
-        self.embedding_width = labels.embedding_width if embedding else 0
-        if embedding:
+        self.labels, self.options = labels, options
+        self.batch_size, self.features = options.batch_size, options.features
+        self._shuffle, self._seed = options.shuffle, options.seed
+        self.embedding_width = labels.embedding_width if options.embedding else 0
+        if options.embedding:
             labels.embedding([0])  # built now: what is wrong is an error before any audio is read
-        self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
+        weights = options.sampling_weights
+        self._cumulative = None if weights is None else _cumulative(weights, len(labels))
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
-        self.audio = WindowAudio(labels, rate_hz=rate_hz)
-        self.example = _example(features, self.audio.window_samples)
+        self.audio = WindowAudio(labels, rate_hz=options.rate_hz)
+        self.example = _example(self.features, self.audio.window_samples)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)

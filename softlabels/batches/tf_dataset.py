@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from softlabels.batches.callbacks import call_python
+from softlabels.batches.options import BatchOptions, Crops, Features
 from softlabels.batches.rows import CropRule, LabelRows
-from softlabels.batches.stream import Batches, Features, named_targets
+from softlabels.batches.stream import Batches, named_targets
 
 
 def make_dataset(
@@ -21,6 +22,9 @@ def make_dataset(
     *,
     sampling_weights: np.ndarray | None = None,
     embedding: bool = False,
+    window_s: float | None = None,
+    crops: Crops | None = None,
+    upsample: float = 0.0,
     workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches of `(x, y_true)` for `model.fit`.
@@ -48,9 +52,19 @@ def make_dataset(
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    what = labels, batch_size, features, rate_hz, shuffle, seed
-    batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
-    stream = _Stream(batches)
+    options = BatchOptions(
+        batch_size=batch_size,
+        features=features,
+        rate_hz=rate_hz,
+        shuffle=shuffle,
+        seed=seed,
+        sampling_weights=sampling_weights,
+        embedding=embedding,
+        window_s=window_s,
+        crops=crops,
+        upsample=upsample,
+    )
+    stream = _Stream(Batches(labels, options))
     dataset = stream.pipeline(workers)
     dataset.get_state, dataset.set_state = stream.get_state, stream.set_state
     return dataset

@@ -1,0 +1,46 @@
+"""BatchOptions: what decides a stream of batches, apart from the labels; the keywords of `make_dataset`, checked once.
+
+Not here: what only changes speed, such as `workers`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+Features = Callable[[np.ndarray], np.ndarray]
+Crops = Literal["random"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchOptions:
+    """The keywords of `make_dataset`, which explains them. Raises: ValueError: a value that makes no sense."""
+
+    batch_size: int = 64
+    features: Features | None = None
+    rate_hz: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+    sampling_weights: np.ndarray | None = None
+    embedding: bool = False
+    window_s: float | None = None
+    crops: Crops | None = None
+    upsample: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        if self.window_s is not None and not (_is_number(self.window_s) and self.window_s > 0):
+            raise ValueError(f"window_s: expected a number of seconds above 0, or None, got {self.window_s!r}")
+        if self.crops is not None and self.crops not in get_args(Crops):
+            raise ValueError(f"crops: expected 'random' or None, got {self.crops!r}")
+        if not (_is_number(self.upsample) and 0 <= self.upsample <= 1):
+            raise ValueError(
+                f"upsample: expected a number from 0 (rows as they are) to 1 (classes equally), got {self.upsample!r}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
