@@ -5,8 +5,9 @@
     ds     = softlabels.make_dataset(labels, batch_size=64)       # -> (x, y_true), y_true = [hard | soft]
     loss   = softlabels.DistillationLoss.for_labels(labels)
 
-Each name is loaded when it is first used: a worker process needs no reader of stores, and reading a store no Keras.
-What Keras has to know by name, because saved models name it, is loaded with Keras, whichever is imported first.
+`softlabels.torch` has batches and losses of PyTorch. Each name is loaded when it is first used: a worker process needs
+no reader of stores, and reading a store no Keras. What Keras has to know by name, because saved models name it, is
+loaded with Keras, whichever is imported first.
 """
 
 import importlib
@@ -104,7 +105,12 @@ __all__ = [
 ]
 
 
-_WITHOUT_KERAS = {"softlabels.loss", "softlabels.loss.targets"}
+_WITHOUT_KERAS = {  # of the room of losses
+    "softlabels.loss",
+    *(f"softlabels.loss.{name}" for name in ("checks", "divergence", "mixture", "targets")),
+    *("softlabels.loss.embedding", "softlabels.loss.embedding.rows"),
+    *(f"softlabels.loss.pytorch{name}" for name in ("", ".losses", ".ops")),
+}
 
 
 def _register() -> None:
@@ -146,9 +152,18 @@ else:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":  # so `import softlabels` is enough
+        return importlib.import_module("softlabels.torch")
     if name not in _LAZY:
         raise AttributeError(f"module 'softlabels' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as e:
+        if e.name not in ("keras", "tensorflow"):
+            raise
+        raise ImportError(
+            f"softlabels.{name} needs {e.name}: `pip install tensorflow keras`; for PyTorch there is softlabels.torch"
+        ) from e
     if "keras" in sys.modules:
         _register()
     return value

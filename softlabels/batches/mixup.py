@@ -1,6 +1,6 @@
 """Mixup of features and packed targets: both halves by one rule, and nothing known from what is unknown.
 
-Works on NumPy arrays, TensorFlow tensors (eager, traced, inside `tf.data`) and the tensors of Keras's backend.
+Works on NumPy arrays, tensors of TensorFlow (eager, traced, inside `tf.data`), of PyTorch and of Keras's backend.
 Not here: how examples are paired up in a dataset.
 """
 
@@ -67,13 +67,17 @@ def mixup(
 
 
 def _library_of(x, y):
-    """The library that x and y belong to: NumPy, TensorFlow, or Keras for the tensors of its backend."""
+    """The library that x and y belong to: NumPy, TensorFlow, PyTorch, or Keras for the tensors of its backend."""
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         return np
     if any(type(each).__module__.startswith("tensorflow") for each in (x, y)):
         import tensorflow as tf
 
         return tf
+    if any(type(each).__module__.startswith("torch") for each in (x, y)):
+        from softlabels.loss.pytorch import ops as torch_ops
+
+        return torch_ops
     from keras import ops
 
     return ops
@@ -83,7 +87,12 @@ def _column(library, weight, values):
     """A number or (batch,) -> (1 or batch, 1, ...) of the type and rank of `values`."""
     if not hasattr(weight, "dtype"):
         weight = np.asarray(weight, "float32")
-    weight = np.asarray(weight, values.dtype) if library is np else library.cast(weight, values.dtype)
+    if library is np:
+        weight = np.asarray(weight, values.dtype)
+    elif hasattr(library, "cast_like"):
+        weight = library.cast_like(weight, values)  # on its device too
+    else:
+        weight = library.cast(weight, values.dtype)
     return library.reshape(weight, (-1,) + (1,) * (len(values.shape) - 1))
 
 

@@ -1,13 +1,12 @@
-"""What the distillation loss refuses or warns of: arguments, shapes, values that can be known, coarse probabilities.
+"""What the distillation loss refuses or warns of: arguments, shapes, coarse probabilities; for Keras and PyTorch alike.
 
-Not here: the checks of a student loss (student_loss.py) and of targets in NumPy (targets.py).
+It needs neither of them. Not here: the checks of a student loss (student_loss.py) and of targets in NumPy (targets.py).
 """
 
 import logging
 import math
 from typing import Any
 
-import keras
 import numpy as np
 
 MIN_MASS = 0.1  # a softmax row of which the student's classes hold less than a tenth says too little
@@ -39,49 +38,52 @@ def check_trust(who: str, trust: Any) -> np.ndarray:
     return values
 
 
-def check_shapes(y_true: Any, y_pred: Any) -> None:
+def check_shapes(who: str, y_true: Any, y_pred: Any) -> None:
     """Raise ValueError unless the targets are C or 2C wide, one row for each row of the outputs, and real."""
     true, pred = tuple(y_true.shape), tuple(y_pred.shape)
     named = f"got y_true {true} {y_true.dtype} and y_pred {pred} {y_pred.dtype}"
     for dtype in (str(y_true.dtype), str(y_pred.dtype)):
         if not any(kind in dtype for kind in ("float", "int", "bool")):
-            raise ValueError(f"DistillationLoss: expected real numbers; {named}; cast them to float32")
+            raise ValueError(f"{who}: expected real numbers; {named}; cast them to float32")
     if len(true) != 2 or len(pred) != 2:
-        raise ValueError(f"DistillationLoss: expected rank 2 on both sides; {named}; flatten to (batch, classes)")
+        raise ValueError(f"{who}: expected rank 2 on both sides; {named}; flatten to (batch, classes)")
     if pred[1] is None or true[1] not in (None, pred[1], 2 * pred[1]):
         raise ValueError(
-            "DistillationLoss: expected y_true as wide as y_pred (hard labels) or twice as wide ([hard | soft]); "
+            f"{who}: expected y_true as wide as y_pred (hard labels) or twice as wide ([hard | soft]); "
             f"{named}; make it with pack_targets(hard, soft)"
         )
     if None not in (true[0], pred[0]) and true[0] != pred[0]:
-        raise ValueError(f"DistillationLoss: expected one target row per output row; {named}; check the batching")
+        raise ValueError(f"{who}: expected one target row per output row; {named}; check the batching")
 
 
-def values_if_known(y: Any) -> np.ndarray | None:
-    """NumPy values of a concrete array; None while a backend traces or only infers shapes."""
-    if isinstance(y, np.ndarray):
-        return y
-    if keras.backend.backend() == "jax":
-        import jax  # installed, or the backend would not run
+def label_settings(who: str, labels: Any, alpha: float | None, temperature: float | None) -> dict[str, Any]:
+    """What joined labels say of the loss they are learned with: activation and trust, and alpha 0.3 and T = 1.
 
-        return None if isinstance(y, jax.core.Tracer) else np.asarray(y)
-    if keras.backend.backend() == "torch":
-        import torch  # as above
+    Raises: ValueError: trust and class list differ in length.
+    """
+    trust = labels.class_trust
+    if trust is not None and len(trust) != len(labels.classes):
+        raise ValueError(
+            f"{who}: expected one trust per class, {len(labels.classes)}; got {len(trust)}; join the labels again"
+        )
+    return {
+        "activation": labels.activation,
+        "alpha": 0.3 if alpha is None else alpha,
+        "temperature": 1.0 if temperature is None else temperature,
+        "trust": trust,
+    }
 
-        tracing = y.is_meta or torch.compiler.is_compiling()
-        return None if tracing else y.detach().float().cpu().numpy()
-    return y.numpy() if hasattr(y, "numpy") else None  # only eager TensorFlow tensors have it
 
-
-def warn_of_half_precision(dtype: Any) -> bool:
+def warn_of_half_precision(who: str, dtype: Any) -> bool:
     """Warn of probabilities that soon round to 0 or 1, where no loss has a gradient; whether it did."""
-    name = keras.backend.standardize_dtype(dtype)
-    if name not in ("float16", "bfloat16"):
+    name = next((name for name in ("bfloat16", "float16") if name in str(dtype)), None)
+    if name is None:
         return False
     logger.warning(
-        "DistillationLoss: expected logits or a float32 output; got probabilities in %s, of which those that round to "
+        "%s: expected logits or a float32 output; got probabilities in %s, of which those that round to "
         "0 or 1 get no gradient, so a student that is sure and wrong stays so; give logits with from_logits=True, or "
-        "the last layer dtype='float32'",
+        "the last layer float32",
+        who,
         name,
     )
     return True

@@ -2,26 +2,27 @@
 
     L = (1 / C) sum_c [ hard_weight_c * student_loss_c + soft_weight_c * T^2 * KL_c ]           (sigmoid)
 
-A half that is missing (NaN) hands its weight to the other one. Not here: the divergence itself (divergence.py), how a
-student loss is found and called (student_loss.py), what is refused (checks.py), packing in NumPy (targets.py).
+Not here: the mixture's arithmetic (mixture.py, divergence.py), how a student loss is found and called
+(student_loss.py), what is refused (checks.py), packing in NumPy (targets.py), the same for PyTorch (pytorch/losses.py).
 """
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.backends import values_if_known
 from softlabels.loss.checks import (
     MIN_MASS,
     check_arguments,
     check_shapes,
     check_trust,
-    values_if_known,
+    label_settings,
     warn_of_half_precision,
 )
-from softlabels.loss.divergence import TINY, sigmoid_divergence, softmax_divergence
+from softlabels.loss.mixture import Mixture
 from softlabels.loss.student_loss import (
     check_any_width,
     check_student_loss,
@@ -30,8 +31,6 @@ from softlabels.loss.student_loss import (
     with_lists,
 )
 from softlabels.loss.targets import Activation, check_halves
-
-ROUNDING = 4.8e-7  # 4 units of float32: a hard row this close to a sum of one is left as it is
 
 
 def distillation_loss(
@@ -78,84 +77,9 @@ def distillation_loss(
         student_loss = resolve_student_loss(None, activation, from_logits)
     else:
         turned = check_student_loss(student_loss, activation, from_logits, student.shape[-1])
-    mix = _Mixture(activation, alpha, trust, temperature, min_mass, student_loss, turned, from_logits)
+    hard_term = partial(hard_loss, student_loss, activation=activation, turned=turned)
+    mix = Mixture(ops, hard_term, activation, alpha, trust, temperature, min_mass, from_logits)
     return mix.rows(hard, soft, student)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mixture:
-    """What is the same for every row; see `distillation_loss`. turned: of `hard_loss`."""
-
-    activation: Activation
-    alpha: Any
-    trust: Any | None
-    temperature: float
-    min_mass: float
-    student_loss: keras.losses.Loss
-    turned: bool
-    from_logits: bool
-
-    def rows(self, hard: Any, soft: Any | None, student: Any) -> Any:
-        """(batch, classes) three times, of any type -> (batch,) float32."""
-        hard = ops.stop_gradient(ops.cast(hard, "float32"))
-        soft = None if soft is None else ops.stop_gradient(ops.cast(soft, "float32"))
-        rows = _sigmoid_rows if self.activation == "sigmoid" else _softmax_rows
-        return rows(hard, soft, ops.cast(student, "float32"), self)
-
-    def believed(self) -> Any:
-        """(classes,) float32, or 1."""
-        return 1.0 if self.trust is None else ops.convert_to_tensor(self.trust, "float32")
-
-    def hard_loss(self, hard: Any, student: Any) -> Any:
-        """(batch, classes) under sigmoid, (batch,) under softmax."""
-        return hard_loss(self.student_loss, hard, student, activation=self.activation, turned=self.turned)
-
-    def weights(self, known: Any, told: Any, trust: Any) -> tuple[Any, Any]:
-        """Weights of the hard and the soft term: a missing half hands its weight to the other."""
-        teacher = self.alpha * trust
-        hard_weight = ops.where(known, ops.where(told, 1.0 - teacher, 1.0), 0.0)
-        soft_weight = ops.where(told, ops.where(known, teacher, trust), 0.0)
-        return hard_weight, soft_weight * self.temperature**2
-
-
-def _sigmoid_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
-    """(batch,): the mean over all classes, each weighted by what is known of it."""
-    known = ops.equal(hard, hard)  # (batch, classes), False for NaN
-    hard_term = mix.hard_loss(ops.where(known, hard, 0.0), student)
-    if soft is None:
-        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
-    told = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    hard_weight, soft_weight = mix.weights(known, told, mix.believed())
-    soft = ops.where(told, soft, 0.5)
-    soft_term = sigmoid_divergence(soft, student, temperature=mix.temperature, from_logits=mix.from_logits)
-    return ops.mean(hard_weight * hard_term + soft_weight * soft_term, axis=-1)
-
-
-def _softmax_rows(hard: Any, soft: Any | None, student: Any, mix: _Mixture) -> Any:
-    """(batch,): one hard and one soft term a row.
-
-    A hard row is divided by its sum. One that sums to less than 1 is a mixture with noise, of which nothing is known
-    without a rest class: that part is missing, so the divided row counts by its sum.
-    """
-    row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
-    known = row_sum > 0.0  # False for NaN and for noise
-    divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = mix.hard_loss(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
-    known, share = ops.squeeze(known, -1), ops.squeeze(ops.minimum(divisor, 1.0), -1)  # (batch,) twice
-    if soft is None:
-        return ops.where(known, share * hard_term, 0.0)
-    covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    soft = ops.where(covered, soft, 0.0)
-    mass = ops.sum(soft, axis=-1)  # (batch,)
-    told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(mix.min_mass, TINY))
-    belief = (
-        1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / ops.where(told, mass, 1.0)
-    )  # (batch,)
-    hard_weight, soft_weight = mix.weights(known, told, belief)
-    _, if_missing = mix.weights(False, told, belief)
-    soft_weight = share * soft_weight + (1.0 - share) * if_missing
-    soft_term = softmax_divergence(soft, covered, student, temperature=mix.temperature, from_logits=mix.from_logits)
-    return share * hard_weight * hard_term + soft_weight * soft_term
 
 
 @keras.saving.register_keras_serializable(package="softlabels")
@@ -241,22 +165,13 @@ class DistillationLoss(keras.losses.Loss):
           alpha, temperature: None takes the default named above; the others are the constructor's.
         Raises: ValueError: as the constructor, or trust and class list differ in length.
         """
-        trust = labels.class_trust
-        if trust is not None and len(trust) != len(labels.classes):
-            raise ValueError(
-                f"DistillationLoss.for_labels: expected one trust per class, {len(labels.classes)}; "
-                f"got {len(trust)}; join the labels again"
-            )
         return cls(
-            0.3 if alpha is None else alpha,
-            1.0 if temperature is None else temperature,
-            student_loss,
-            labels.activation,
-            from_logits,
-            reduction,
-            name,
-            trust=trust,
+            student_loss=student_loss,
+            from_logits=from_logits,
+            reduction=reduction,
+            name=name,
             min_mass=min_mass,
+            **label_settings("DistillationLoss.for_labels", labels, alpha, temperature),
         )
 
     @property
@@ -278,8 +193,10 @@ class DistillationLoss(keras.losses.Loss):
         """Keras's own call, after the targets have been checked against the outputs."""
         y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
         y_pred = y_pred if hasattr(y_pred, "shape") else np.asarray(y_pred)
-        check_shapes(y_true, y_pred)
-        self._warned = self._warned or (not self.from_logits and warn_of_half_precision(y_pred.dtype))
+        check_shapes("DistillationLoss", y_true, y_pred)
+        self._warned = self._warned or (
+            not self.from_logits and warn_of_half_precision("DistillationLoss", y_pred.dtype)
+        )
         values = values_if_known(y_true)
         if values is not None:
             values, classes = values.astype(np.float32, copy=False), y_pred.shape[-1]
@@ -297,16 +214,11 @@ class DistillationLoss(keras.losses.Loss):
         if classes not in self._turned:
             self._turned[classes] = check_student_loss(self.student_loss, self.activation, self.from_logits, classes)
         hard, soft = split_halves(y_true, classes)
-        return _Mixture(
-            self.activation,
-            self.alpha_variable.value,
-            self.trust,
-            self.temperature,
-            self.min_mass,
-            self.student_loss,
-            self._turned[classes],
-            self.from_logits,
-        ).rows(hard, soft, y_pred)
+        turned = self._turned[classes]
+        hard_term = partial(hard_loss, self.student_loss, activation=self.activation, turned=turned)
+        alpha, trust = self.alpha_variable.value, self.trust
+        mix = Mixture(ops, hard_term, self.activation, alpha, trust, self.temperature, self.min_mass, self.from_logits)
+        return mix.rows(hard, soft, y_pred)
 
     def get_config(self) -> dict[str, Any]:
         """Every argument as plain values; alpha as it is now."""

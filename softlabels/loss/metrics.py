@@ -115,8 +115,8 @@ class TeacherAgreement(keras.metrics.Metric):
     def _divergence(self, soft: Any, covered: Any, count: Any, student: Any) -> Any:
         """(batch,) KL to the teacher at T = 1."""
         if self.activation == "softmax":
-            return softmax_divergence(soft, covered, student, temperature=1.0, from_logits=self.from_logits)
-        kl = sigmoid_divergence(soft, student, temperature=1.0, from_logits=self.from_logits)  # (batch, classes)
+            return softmax_divergence(ops, soft, covered, student, temperature=1.0, from_logits=self.from_logits)
+        kl = sigmoid_divergence(ops, soft, student, temperature=1.0, from_logits=self.from_logits)  # (batch, classes)
         return ops.sum(ops.where(covered, kl, 0.0), axis=-1) / ops.maximum(count, 1.0)
 
     def result(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class TeacherAgreement(keras.metrics.Metric):
 def _halves(y_true: Any, y_pred: Any) -> tuple[Any, Any | None, Any]:
     """Hard and soft half, (batch, classes) float32 each, and the outputs as they are. Raises: ValueError."""
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    check_shapes(y_true, y_pred)
+    check_shapes("DistillationLoss", y_true, y_pred)
     return *split_halves(ops.cast(y_true, "float32"), y_pred.shape[-1]), y_pred
 
 

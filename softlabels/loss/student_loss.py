@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from softlabels.loss.backends import at_once
 from softlabels.loss.class_weights import weight_lengths, with_weights
 from softlabels.loss.targets import Activation
 
@@ -124,7 +125,7 @@ def check_student_loss(loss: keras.losses.Loss, activation: Activation, from_log
     faults = []
     for turned in ways:
         try:
-            _at_once(partial(_check, loss, activation, from_logits, classes, turned))
+            at_once(partial(_check, loss, activation, from_logits, classes, turned))
             return turned
         except ValueError as error:
             faults.append(error)
@@ -179,23 +180,3 @@ def _try(call: Callable[[], Any], who: str, classes: int) -> np.ndarray:
             f"{who}: expected a loss of (batch, classes) targets and outputs; got {type(error).__name__} with "
             f"{classes} classes: {error}; use a cross-entropy, or one weight for each of the student's classes"
         ) from error
-
-
-def _at_once(call: Callable[[], None]) -> None:
-    """Run on real values, whatever the backend is tracing."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf  # installed, or the backend would not run
-
-        with tf.init_scope():
-            call()
-    elif backend == "jax":
-        import jax  # as above
-
-        with jax.ensure_compile_time_eval():
-            call()
-    elif backend == "torch" and ops.convert_to_tensor(0.0).is_meta:  # Keras infers shapes on a device without values
-        with keras.device("cpu"):
-            call()
-    else:
-        call()

@@ -1,0 +1,141 @@
+"""Joined labels for PyTorch: a map-style dataset of batches, and the loader that goes through them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from softlabels.batches.options import BatchOptions, Crops, Features
+from softlabels.batches.rows import LabelRows
+from softlabels.batches.stream import Batches
+
+Example = tuple[torch.Tensor, torch.Tensor | dict[str, torch.Tensor]]
+
+
+class BatchDataset(Dataset):
+    """Map-style: item n is batch n of the stream of `make_dataloader`, whose epochs follow each other without end.
+
+    It pickles as settings and a path, so that forked and spawned workers may make any batch.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Example:
+        if number < 0:
+            raise IndexError(f"batch {number}: expected 0 or more")
+        x, targets = self.batches.load(int(number))
+        if isinstance(targets, dict):
+            return _tensor(x), {name: _tensor(values) for name, values in targets.items()}
+        return _tensor(x), _tensor(targets)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    """The same memory as a tensor; a copy only of what PyTorch cannot hold: a view that runs backwards or is locked."""
+    locked = not values.flags.writeable or any(step < 0 for step in values.strides)
+    return torch.from_numpy(values.copy() if locked else values)
+
+
+class _Passes(Sampler):
+    """The numbers of the batches of one epoch after the other; where the next pass begins, and what was taken."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+        self.next = self.taken = 0
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[int]:
+        first, self.next = self.next, self.next + self._batches
+        return iter(range(first, self.next))
+
+
+class BatchLoader(DataLoader):
+    """A `DataLoader` of which every pass is the next epoch, and that can be resumed; see `make_dataloader`."""
+
+    def __iter__(self) -> Iterator[Example]:
+        first = self.sampler.next
+        for taken, example in enumerate(super().__iter__(), first + 1):
+            self.sampler.taken = taken  # counted here, so what workers have made ahead does not count
+            yield example
+
+    def get_state(self) -> dict[str, Any]:
+        """How far the stream was taken, as a small JSON object."""
+        return self.dataset.batches.state(self.sampler.taken)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Let the next pass begin where a state says. Raises: ValueError: it is one of other batches."""
+        self.sampler.next = self.sampler.taken = self.dataset.batches.position_of(state)
+
+
+def make_dataloader(
+    labels: LabelRows,
+    batch_size: int = 64,
+    features: Features | None = None,
+    rate_hz: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    *,
+    sampling_weights: np.ndarray | None = None,
+    embedding: bool = False,
+    window_s: float | None = None,
+    crops: Crops | None = None,
+    upsample: float = 0.0,
+    workers: int = 0,
+    pin_memory: bool | None = None,
+    start_method: str | None = None,
+) -> BatchLoader:
+    """Batches of `(x, y_true)` as tensors: the stream of `softlabels.make_dataset`, byte for byte.
+
+        for x, y_true in make_dataloader(labels, batch_size=64, shuffle=True, workers=2):
+            loss(y_true, student(x)).mean().backward()
+
+    Args:
+      labels to upsample: as in `softlabels.make_dataset`.
+      workers: processes that make batches ahead of the model; 0 makes each when it is asked for. The stream is the
+        same. They live as long as the loader.
+      pin_memory: whether tensors come in memory from which a GPU copies fast; None: if there is a CUDA one.
+      start_method: of the workers, "fork", "forkserver" or "spawn"; None is Python's. Spawned ones need `features` that
+        can be pickled; audio in a bucket needs spawned ones.
+    Returns: a `torch.utils.data.DataLoader` of known length, of which every pass is the next epoch. x is as `features`
+      gives it, y_true (batch, 2 * classes) float32. Its `get_state()` and `set_state()` resume it. Its `dataset` is
+      map-style, item n is batch n of the stream, for a `DataLoader` of your own with `batch_size=None`.
+    Raises: ValueError: as `softlabels.make_dataset`. JoinError: embeddings of labels that have none.
+    """
+    if workers < 0:
+        raise ValueError(f"workers: expected 0 or more, got {workers}")
+    options = BatchOptions(
+        batch_size=batch_size,
+        features=features,
+        rate_hz=rate_hz,
+        shuffle=shuffle,
+        seed=seed,
+        sampling_weights=sampling_weights,
+        embedding=embedding,
+        window_s=window_s,
+        crops=crops,
+        upsample=upsample,
+    )
+    batches = Batches(labels, options)
+    return BatchLoader(
+        BatchDataset(batches),
+        batch_size=None,  # items are batches
+        sampler=_Passes(len(batches)),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        multiprocessing_context=start_method if workers else None,
+        generator=torch.Generator(),  # of its own: a loader draws a seed at every pass, and that is not the user's
+        persistent_workers=workers > 0,
+    )
+
+
+def _as_it_is(example: Example) -> Example:
+    return example
