@@ -43,25 +43,29 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
 
 
 class _Passes(Sampler):
-    """The numbers of the batches of one epoch after the other; where the next pass begins, and what was taken."""
+    """The numbers of the batches of one pass, the next epoch; where it begins, and what of the stream was taken."""
 
     def __init__(self, batches: int) -> None:
         self._batches = batches
-        self.next = self.taken = 0
+        self.first = self.next = self.taken = 0
+
+    def begin(self) -> int:
+        """Move on to the next pass; the number of its first batch."""
+        self.first, self.next = self.next, self.next + self._batches
+        return self.first
 
     def __len__(self) -> int:
         return self._batches
 
-    def __iter__(self) -> Iterator[int]:
-        first, self.next = self.next, self.next + self._batches
-        return iter(range(first, self.next))
+    def __iter__(self) -> Iterator[int]:  # a loader may ask twice for one pass
+        return iter(range(self.first, self.first + self._batches))
 
 
 class BatchLoader(DataLoader):
     """A `DataLoader` of which every pass is the next epoch, and that can be resumed; see `make_dataloader`."""
 
     def __iter__(self) -> Iterator[Example]:
-        first = self.sampler.next
+        first = self.sampler.begin()
         for taken, example in enumerate(super().__iter__(), first + 1):
             self.sampler.taken = taken  # counted here, so what workers have made ahead does not count
             yield example

@@ -19,7 +19,7 @@ def check_arguments(who: str, activation: Any, temperature: Any, alpha: Any, min
         raise ValueError(
             f"{who}: expected activation 'sigmoid' or 'softmax'; got {activation!r}; use the store's activation"
         )
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not 0.0 < temperature < math.inf:  # False for NaN too
         raise ValueError(f"{who}: expected a finite temperature > 0; got {temperature}; 1 changes nothing")
     if isinstance(alpha, int | float | np.number) and not 0.0 <= alpha <= 1.0:  # False for NaN too
         raise ValueError(f"{who}: expected alpha in [0, 1]; got {alpha}; it is the weight of the teacher")

@@ -40,7 +40,7 @@ def _unit(ops: Any, values: Any) -> tuple[Any, Any]:
 
 def check_weight(who: str, weight: float) -> None:
     """Raise ValueError for a weight that is negative, infinite or NaN."""
-    if not (math.isfinite(weight) and weight >= 0):
+    if not 0.0 <= weight < math.inf:  # False for NaN too
         raise ValueError(f"{who}: expected a finite weight of 0 or more; got {weight}; 1 changes nothing")
 
 
