@@ -76,6 +76,12 @@ def test_mixup_of_tensors_is_that_of_arrays(losses: dict) -> None:
     assert losses["mixup"] == 0.0
 
 
+def test_the_readmes_blocks_for_pytorch_run(corpus: Corpus) -> None:
+    saved = label(corpus).join(corpus.manifest, canary=False).save(corpus.folder / "saved")
+    report = run_on("torch", "torch_readme.py", str(saved))
+    assert report == {"blocks": 3, "position": 10, "mine": 1, "rows": 14}
+
+
 def test_the_readmes_light_list_trains_in_pytorch(store, tmp_path) -> None:
     report = train(store, tmp_path, list(KERAS))
     assert report["torch"] == "softlabels.torch"
@@ -132,6 +138,7 @@ def test_errors_of_workers_name_the_clip_and_the_users_seed_is_left_alone(batche
 
 def test_a_process_with_a_loader_that_lives_ends(batches) -> None:
     assert batches[0]["live"] == 4  # and run_on saw it end
+    assert batches[0]["first epoch"] == 4, "a dataset that is gone through ends as well"
 
 
 def test_a_student_learns_under_autocast_and_compile(batches) -> None:

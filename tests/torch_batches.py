@@ -128,6 +128,7 @@ def main():
     list(make_dataloader(labels, **OPTIONS))
     drawn = torch.rand(1)
     torch.manual_seed(1)
+    report["first epoch"] = len(list(make_dataloader(labels, **OPTIONS).dataset))
     report["seed untouched"] = torch.equal(drawn, torch.rand(1))
     report["losses"] = training(labels)
     live = make_dataloader(labels, **OPTIONS, workers=2)

@@ -27,6 +27,10 @@ class BatchDataset(Dataset):
         """Batches an epoch."""
         return len(self.batches)
 
+    def __iter__(self) -> Iterator[Example]:
+        """The first epoch; by `__getitem__` alone Python would go on for ever."""
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, number: int) -> Example:
         if number < 0:
             raise IndexError(f"batch {number}: expected 0 or more")
@@ -136,7 +140,7 @@ def make_dataloader(
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         multiprocessing_context=start_method if workers else None,
-        generator=torch.Generator(),  # of its own: a loader draws a seed at every pass, and that is not the user's
+        generator=torch.Generator().manual_seed(int(seed) % 2**63),  # a loader draws at every pass; not from the user's
         persistent_workers=workers > 0,
     )
 

@@ -129,7 +129,7 @@ def embedding_loss(embedding: Tensor, student: Tensor, *, weight: float = 1.0) -
 def _trust(trust: Any, y_pred: Tensor) -> Tensor:
     """(classes,) float32 beside the outputs; values of a tensor are taken as they are: to look, one had to wait."""
     if not isinstance(trust, Tensor):
-        trust = torch.tensor(check_trust("distillation_loss", trust))
+        trust = torch.tensor(check_trust("distillation_loss", trust), dtype=torch.float32)
     if tuple(trust.shape) != (y_pred.shape[1],):
         raise ValueError(
             f"distillation_loss: expected trust for the student's {y_pred.shape[1]} classes; got shape "
