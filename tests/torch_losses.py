@@ -3,6 +3,7 @@
 python tests/torch_losses.py [--compiler inductor]
 """
 
+import argparse
 import json
 import sys
 from types import SimpleNamespace
@@ -15,8 +16,12 @@ from loss_reference import sigmoid_reference, softmax_reference, weighted_binary
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import softlabels
-from softlabels.torch import distillation_loss, embedding_loss, loss_for_labels
+from softlabels.loss.pytorch.losses import distillation_loss, embedding_loss, loss_for_labels
 
+PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+PARSER.add_argument("--compiler", default="aot_eager")
+PARSER.add_argument("--device", default="cpu")
+GIVEN = PARSER.parse_args()
 KINDS = [(activation, from_logits) for activation in ("sigmoid", "softmax") for from_logits in (True, False)]
 HOW = {"activation": "sigmoid", "alpha": 0.3, "temperature": 2.0}
 
@@ -33,12 +38,13 @@ def eager(y, outputs, settings):
 def errors(activation, from_logits, classes=10, dtype="float32", temperature=1.0, alpha=ALPHA, call=eager):
     """(loss error, gradient error) of one case, in units of what is allowed."""
     hard, soft, student, trust = make_case(activation, classes, from_logits=from_logits, dtype=dtype)
-    outputs = torch.tensor(student.astype(np.float32)).to(getattr(torch, dtype))
+    outputs = torch.tensor(student.astype(np.float32)).to(GIVEN.device, getattr(torch, dtype))
     settings = {"activation": activation, "alpha": alpha, "temperature": temperature, "from_logits": from_logits}
-    rows, gradient = call(torch.tensor(pack(hard, soft)), outputs, settings | {"trust": torch.tensor(trust)})
+    settings["trust"] = torch.tensor(trust, device=GIVEN.device)
+    rows, gradient = call(torch.tensor(pack(hard, soft), device=GIVEN.device), outputs, settings)
     how = {"alpha": alpha, "temperature": temperature, "from_logits": from_logits}
     expected = reference_of(activation, hard, soft, student, trust, **how)
-    return excess(rows.detach().numpy(), gradient.float().numpy(), expected, temperature, dtype)
+    return excess(rows.detach().cpu().numpy(), gradient.float().cpu().numpy(), expected, temperature, dtype)
 
 
 def worst(cases):
@@ -80,21 +86,21 @@ def compiled(compiler, report):
 
 def strided(y, outputs, settings):
     """Rows that lie apart in memory, targets that ask for a gradient, an alpha that is a tensor."""
-    wide = torch.zeros(2 * len(y), y.shape[1] + 3)
+    wide = torch.zeros(2 * len(y), y.shape[1] + 3, device=y.device)
     wide[::2, 2:-1] = y
-    across = torch.empty(outputs.shape[::-1], dtype=outputs.dtype)
+    across = torch.empty(outputs.shape[::-1], dtype=outputs.dtype, device=y.device)
     across.copy_(outputs.T)
     targets = wide[::2, 2:-1].requires_grad_()
     assert not targets.is_contiguous()
     assert not across.T.is_contiguous()
-    found = eager(targets, across.T, settings | {"alpha": torch.tensor(settings["alpha"])})
+    found = eager(targets, across.T, settings | {"alpha": torch.tensor(settings["alpha"], device=y.device)})
     assert targets.grad is None
     return found
 
 
 def autocast(y, outputs, settings):
     """Inside autocast, as if there were none."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(GIVEN.device, torch.bfloat16):
         inside = eager(y, outputs, settings)
     assert all(torch.equal(a, b) for a, b in zip(inside, eager(y, outputs, settings), strict=True))
     return inside
@@ -260,12 +266,11 @@ def mixup_error():
 
 def main():
     """Try everything and print it."""
-    compiler = sys.argv[2] if "--compiler" in sys.argv else "aot_eager"
     report = {"eager": whole_grid()}
     for call in (strided, autocast, float64, hard_only):
         found = [errors(*kind, temperature=t, call=call) for kind in KINDS for t in (1.0, 3.0)]
         report[call.__name__.replace("_", " ")] = np.max(found, axis=0).tolist()
-    compiled(compiler, report)
+    compiled(GIVEN.compiler, report)
     report |= {"missing": missing_cases(), "student losses": student_losses(), "refused": refused()}
     report |= {"for labels": for_labels(), "embedding": embedding(), "mixup": mixup_error()}
     sys.stdout.write(json.dumps(report) + "\n")

@@ -17,6 +17,7 @@ from keras import ops
 
 from softlabels.loss.backends import at_once
 from softlabels.loss.class_weights import weight_lengths, with_weights
+from softlabels.loss.divergence import binary_cross_entropy
 from softlabels.loss.targets import Activation
 
 
@@ -85,11 +86,13 @@ def hard_loss(student_loss: keras.losses.Loss, hard: Any, student: Any, *, activ
     """
     loss, by_class = student_loss, activation == "sigmoid"
     if by_class and type(loss) is keras.losses.BinaryCrossentropy and loss.axis in (-1, 1):
-        # What Keras does before its mean, bit for bit: one pass over (batch, classes), and the outputs keep the
-        # logits that Keras's TensorFlow sigmoid remembers, which a trailing axis would lose.
         smoothing = loss.label_smoothing
         hard = hard * (1.0 - smoothing) + 0.5 * smoothing if smoothing else hard
-        return ops.binary_crossentropy(hard, student, from_logits=loss.from_logits)
+        if loss.from_logits:  # as exact as Keras's, and compilers share its exponential with the divergence's at T = 1
+            return binary_cross_entropy(ops, hard, student)
+        # What Keras does before its mean, bit for bit: one pass over (batch, classes), and the outputs keep the
+        # logits that Keras's TensorFlow sigmoid remembers, which a trailing axis would lose.
+        return ops.binary_crossentropy(hard, student, from_logits=False)
     if turned:
         loss = with_weights(loss, hard.shape[-1], column=by_class)
     # (batch, classes, 1) -> (batch, classes), or (batch, classes) -> (batch,)
