@@ -126,6 +126,7 @@ def test_a_state_resumes_bit_for_bit(batches) -> None:
     report = batches[0]
     assert report["positions"] == list(range(9)), "what workers have made ahead does not count"
     assert report["resumed"] == [True] * 9
+    assert report["abandoned"] == [True] * 3
     assert "set_state: expected seed 5, got 6" in report["other state"]
 
 

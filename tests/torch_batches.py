@@ -69,6 +69,17 @@ def resumed(labels):
     return [untouched.get_state()["position"], *positions], [digest(passes(untouched, 3)) == digest(whole), *same]
 
 
+def abandoned(labels):
+    """Whether the pass after one that was left is the next epoch, or where a state says; two workers."""
+    whole = list(passes(make_dataloader(labels, **OPTIONS), 4))
+    loader = make_dataloader(labels, **OPTIONS, workers=2)
+    next(iter(loader))
+    same = [digest(loader) == digest(whole[4:8])]
+    next(iter(loader))
+    loader.set_state({**loader.get_state(), "position": 3})
+    return [*same, digest(loader) == digest(whole[3:7]), len(list(loader)) == 4]
+
+
 def message(call):
     """Type and words of the error."""
     try:
@@ -99,7 +110,7 @@ def training(labels):
     student = torch.nn.Linear(400, 3)
     loss = torch.compile(loss_for_labels(labels, student_loss=None), fullgraph=True, backend="aot_eager", dynamic=True)
     optimiser = torch.optim.Adam(student.parameters(), 0.01)
-    loader, means = make_dataloader(labels, batch_size=7, rate_hz=4000, shuffle=True, workers=1), []
+    loader, means = make_dataloader(labels, batch_size=4, rate_hz=4000, shuffle=True, workers=1), []  # 4, 4, 4, 2
     for _ in range(8):
         losses = []
         for x, y_true in loader:
@@ -121,6 +132,7 @@ def main():
     targets = embedded[0][1]
     report["embedding"] = [digest(embedded), str(targets["embedding"].dtype), sorted(targets)]
     report["shared"], report["odd arrays"] = shared()
+    report["abandoned"] = abandoned(labels)
     report["positions"], report["resumed"] = resumed(labels)
     loader = make_dataloader(labels, **OPTIONS)
     report["other state"] = message(lambda: loader.set_state({**loader.get_state(), "seed": 6}))

@@ -35,12 +35,15 @@ def eager(y, outputs, settings):
     return rows, gradient
 
 
-def errors(activation, from_logits, classes=10, dtype="float32", temperature=1.0, alpha=ALPHA, call=eager):
-    """(loss error, gradient error) of one case, in units of what is allowed."""
+def errors(
+    activation, from_logits, classes=10, dtype="float32", temperature=1.0, alpha=ALPHA, call=eager, trusted=False
+):
+    """(loss error, gradient error) of one case, in units of what is allowed. trusted: fully, by no number a class."""
     hard, soft, student, trust = make_case(activation, classes, from_logits=from_logits, dtype=dtype)
     outputs = torch.tensor(student.astype(np.float32)).to(GIVEN.device, getattr(torch, dtype))
     settings = {"activation": activation, "alpha": alpha, "temperature": temperature, "from_logits": from_logits}
-    settings["trust"] = torch.tensor(trust, device=GIVEN.device)
+    trust = np.ones_like(trust) if trusted else trust
+    settings["trust"] = None if trusted else torch.tensor(trust, device=GIVEN.device)
     rows, gradient = call(torch.tensor(pack(hard, soft), device=GIVEN.device), outputs, settings)
     how = {"alpha": alpha, "temperature": temperature, "from_logits": from_logits}
     expected = reference_of(activation, hard, soft, student, trust, **how)
@@ -107,8 +110,8 @@ def autocast(y, outputs, settings):
 
 
 def float64(y, outputs, settings):
-    """In float64, which is also what PyTorch makes of numbers."""
-    torch.set_default_dtype(torch.float64)
+    """In float64, where PyTorch makes of numbers what somebody's training set: a type too coarse for alpha."""
+    torch.set_default_dtype(torch.bfloat16)
     try:
         rows, gradient = eager(y.double(), outputs.double(), settings)
     finally:
@@ -268,7 +271,8 @@ def main():
     """Try everything and print it."""
     report = {"eager": whole_grid()}
     for call in (strided, autocast, float64, hard_only):
-        found = [errors(*kind, temperature=t, call=call) for kind in KINDS for t in (1.0, 3.0)]
+        how = [{"temperature": t, "call": call, "trusted": trusted} for t in (1.0, 3.0) for trusted in (True, False)]
+        found = [errors(*kind, **each) for kind in KINDS for each in how]
         report[call.__name__.replace("_", " ")] = np.max(found, axis=0).tolist()
     compiled(GIVEN.compiler, report)
     report |= {"missing": missing_cases(), "student losses": student_losses(), "refused": refused()}
