@@ -64,7 +64,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--work", type=Path, required=True, metavar="DIR", help="where corpora, stores and answers are kept")
+    add("--work", type=Path, required=True, metavar="DIR", help="where stores and answers are kept")
     add("--seeds", type=int, default=8)
     add("--clips", type=int, default=660, help="to train on, and to be examined on")
     add("--share", type=float, default=0.1, help="annotated")
@@ -99,6 +99,8 @@ def teach_keras(arguments: argparse.Namespace) -> None:
         for one in corpora
     )
     for seed in range(arguments.seeds):
+        if (answers := arguments.work / f"keras-{seed}.npy").exists():
+            continue
         labels = corpora[0].join(arguments.share, seed).recommended()
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)  # as `train` does
@@ -110,7 +112,7 @@ def teach_keras(arguments: argparse.Namespace) -> None:
         config = keras.saving.serialize_keras_object(loss)
         told = Lesson(y=labels.y_true(), rows=np.arange(len(x)), loss=config, seed=seed, steps=STEPS, rate=RATE)
         student = train(x, told)
-        np.save(arguments.work / f"keras-{seed}.npy", student.predict(test_x, batch_size=256, verbose=0))
+        np.save(answers, student.predict(test_x, batch_size=256, verbose=0))
 
 
 def teach_torch(arguments: argparse.Namespace) -> None:
@@ -127,6 +129,8 @@ def teach_torch(arguments: argparse.Namespace) -> None:
         for one in corpora
     )
     for seed in range(arguments.seeds):
+        if (answers := arguments.work / f"torch-{seed}.npy").exists():
+            continue
         labels = corpora[0].join(arguments.share, seed).recommended()
         with np.load(arguments.work / f"first-{seed}.npz") as kept:
             student = torch_student([kept[name] for name in sorted(kept)], float(x.mean()), float(x.std(correction=0)))
@@ -139,7 +143,7 @@ def teach_torch(arguments: argparse.Namespace) -> None:
             optimiser.step()
             rate.step()
         with torch.no_grad():
-            np.save(arguments.work / f"torch-{seed}.npy", student.eval()(test_x).numpy())
+            np.save(answers, student.eval()(test_x).numpy())
     assert not set(KERAS) & set(sys.modules)
 
 
