@@ -11,6 +11,7 @@ import numpy as np
 
 from softlabels.audio.decode import AudioInfo
 from softlabels.classes.class_list import ClassList
+from softlabels.sound.stretches import RowSounds
 from softlabels.storage.location import Location
 from softlabels.windows import WindowSpec
 
@@ -92,6 +93,9 @@ class LabelRows(SoundRows, Protocol):
         self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
     ) -> np.ndarray:
         """(n,) crops -> (n, embedding_width) float16."""
+
+    def row_sounds(self) -> RowSounds:
+        """Where the sound of all rows is."""
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

@@ -25,6 +25,8 @@ from softlabels.labels.reading.origin import store_of
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import SavedJoin
 from softlabels.labels.steps import Step
+from softlabels.sound.stretches import RowSounds
+from softlabels.storage.file_cache import user_folder
 from softlabels.storage.location import Location
 from softlabels.windows import WindowSpec
 
@@ -240,6 +242,13 @@ class LabelRows:
         arrays = self._saved.arrays
         (clip,) = arrays.clips.slice(int(arrays.clip_row[row]), 1).to_pylist()
         return WindowSound.of_clip(clip, int(arrays.window_index[row]), self.window)
+
+    def row_sounds(self) -> RowSounds:
+        """Where the sound of all rows is; it is kept beside the join, that of saved labels in the user's cache."""
+        arrays, saved = self._saved.arrays, self._saved
+        folder = saved.path.parent if saved.is_kept else user_folder() / "audio"
+        places = {"clips": arrays.clips, "clip_row": arrays.clip_row, "window_index": arrays.window_index}
+        return RowSounds(**places, window=self.window, root=self.root, folder=folder)
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""
