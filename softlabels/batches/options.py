@@ -12,6 +12,7 @@ import numpy as np
 
 Features = Callable[[np.ndarray], np.ndarray]
 Crops = Literal["random"]
+Audio = Literal["cache", "cache-float32", "stream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +29,8 @@ class BatchOptions:
     window_s: float | None = None
     crops: Crops | None = None
     upsample: float = 0.0
+    audio: Audio | None = None
+    keep_features: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -36,10 +39,24 @@ class BatchOptions:
             raise ValueError(f"window_s: expected a number of seconds above 0, or None, got {self.window_s!r}")
         if self.crops is not None and self.crops not in get_args(Crops):
             raise ValueError(f"crops: expected 'random' or None, got {self.crops!r}")
+        if self.audio is not None and self.audio not in get_args(Audio):
+            raise ValueError(f"audio: expected {', '.join(map(repr, get_args(Audio)))} or None, got {self.audio!r}")
+        self._check_keeping()
         if not (_is_number(self.upsample) and 0 <= self.upsample <= 1):
             raise ValueError(
                 f"upsample: expected a number from 0 (rows as they are) to 1 (classes equally), got {self.upsample!r}"
             )
+
+    def _check_keeping(self) -> None:
+        keep = self.keep_features
+        if keep is None:
+            return
+        if not isinstance(keep, str) or not keep:
+            raise ValueError(f"keep_features: expected a version, a text such as 'log-mel 1', or None, got {keep!r}")
+        if self.features is None:
+            raise ValueError("keep_features: expected features=, a function whose arrays are kept, got None")
+        if self.crops is not None:
+            raise ValueError(f"keep_features: crops={self.crops!r} takes other sound in every epoch; keep none of it")
 
 
 def _is_number(value: object) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from softlabels.batches.kept_features import KeptFeatures, keep_features, made_of
 from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.rows import LabelRows
-from softlabels.batches.window_audio import WindowAudio
+from softlabels.batches.sound_source import audio_of, form_of
 
 STATE_VERSION = 1
 
@@ -43,8 +44,12 @@ class Batches:
         self._cumulative = None if weights is None else _cumulative(weights, len(labels))
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
-        self.audio = WindowAudio(labels, rate_hz=options.rate_hz)
+        self.audio = audio_of(labels, rate_hz=options.rate_hz, audio=options.audio)
         self.example = _example(self.features, self.audio.window_samples)
+        self._kept: KeptFeatures | None = None
+        if options.keep_features and self.features:
+            what = labels, self.features, options.keep_features, self.example, self.audio
+            self._kept = keep_features(*what, form_of(options.audio))
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -67,12 +72,12 @@ class Batches:
         Raises: ValueError: features gave another shape or kind than for two windows of silence.
         """
         rows = self.rows(number)
-        x = self.audio.read(rows)
-        if self.features is not None:
-            x = np.asarray(self.features(x), self.example.dtype)
-            expected = (len(rows), *self.example.shape[1:])
-            if x.shape != expected:
-                raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
+        if self._kept is not None:
+            x = self._kept.read(rows)
+        elif self.features is not None:
+            x = made_of(self.features, self.audio.read(rows), self.example)
+        else:
+            x = self.audio.read(rows)
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
     def state(self, position: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softlabels.batches.options import BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.stream import Batches
 
@@ -32,6 +32,8 @@ class Trainable:
         window_s: float | None = None,
         crops: Crops | None = None,
         upsample: float = 0.0,
+        audio: Audio | None = None,
+        keep_features: str | None = None,
         workers: int = 1,
     ) -> "LabelPyDataset":
         """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
@@ -57,6 +59,8 @@ class Trainable:
             window_s=window_s,
             crops=crops,
             upsample=upsample,
+            audio=audio,
+            keep_features=keep_features,
         )
         return LabelPyDataset(Batches(self, options), workers=workers)
 
@@ -73,6 +77,8 @@ class Trainable:
         window_s: float | None = None,
         crops: Crops | None = None,
         upsample: float = 0.0,
+        audio: Audio | None = None,
+        keep_features: str | None = None,
         epochs: int = 1,
     ) -> "grain.MapDataset":
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
@@ -95,5 +101,7 @@ class Trainable:
             window_s=window_s,
             crops=crops,
             upsample=upsample,
+            audio=audio,
+            keep_features=keep_features,
         )
         return grain_dataset(Batches(self, options), epochs)

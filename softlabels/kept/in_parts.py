@@ -18,10 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import BrokenProcessPool
 from numpy.typing import DTypeLike
-from tqdm import tqdm
 
 from softlabels.digests import sha256_of
 from softlabels.errors import EnvironmentTrouble, StorageFullError
@@ -44,6 +41,15 @@ class Part:
     spans: tuple[tuple[int, int], ...]
     seconds: float
     work: Any
+
+
+def processes_for(seconds: float, each: float) -> int:
+    """How many processes are worth it for so much, where one is for `each`; no more than there are cores."""
+    if seconds < 2 * each:
+        return 1
+    import joblib
+
+    return min(joblib.cpu_count(), int(seconds // each))
 
 
 def check_room(folder: Path, size: int, what: str) -> None:
@@ -76,6 +82,8 @@ def build_in_parts(
     Raises: StorageFullError: no room, before anything is made; EnvironmentTrouble: a process was killed; and what
       `make` raises: parts that are done stay so.
     """
+    from tqdm import tqdm  # here, since labels are opened more often than anything is built
+
     partial = target.with_name(f"{TEMPORARY}{target.name}")
     notes = _Notes(target)
     done = _resumed(partial, notes, shape, dtype, parts)
@@ -162,6 +170,9 @@ def _made(partial: Path, todo: list[tuple[int, Part]], make: Make, processes: in
         for number, part in todo:
             yield number, _make(partial, make, part)
         return
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
     pool = ProcessPoolExecutor(min(processes, len(todo)))
     try:
         waiting = iter(todo)

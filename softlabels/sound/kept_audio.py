@@ -13,14 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import joblib
 import numpy as np
 import soundfile
 import soxr
 
-from softlabels.errors import AudioError
 from softlabels.kept.built_once import open_or_build
-from softlabels.kept.in_parts import Part, build_in_parts
+from softlabels.kept.in_parts import Part, build_in_parts, processes_for
 from softlabels.kept.soft_file import CheckedRows, open_soft, typed_name
 from softlabels.ragged import ranges
 from softlabels.sound.decoding import write_files
@@ -64,9 +62,8 @@ class KeptAudio:
         self.rate_hz = rate_hz or grid.rate_hz
         teachers = rescale_samples(grid.window_samples, from_hz=grid.rate_hz, to_hz=self.rate_hz)
         self.window_samples = window_samples or teachers
-        self._labels, self._sounds, self._form = labels, sounds, form
+        self._labels, self._form = labels, form
         self._stretches = Stretches.of(sounds, self.rate_hz)
-        self._clip_start, self._clip_hz = (sounds.clips[name].to_numpy() for name in ("start", "rate_hz"))
         self._array = _open(self._stretches, form, check=check)
         self._exponents = self._array[self._stretches.blocks :].reshape(-1)  # (blocks, or more) int16; none of float32
 
@@ -79,10 +76,7 @@ class KeptAudio:
           is kept is damaged. EnvironmentTrouble.
         """
         rows = np.asarray(rows, np.int64)
-        clip = self._sounds.clip_row[rows]
-        if starts is None:
-            starts = self._starts(clip, self._sounds.window_index[rows])
-        first, length = self._checked(clip, np.asarray(starts, np.int64))
+        first, length = self._stretches.place(rows, starts, self.window_samples)
         block = first // BLOCK
         flat = self._array.checked(ranges(block, -(-(first + length) // BLOCK) - block)).reshape(-1)
         out = np.empty((len(rows), self.window_samples), np.float32)
@@ -97,27 +91,6 @@ class KeptAudio:
         else:
             last = begin + len(out) - 1
             from_int16(samples, self._exponents[begin // BLOCK : last // BLOCK + 1], begin % BLOCK, out)
-
-    def _starts(self, clip: np.ndarray, window_index: np.ndarray) -> np.ndarray:
-        """(rows,) where windows begin in their files, at `rate_hz`."""
-        window = self._sounds.window
-        starts = window.starts(self._clip_start[clip], self._clip_hz[clip], window_index)
-        return np.asarray(rescale_samples(starts, from_hz=window.rate_hz, to_hz=self.rate_hz))
-
-    def _checked(self, clip: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows,) first sample in the array laid out flat, and how many are left until the clip ends."""
-        kept = self._stretches
-        wrong = np.flatnonzero(~kept.has_sound[clip] | (starts < kept.first[clip]))
-        if len(wrong):
-            one = wrong[0]
-            clip_id = self._sounds.clips["clip_id"][int(clip[one])].as_py()
-            if not kept.has_sound[clip[one]]:
-                raise AudioError(f"missing: clip {clip_id!r} was never heard by the teacher; join with missing='drop'")
-            raise ValueError(
-                f"starts: expected samples of clip {clip_id!r}, from {kept.first[clip[one]]} on, got {starts[one]}"
-            )
-        first = np.minimum(starts, kept.end[clip])
-        return first + kept.shift[clip], np.minimum(self.window_samples, kept.end[clip] - first)
 
     def __reduce__(self) -> tuple:
         how = partial(KeptAudio, rate_hz=self.rate_hz, window_samples=self.window_samples, form=self._form, check=False)
@@ -169,7 +142,7 @@ def _build(path: Path, temporary: Path, shape: tuple[int, int], stretches: Stret
     logger.info(what, seconds / 3600, stretches.rate_hz, path, form, size / 1e9)
     rate_hz, blocks = stretches.rate_hz, stretches.blocks
     make = partial(write_files, root=stretches.sounds.root, rate_hz=rate_hz, form=form, blocks=blocks)
-    processes = min(joblib.cpu_count(), int(seconds // PROCESS_S))
+    processes = processes_for(seconds, PROCESS_S)
     return build_in_parts(path, temporary, shape, DTYPES[form], _parts(stretches, form), make, processes=processes)
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from softlabels.audio.decode import AudioInfo
 from softlabels.digests import canonical_json
+from softlabels.errors import AudioError
 from softlabels.ragged import offsets_of
 from softlabels.sound.samples import BLOCK
 from softlabels.storage.location import Location
@@ -110,6 +111,34 @@ class Stretches:
     @property
     def sounds(self) -> RowSounds:
         return self._sounds
+
+    def starts_of(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) rows -> (n,) int64: where the window of each begins in its file, at `rate_hz`."""
+        clips, window, clip = self._sounds.clips, self._sounds.window, self._sounds.clip_row[rows]
+        start, own_hz = (clips[name].to_numpy()[clip] for name in ("start", "rate_hz"))
+        teachers = window.starts(start, own_hz, self._sounds.window_index[rows])
+        return np.asarray(rescale_samples(teachers, from_hz=window.rate_hz, to_hz=self.rate_hz))
+
+    def place(self, rows: np.ndarray, starts: np.ndarray | None, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) each: the first sample of each row in the array laid out flat, and how many follow until its clip ends.
+
+        Args:
+          starts: (n,) in the files; None: where the rows' windows begin. samples: at most so many follow.
+        Raises: AudioError: a row of a clip that was never heard. ValueError: a start before its clip.
+        """
+        clip = self._sounds.clip_row[rows]
+        starts = self.starts_of(rows) if starts is None else np.asarray(starts, np.int64)
+        wrong = np.flatnonzero(~self.has_sound[clip] | (starts < self.first[clip]))
+        if len(wrong):
+            raise self._refused(int(clip[wrong[0]]), int(starts[wrong[0]]))
+        first, end = np.minimum(starts, self.end[clip]), self.end[clip]
+        return first + self.shift[clip], np.minimum(samples, end - first)
+
+    def _refused(self, clip: int, start: int) -> Exception:
+        clip_id = self._sounds.clips["clip_id"][clip].as_py()
+        if not self.has_sound[clip]:
+            return AudioError(f"missing: clip {clip_id!r} was never heard by the teacher; join with missing='drop'")
+        return ValueError(f"starts: expected samples of clip {clip_id!r}, from {self.first[clip]} on, got {start}")
 
     def files(self) -> Iterator[FileSound]:
         """The files, in the order of the array."""
