@@ -47,6 +47,21 @@ class WindowSound:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Stretches of clips whose windows follow each other without a gap, all with a row.
+
+    row: (runs + 1,) int64 the first row of each, ascending, then the number of rows. start, end: (runs,) int64 samples
+    of the file at the teacher's rate: where the first window begins, and where the last one or the clip ends.
+    cut: (runs,) bool, whether the clip goes on after it.
+    """
+
+    row: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    cut: np.ndarray
+
+
 class SoundRows(Protocol):
     """Rows that can be heard. window: the grid on which the teacher scored; root: below which the files are."""
 
@@ -96,6 +111,17 @@ class LabelRows(SoundRows, Protocol):
 
     def row_sounds(self) -> RowSounds:
         """Where the sound of all rows is."""
+
+    def runs(self) -> Runs:
+        """The runs of all rows."""
+
+    def cropped(
+        self, rows: np.ndarray, start: np.ndarray, length: np.ndarray, how: CropRule, *, embedding: bool = False
+    ) -> list[np.ndarray]:
+        """`y_true_at`, and if asked `embedding_at`, of crops of the clips of (n,) rows; of their runs alone.
+
+        start, length: (n,) int64 samples of the file, at the teacher's rate.
+        """
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

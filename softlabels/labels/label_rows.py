@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softlabels.batches.rows import CropRule, Pooling, WindowSound
+from softlabels.batches.rows import CropRule, Pooling, Runs, WindowSound
 from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
@@ -19,7 +19,7 @@ from softlabels.digests import sha256_of
 from softlabels.errors import JoinError
 from softlabels.kept.soft_file import HALF, CheckedRows
 from softlabels.labels.arrays import checked_rows, fill
-from softlabels.labels.reading.crops import CropRows, crop_rows, weighted_labels
+from softlabels.labels.reading.crops import CropRows, crop_rows, rows_alone, rows_of_crops, runs_of, weighted_labels
 from softlabels.labels.reading.embeddings import checked_embedding, mean_embeddings, open_embeddings
 from softlabels.labels.reading.origin import store_of
 from softlabels.labels.report import JoinReport
@@ -175,6 +175,20 @@ class LabelRows:
         if self.windows != "each":
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
         return crop_rows(self._saved.arrays, self._saved.clip_rows(clip_ids), start_s, duration_s, self.window, how)
+
+    def runs(self) -> Runs:
+        """Where the windows follow each other without a gap."""
+        return runs_of(self._saved.arrays, self.window)
+
+    def cropped(
+        self, rows: np.ndarray, start: np.ndarray, length: np.ndarray, how: CropRule, *, embedding: bool = False
+    ) -> list[np.ndarray]:
+        """`y_true_at`, and if asked `embedding_at`, of crops of the clips of rows; see `batches.rows`."""
+        arrays = self._saved.arrays
+        clip_row = arrays.clip_row[rows].astype(np.int64)
+        crops = rows_alone(rows_of_crops(arrays, clip_row, start, length, self.window, how))
+        y_true = weighted_labels(crops, self.y_true, 2 * len(self.classes))
+        return [y_true, *([mean_embeddings(crops, self._embeddings())] if embedding else [])]
 
     @property
     def embedding_width(self) -> int:

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from softlabels.batches.crops import Cropping
 from softlabels.batches.options import Features
 from softlabels.batches.rows import LabelRows
-from softlabels.batches.sound_source import RowAudio
+from softlabels.batches.sources.sound_source import RowAudio, read_crops
 from softlabels.digests import canonical_json
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.in_parts import Part, build_in_parts, processes_for
@@ -60,7 +61,7 @@ def keep_features(
     example: np.ndarray,
     audio: RowAudio,
     form: SampleFormat,
-    starts: np.ndarray | None = None,
+    cropping: Cropping | None = None,
 ) -> KeptFeatures:
     """What features make of each row, made now where it is not kept yet.
 
@@ -68,7 +69,7 @@ def keep_features(
       version: what the user calls this state of the function.
       example: (2, ...) what the function makes of silence.
       audio: the sound of the rows; form: what its samples are like.
-      starts: (rows,) where each begins in its file; None: where its window does.
+      cropping: where windows lie that are longer than the teacher's; None: where its own do.
     Raises: ValueError: a function without source, whose arrays hold no numbers, or whose answer for a window is not
       always the same, or not of the window alone. And as `KeptAudio`.
     """
@@ -79,14 +80,14 @@ def keep_features(
     noted = {"version": VERSION, "given": version, "source": source_of(features), "form": form, "shape": shape}
     noted |= {"dtype": dtype.str, "rate_hz": audio.rate_hz, "stretches": stretches.digest}
     digest = hashlib.sha256(canonical_json(noted))
-    for places in stretches.place(np.arange(len(labels)), starts, audio.window_samples):
+    for places in _places(stretches, len(labels), audio.window_samples, cropping):
         digest.update(places.astype("<i8").tobytes())
     path = stretches.sounds.folder / typed_name("features", dtype, digest.hexdigest())
     built: list[Path] = []
 
     def build(temporary: Path) -> None:
-        seconds = len(labels) * _check_alone(features, audio, starts, min(BATCH, len(labels)))
-        make = partial(_write, features=features, audio=audio, starts=starts, like=example)
+        seconds = len(labels) * _check_alone(features, audio, cropping, min(BATCH, len(labels)))
+        make = partial(_write, features=features, audio=audio, cropping=cropping, like=example)
         what = path, temporary, (len(labels), math.prod(shape)), dtype, _parts(len(labels), math.prod(shape), audio)
         build_in_parts(*what, make, processes=_processes(make, seconds))
         built.append(path)
@@ -95,6 +96,20 @@ def keep_features(
     if not built:  # who makes them has looked at the files
         FilesHeard(stretches).check()
     return kept
+
+
+def _places(stretches: Stretches, rows: int, samples: int, cropping: Cropping | None) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) each: which samples of which file each hears, as `Stretches.place` says it."""
+    every = np.arange(rows)
+    if cropping is None:
+        return stretches.place(every, None, samples)
+    crops = cropping.at(every)
+    first, count = stretches.place(every, crops.sound_start, samples)
+    return first, np.minimum(count, crops.heard)
+
+
+def _sound(audio: RowAudio, rows: np.ndarray, cropping: Cropping | None) -> np.ndarray:
+    return read_crops(audio, rows, None if cropping is None else cropping.at(rows))
 
 
 def _parts(rows: int, width: int, audio: RowAudio) -> list[Part]:
@@ -122,13 +137,13 @@ def source_of(features: Features) -> str:
         ) from e
 
 
-def _check_alone(features: Features, audio: RowAudio, starts: np.ndarray | None, rows: int) -> float:
+def _check_alone(features: Features, audio: RowAudio, cropping: Cropping | None, rows: int) -> float:
     """See that the features of a row depend on its sound alone. Returns: the seconds that a row takes.
 
     Raises: ValueError.
     """
     began = time.perf_counter()
-    x = audio.read(np.arange(rows), None if starts is None else starts[:rows])
+    x = _sound(audio, np.arange(rows), cropping)
     first = np.array(features(x.copy()))
     seconds = (time.perf_counter() - began) / rows
     if not np.array_equal(first, np.asarray(features(x.copy())), equal_nan=first.dtype.kind == "f"):
@@ -166,13 +181,13 @@ def _write(
     *,
     features: Features,
     audio: RowAudio,
-    starts: np.ndarray | None,
+    cropping: Cropping | None,
     like: np.ndarray,
 ) -> None:
     """Make the features of some rows, batch by batch. Raises: ValueError: of another shape than for silence."""
     for first in range(rows[0], rows[1], BATCH):
         some = np.arange(first, min(first + BATCH, rows[1]))
-        made = made_of(features, audio.read(some, None if starts is None else starts[some]), like)
+        made = made_of(features, _sound(audio, some, cropping), like)
         array.write(first, made.reshape(len(some), -1))
 
 

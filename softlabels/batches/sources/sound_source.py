@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from softlabels.batches.crops import Crops
 from softlabels.batches.options import Audio
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.window_audio import WindowAudio
@@ -34,7 +35,7 @@ class RowAudio(Protocol):
 
 
 def audio_of(
-    labels: LabelRows, *, rate_hz: int | None, window_samples: int | None = None, audio: Audio | None = None
+    labels: LabelRows, rate_hz: int | None, window_samples: int | None = None, audio: Audio | None = None
 ) -> RowAudio:
     """The sound of the rows as they are asked for, or as costs least where nobody asked: the very same samples then.
 
@@ -50,6 +51,11 @@ def audio_of(
                 raise
             logger.warning("audio: %s; it is streamed instead", e)
     return WindowAudio(labels, rate_hz=rate_hz, window_samples=window_samples)
+
+
+def read_crops(audio: RowAudio, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+    """(rows, window_samples) float32 of rows, or of crops that were made of them."""
+    return audio.read(rows) if crops is None else crops.silenced(audio.read(rows, crops.sound_start))
 
 
 def form_of(audio: Audio | None) -> SampleFormat:
