@@ -32,6 +32,8 @@ INTERNAL = {  # of a store or of labels: for the rest of this package, not for u
     "JoinedLabels.open",
     "JoinedLabels.sound_of",
     "JoinedLabels.pooled_clips",
+    "JoinedLabels.runs",
+    "JoinedLabels.cropped",
 } - {f"SoftLabelStore.{name}" for name in ("read", "take", "to_pandas", "per_clip", "join", "embeddings")}
 
 

@@ -29,6 +29,7 @@ from pipeline.cli.commands import main
 from pipeline.exports.export import export
 from pipeline.teachers.scoring import numerics_class, score_with_embedding
 from softlabels import JoinError, StoreError, TeacherError
+from softlabels.batches.options import BatchOptions
 from softlabels.batches.stream import Batches
 from softlabels.digests import sha256_of_bytes
 from softlabels.kept.soft_file import HALF, write_soft
@@ -595,7 +596,7 @@ def test_every_form_of_batches_has_them_and_the_same_labels(labels) -> None:
         x, y = labels.as_pydataset(**how, embedding=True)[i]
         np.testing.assert_array_equal(x, plain[i][0])
         np.testing.assert_array_equal(y["labels"], plain[i][1])
-        np.testing.assert_array_equal(y["embedding"], labels.embedding(Batches(labels, **how).rows(i)))
+        np.testing.assert_array_equal(y["embedding"], labels.embedding(Batches(labels, BatchOptions(**how)).rows(i)))
         expected.append(y["embedding"])
     dataset = softlabels.make_dataset(labels, **how, embedding=True, workers=2)
     assert dataset.element_spec[1]["embedding"].shape.as_list() == [None, 5]

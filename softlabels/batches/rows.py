@@ -11,6 +11,7 @@ import numpy as np
 
 from softlabels.audio.decode import AudioInfo
 from softlabels.classes.class_list import ClassList
+from softlabels.sound.stretches import RowSounds
 from softlabels.storage.location import Location
 from softlabels.windows import WindowSpec
 
@@ -44,6 +45,21 @@ class WindowSound:
             start=int(window.starts(clip["start"], clip["rate_hz"], window_index)),
             clip_end=clip["end"],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Stretches of clips whose windows follow each other without a gap, all with a row.
+
+    row: (runs + 1,) int64 the first row of each, ascending, then the number of rows. start, end: (runs,) int64 samples
+    of the file at the teacher's rate: where the first window begins, and where the last one or the clip ends.
+    cut: (runs,) bool, whether the clip goes on after it.
+    """
+
+    row: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    cut: np.ndarray
 
 
 class SoundRows(Protocol):
@@ -92,6 +108,20 @@ class LabelRows(SoundRows, Protocol):
         self, clip_ids: Sequence[str], start_s: Any, duration_s: Any = None, *, how: CropRule = "linear"
     ) -> np.ndarray:
         """(n,) crops -> (n, embedding_width) float16."""
+
+    def row_sounds(self) -> RowSounds:
+        """Where the sound of all rows is."""
+
+    def runs(self) -> Runs:
+        """The runs of all rows."""
+
+    def cropped(
+        self, rows: np.ndarray, start: np.ndarray, length: np.ndarray, how: CropRule, *, embedding: bool = False
+    ) -> list[np.ndarray]:
+        """`y_true_at`, and if asked `embedding_at`, of crops of the clips of (n,) rows; of their runs alone.
+
+        start, length: (n,) int64 samples of the file, at the teacher's rate.
+        """
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from softlabels.evidence.agreement import row_blocks
+
 BLOCK = 65_536  # rows looked at together
 Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, 2 * classes) float32 `[hard | soft]`
 
@@ -26,6 +28,29 @@ def sampling_weights(y_true: Reader, clip_row: np.ndarray) -> np.ndarray:
     _, of_clip = np.unique(clip_row, return_inverse=True)
     scores, classes = _shares(y_true, np.arange(len(clip_row)), of_clip)
     return np.where(classes[of_clip] > 0, scores / np.maximum(classes, 1)[of_clip], 1 / np.bincount(of_clip)[of_clip])
+
+
+def upsampling_weights(y_true: Reader, rows: int, classes: int, ratio: float) -> np.ndarray:
+    """(rows,) float64 from 1 up: rows of rare classes, as often as makes each class `ratio` times the most frequent.
+
+    A class counts by its hard labels, and where nobody annotated it by the teacher's probabilities: so many rows are to
+    be expected. A row has the largest factor of its classes, of one that it has with probability p the p-th part.
+    """
+    count = np.zeros(classes)
+    for block in row_blocks(rows, 2 * classes):
+        count += _presence(y_true(np.arange(rows)[block])).sum(axis=0)
+    wanted = ratio * count.max(initial=0.0)
+    factor = np.where((count >= 1) & (count < wanted), wanted / np.maximum(count, 1), 1.0)  # below 1: not there at all
+    weights = np.ones(rows)
+    for block in row_blocks(rows, 2 * classes):
+        weights[block] += (_presence(y_true(np.arange(rows)[block])) * (factor - 1)).max(axis=1)
+    return weights
+
+
+def _presence(y_true: np.ndarray) -> np.ndarray:
+    """(n, 2 * classes) float32 -> (n, classes) float64: whether a class is there, or how probably."""
+    hard, soft = np.split(y_true.astype(np.float64), 2, axis=1)
+    return np.where(np.isnan(hard), np.nan_to_num(soft), hard)
 
 
 def _shares(y_true: Reader, rows: np.ndarray, of_clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,56 +5,51 @@ it, and going on at batch n goes on with the very bytes that would have come.
 """
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from softlabels.batches.crops import Crops, cropping, student_window
+from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.rows import LabelRows
-from softlabels.batches.window_audio import WindowAudio
+from softlabels.batches.sampling import upsampling_weights
+from softlabels.batches.sources.kept_features import KeptFeatures, keep_features, made_of
+from softlabels.batches.sources.sound_source import audio_of, form_of, read_crops
 
-Features = Callable[[np.ndarray], np.ndarray]
 STATE_VERSION = 1
 
 
 class Batches:
-    """The batches of a join; `len(batches)` of them are an epoch. Arguments as in `make_dataset`.
+    """The batches of a join; `len(batches)` of them are an epoch.
 
     Raises: ValueError: no rows, pooled windows, weights that are none, or features that change the first axis.
     """
 
-    def __init__(
-        self,
-        labels: LabelRows,
-        batch_size: int = 64,
-        features: Features | None = None,
-        rate_hz: int | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        *,
-        sampling_weights: np.ndarray | None = None,
-        embedding: bool = False,
-    ) -> None:
+    def __init__(self, labels: LabelRows, options: BatchOptions) -> None:
         if not len(labels):
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
         pooled = labels.pooled_clips()
         if pooled:
             raise ValueError(
                 f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
                 ": a row without a window has no audio; join with windows='each'"
             )
-        self.labels, self.batch_size, self.features = labels, batch_size, features
-        self._shuffle, self._seed = shuffle, seed
-        self.embedding_width = labels.embedding_width if embedding else 0
-        if embedding:
+        self.labels, self.options = labels, options
+        self.batch_size, self.features = options.batch_size, options.features
+        self._shuffle, self._seed = options.shuffle, options.seed
+        self.embedding_width = labels.embedding_width if options.embedding else 0
+        if options.embedding:
             labels.embedding([0])  # built now: what is wrong is an error before any audio is read
-        self._cumulative = None if sampling_weights is None else _cumulative(sampling_weights, len(labels))
+        self._cropping = cropping(labels, options)
+        self._cumulative = _cumulative(labels, options)
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
-        self.audio = WindowAudio(labels, rate_hz=rate_hz)
-        self.example = _example(features, self.audio.window_samples)
+        self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
+        self.example = _example(self.features, self.audio.window_samples)
+        self._kept: KeptFeatures | None = None
+        if options.keep_features and self.features:
+            what = labels, self.features, options.keep_features, self.example, self.audio
+            self._kept = keep_features(*what, form_of(options.audio), self._cropping)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -77,13 +72,28 @@ class Batches:
         Raises: ValueError: features gave another shape or kind than for two windows of silence.
         """
         rows = self.rows(number)
-        x = self.audio.read(rows)
-        if self.features is not None:
-            x = np.asarray(self.features(x), self.example.dtype)
-            expected = (len(rows), *self.example.shape[1:])
-            if x.shape != expected:
-                raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
+        crops = self._crops(number, rows)
+        x = self._x(rows, crops)
+        if crops is not None:
+            wanted = rows, crops.start, crops.length, crops.how
+            return x, *self.labels.cropped(*wanted, embedding=bool(self.embedding_width))
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
+
+    def _x(self, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+        if self._kept is not None:
+            return self._kept.read(rows)
+        sound = read_crops(self.audio, rows, crops)
+        return sound if self.features is None else made_of(self.features, sound, self.example)
+
+    def _crops(self, number: int, rows: np.ndarray) -> Crops | None:
+        """Of a batch; by (seed, epoch, place in the epoch), so that a row that is drawn twice has two crops."""
+        if self._cropping is None:
+            return None
+        if self.options.crops is None:
+            return self._cropping.at(rows)
+        epoch, batch = divmod(number, len(self))
+        bits = np.random.PCG64([self._seed, epoch, 1]).advance(int(batch) * self.batch_size)  # without 1: the order's
+        return self._cropping.around(rows, np.random.Generator(bits).random(len(rows)))
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
@@ -97,7 +107,7 @@ class Batches:
             name = wrong[0] if wrong else "position"
             raise ValueError(
                 f"set_state: expected {name} {expected.get(name, 'from 0 up')!r}, got {state.get(name)!r}: a state "
-                "resumes the same labels, batch_size, shuffle, seed and weights only"
+                "resumes the same labels, batch_size, shuffle, seed, weights, windows and crops only"
             )
         return position
 
@@ -110,6 +120,8 @@ class Batches:
             "shuffle": self._shuffle,
             "seed": self._seed,
             "weights": weighted,
+            "window_s": self.options.window_s,
+            "crops": self.options.crops,
         }
 
     def _epoch_order(self, epoch: int) -> np.ndarray | None:
@@ -142,14 +154,21 @@ def named_targets(y_true: Any, embedding: Any = None) -> Any:
     return y_true if embedding is None else {"labels": y_true, "embedding": embedding}
 
 
-def _cumulative(weights: np.ndarray, rows: int) -> np.ndarray:
-    """(rows,) float64 running sum that ends at 1."""
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != (rows,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-        raise ValueError(
-            f"sampling_weights: expected {rows} finite numbers from 0 up, one a row and not all 0, got shape "
-            f"{weights.shape}; labels.sampling_weights() makes some"
-        )
+def _cumulative(labels: LabelRows, options: BatchOptions) -> np.ndarray | None:
+    """(rows,) float64 running sum of how often to draw each row, that ends at 1; None: each once."""
+    rows, weights = len(labels), options.sampling_weights
+    if weights is not None:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (rows,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ValueError(
+                f"sampling_weights: expected {rows} finite numbers from 0 up, one a row and not all 0, got shape "
+                f"{weights.shape}; labels.sampling_weights() makes some"
+            )
+    if options.upsample:
+        upsampled = upsampling_weights(labels.y_true, rows, len(labels.classes), options.upsample)
+        weights = upsampled if weights is None else weights * upsampled
+    if weights is None:
+        return None
     total = np.cumsum(weights)
     return total / total[-1]
 

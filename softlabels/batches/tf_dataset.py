@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from softlabels.batches.callbacks import call_python
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features
 from softlabels.batches.rows import CropRule, LabelRows
-from softlabels.batches.stream import Batches, Features, named_targets
+from softlabels.batches.stream import Batches, named_targets
 
 
 def make_dataset(
@@ -21,6 +22,11 @@ def make_dataset(
     *,
     sampling_weights: np.ndarray | None = None,
     embedding: bool = False,
+    window_s: float | None = None,
+    crops: Crops | None = None,
+    upsample: float = 0.0,
+    audio: Audio | None = None,
+    keep_features: str | None = None,
     workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches of `(x, y_true)` for `model.fit`.
@@ -36,6 +42,11 @@ def make_dataset(
         `labels.sampling_weights()` gives; None takes every row once an epoch.
       embedding: the targets are a dictionary: "labels", y_true as without, and "embedding", (batch, width) float16, the
         teacher's, NaN where there is none; what `softlabels.with_embedding_head` is trained on.
+      audio: "cache" keeps the sound beside the join, decoded once, as int16 with an exponent a block; "cache-float32"
+        keeps the very samples, in twice the room; "stream" reads the files in every epoch. None keeps it as float32
+        where streaming costs more than reading and there is room, else streams: the same bytes either way.
+      keep_features: a version, such as "log-mel 1": what `features` makes is kept, too, for as long as its source, the
+        sound and this text are the same. Change it with anything that the function uses. None keeps nothing.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
@@ -48,9 +59,21 @@ def make_dataset(
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    what = labels, batch_size, features, rate_hz, shuffle, seed
-    batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
-    stream = _Stream(batches)
+    options = BatchOptions(
+        batch_size=batch_size,
+        features=features,
+        rate_hz=rate_hz,
+        shuffle=shuffle,
+        seed=seed,
+        sampling_weights=sampling_weights,
+        embedding=embedding,
+        window_s=window_s,
+        crops=crops,
+        upsample=upsample,
+        audio=audio,
+        keep_features=keep_features,
+    )
+    stream = _Stream(Batches(labels, options))
     dataset = stream.pipeline(workers)
     dataset.get_state, dataset.set_state = stream.get_state, stream.set_state
     return dataset

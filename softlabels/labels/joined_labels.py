@@ -8,11 +8,11 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from softlabels.batches.stream import Batches, Features
+from softlabels.batches.trainable import Trainable
 from softlabels.calibration.calibrate import calibrate
 from softlabels.calibration.maps import Calibrated, Method
 from softlabels.calibration.mixture import calibrate_mixture
@@ -34,17 +34,11 @@ from softlabels.storage.unfinished import all_or_nothing
 from softlabels.store.own_runs import has_read
 from softlabels.store.reader import StoreReader
 
-if TYPE_CHECKING:
-    import grain
-
-    from softlabels.batches.keras_dataset import LabelPyDataset
-
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class JoinedLabels(LabelRows):
+class JoinedLabels(LabelRows, Trainable):
     """Hard and soft labels of the same windows, and what can be made of them; see `LabelRows` for what they hold."""
 
     @classmethod
@@ -230,59 +224,6 @@ class JoinedLabels(LabelRows):
         with all_or_nothing(path) as temporary:
             write_join(temporary, saved.arrays, {**saved.header, **changed}, soft=None, embeddings=embeddings)
         return path
-
-    def as_pydataset(
-        self,
-        batch_size: int = 64,
-        features: Features | None = None,
-        rate_hz: int | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        *,
-        sampling_weights: np.ndarray | None = None,
-        embedding: bool = False,
-        workers: int = 1,
-    ) -> "LabelPyDataset":
-        """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
-
-        `fit(..., shuffle=False)` keeps their order; by default Keras shuffles whole batches once more.
-
-        Args:
-          workers: Keras's threads that prepare batches; the others are as in `make_dataset`.
-        Example:
-          >>> len(labels.as_pydataset(batch_size=4, shuffle=True))  # batches
-          4
-        """
-        from softlabels.batches.keras_dataset import LabelPyDataset
-
-        what = self, batch_size, features, rate_hz, shuffle, seed
-        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
-        return LabelPyDataset(batches, workers=workers)
-
-    def as_grain(
-        self,
-        batch_size: int = 64,
-        features: Features | None = None,
-        rate_hz: int | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        *,
-        sampling_weights: np.ndarray | None = None,
-        embedding: bool = False,
-        epochs: int = 1,
-    ) -> "grain.MapDataset":
-        """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
-
-        `.to_iter_dataset()` iterates over it with threads, worker processes and a state, as grain does.
-        Example:
-          >>> len(labels.as_grain(batch_size=4, epochs=2))
-          8
-        """
-        from softlabels.batches.grain_dataset import grain_dataset
-
-        what = self, batch_size, features, rate_hz, shuffle, seed
-        batches = Batches(*what, sampling_weights=sampling_weights, embedding=embedding)
-        return grain_dataset(batches, epochs)
 
     def _then(self, step: Step) -> "JoinedLabels":
         """The labels as a further step leaves them."""

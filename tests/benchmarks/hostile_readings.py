@@ -22,6 +22,7 @@ import soundfile
 import pipeline
 import softlabels
 from pipeline.cli.commands import main
+from softlabels.batches.options import BatchOptions
 from softlabels.batches.stream import Batches
 
 HERE = Path(__file__).resolve().parent
@@ -148,7 +149,7 @@ def _split(rows: Any) -> Iterable[tuple[tuple[str, int], Row]]:
 def _join_truth(labels: softlabels.JoinedLabels) -> dict[tuple[str, int], Row]:
     """(clip_id, window_index) -> hard and soft labels, embedding, start and sound."""
     keys, y_true, classes, embedding = labels.keys, labels.y_true(), len(labels.classes), labels.embedding()
-    batches = Batches(labels, batch_size=8)
+    batches = Batches(labels, BatchOptions(batch_size=8))
     sound = np.concatenate([batches.load(n)[0] for n in range(len(batches))])
     found = {}
     for i, (clip, window, start) in enumerate(zip(keys["clip_id"], keys["window_index"], keys["start_s"], strict=True)):
