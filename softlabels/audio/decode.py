@@ -276,7 +276,13 @@ def _decode(path: str | Path, container: Container, rate_hz: int, *, first_frame
             yield block
 
 
-class _Straight(soundfile.SoundFile):
+class _Sound(soundfile.SoundFile):
+    """Is closed by whoever opened it: a close at the end of Python that fails half-way must not be tried again."""
+
+    def __del__(self) -> None: ...
+
+
+class _Straight(_Sound):
     """Reads on where it is. soundfile seeks there after each block, which some codecs cannot, and which changes MP3."""
 
     def seekable(self) -> bool:
@@ -289,7 +295,7 @@ def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[tup
     doing = ""
     with AudioBytes(path) as source, decoder_faults(source, "libsndfile"):
         try:
-            with (_Straight if straight else soundfile.SoundFile)(source.buffered) as file:
+            with (_Straight if straight else _Sound)(source.buffered) as file:
                 source.check()  # a header that was not read
                 doing = "decoding stopped: "
                 yield file, source

@@ -22,13 +22,13 @@ class Tape:
       blocks: (samples,) float32 each, to the end of the file.
       first: the sample of the file with which they begin.
 
-    end: the sample of the file that comes next; keep: how many of the latest samples can be had once more.
+    end: the sample of the file that comes next; over: whether none does; keep: how many of the latest can be had again.
     """
 
     def __init__(self, blocks: Iterator[np.ndarray], *, first: int = 0) -> None:
         self._blocks = blocks
         self._kept: deque[tuple[int, np.ndarray]] = deque()  # position and samples of the latest blocks
-        self.end, self.keep = first, KEPT_SAMPLES
+        self.end, self.over, self.keep = first, False, KEPT_SAMPLES
 
     @property
     def kept(self) -> int:
@@ -62,6 +62,7 @@ class Tape:
             while self._kept and self.kept - len(self._kept[0][1]) >= self.keep:
                 self._kept.popleft()
             yield position, block
+        self.over = True
 
 
 class TapeDeck:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softlabels.batches.rows import CropRule, Pooling, WindowSound
+from softlabels.batches.rows import CropRule, Pooling, RowPlaces, WindowSound
 from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
@@ -240,6 +240,16 @@ class LabelRows:
         arrays = self._saved.arrays
         (clip,) = arrays.clips.slice(int(arrays.clip_row[row]), 1).to_pylist()
         return WindowSound.of_clip(clip, int(arrays.window_index[row]), self.window)
+
+    def sounds_of(self, rows: np.ndarray) -> list[WindowSound]:
+        """Where the sound of each row is."""
+        arrays = self._saved.arrays
+        return WindowSound.of_rows(arrays.clips, arrays.clip_row[rows], arrays.window_index[rows], self.window)
+
+    def places(self) -> RowPlaces:
+        """In which recording each row is, and where in it."""
+        arrays = self._saved.arrays
+        return RowPlaces.of_rows(arrays.clips, arrays.clip_row, arrays.window_index, self.window)
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""
