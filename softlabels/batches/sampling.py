@@ -30,27 +30,29 @@ def sampling_weights(y_true: Reader, clip_row: np.ndarray) -> np.ndarray:
     return np.where(classes[of_clip] > 0, scores / np.maximum(classes, 1)[of_clip], 1 / np.bincount(of_clip)[of_clip])
 
 
-def upsampling_weights(y_true: Reader, rows: int, classes: int, ratio: float) -> np.ndarray:
-    """(rows,) float64 from 1 up: rows of rare classes, as often as makes each class `ratio` times the most frequent.
+def upsampled(weights: np.ndarray, y_true: Reader, classes: int, ratio: float) -> np.ndarray:
+    """How often to draw each row, so that rare classes come at least `ratio` times as often as the most frequent one.
 
-    A class counts by its hard labels, and where nobody annotated it by the teacher's probabilities: so many rows are to
-    be expected. A row has the largest factor of its classes, of one that it has with probability p the p-th part.
+    A class is there where people say so, and where nobody annotated it if the teacher gives it 0.5 or more. Each row
+    comes as often as the rarest of its classes has to; one without any class as often as before.
+
+    Args:
+      weights: (rows,) float64 how often each would be drawn without.
+      ratio: above 0, up to 1, which makes all classes alike.
+    Returns: (rows,) float64.
     """
-    count = np.zeros(classes)
-    for block in row_blocks(rows, 2 * classes):
-        count += _presence(y_true(np.arange(rows)[block])).sum(axis=0)
-    wanted = ratio * count.max(initial=0.0)
-    factor = np.where((count >= 1) & (count < wanted), wanted / np.maximum(count, 1), 1.0)  # below 1: not there at all
-    weights = np.ones(rows)
-    for block in row_blocks(rows, 2 * classes):
-        weights[block] += (_presence(y_true(np.arange(rows)[block])) * (factor - 1)).max(axis=1)
-    return weights
+    blocks = list(row_blocks(len(weights), 2 * classes))
 
+    def present(block: slice) -> np.ndarray:
+        hard, soft = np.split(y_true(np.arange(len(weights))[block]), 2, axis=1)
+        return np.where(np.isnan(hard), soft, hard) >= 0.5  # (n, classes); False for NaN
 
-def _presence(y_true: np.ndarray) -> np.ndarray:
-    """(n, 2 * classes) float32 -> (n, classes) float64: whether a class is there, or how probably."""
-    hard, soft = np.split(y_true.astype(np.float64), 2, axis=1)
-    return np.where(np.isnan(hard), np.nan_to_num(soft), hard)
+    drawn = np.zeros(classes)
+    for block in blocks:
+        drawn += np.where(present(block), weights[block, None], 0).sum(axis=0)
+    factor = np.maximum(ratio * drawn.max(initial=0) / np.where(drawn > 0, drawn, np.inf), 1)  # (classes,)
+    raised = [weights[block] * np.where(present(block), factor, 1).max(axis=1, initial=1) for block in blocks]
+    return np.concatenate(raised)
 
 
 def _shares(y_true: Reader, rows: np.ndarray, of_clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

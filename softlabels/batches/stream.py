@@ -13,7 +13,7 @@ from softlabels.batches.crops import Crops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.order import recordings_order, say_cost
 from softlabels.batches.rows import LabelRows
-from softlabels.batches.sampling import upsampling_weights
+from softlabels.batches.sampling import upsampled
 from softlabels.batches.sources.kept_features import KeptFeatures, keep_features, made_of
 from softlabels.batches.sources.sound_source import audio_of, form_of, read_crops
 from softlabels.batches.window_audio import WindowAudio
@@ -112,7 +112,7 @@ class Batches:
             name = wrong[0] if wrong else "position"
             raise ValueError(
                 f"set_state: expected {name} {expected.get(name, 'from 0 up')!r}, got {state.get(name)!r}: a state "
-                "resumes the same labels, batch_size, shuffle, seed, weights, windows and crops only"
+                "resumes the same labels, batch_size, shuffle, seed, weights, window_s and crops only"
             )
         return position
 
@@ -127,6 +127,7 @@ class Batches:
             "weights": weighted,
             "window_s": self.options.window_s,
             "crops": self.options.crops,
+            "upsample": self.options.upsample or None,
         }
 
     def _epoch_order(self, epoch: int) -> np.ndarray | None:
@@ -174,8 +175,8 @@ def _cumulative(labels: LabelRows, options: BatchOptions) -> np.ndarray | None:
                 f"{weights.shape}; labels.sampling_weights() makes some"
             )
     if options.upsample:
-        upsampled = upsampling_weights(labels.y_true, rows, len(labels.classes), options.upsample)
-        weights = upsampled if weights is None else weights * upsampled
+        even = np.ones(rows) if weights is None else weights
+        weights = upsampled(even, labels.y_true, len(labels.classes), options.upsample)
     if weights is None:
         return None
     total = np.cumsum(weights)

@@ -50,10 +50,19 @@ def make_dataset(
         where streaming costs more than reading and there is room, else streams: the same bytes either way.
       keep_features: a version, such as "log-mel 1": what `features` makes is kept, too, for as long as its source, the
         sound and this text are the same. Change it with anything that the function uses. None keeps nothing.
+      window_s: seconds of the student's window, which begins where the teacher's does; None is as long as that. A
+        shorter one has the label of its row. A longer one has the labels of all windows that it overlaps, as `soft_at`
+        makes one of them, and zeros after the end of its clip.
+      crops: "random" begins each window in another place in every epoch, fixed by (seed, epoch): nearer to its row's
+        window than to any other, and within its clip. Its label is that of its time, as by `soft_at`.
+      upsample: draw rows of rare classes more often, in epochs as long as before: each class comes at least this
+        share, from 0 to 1, of the most frequent one's rows. A class is there where people say so, and where nobody
+        annotated it if the teacher gives it 0.5 or more. Multiplies `sampling_weights`.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
-    Raises: ValueError: no rows, pooled windows, or features that change the first axis. JoinError: embeddings of labels
+    Raises: ValueError: no rows, pooled windows, features that change the first axis, an option that makes no sense, or
+      windows longer than any clip. JoinError: embeddings of labels
       that have none.
     Example:
       >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))

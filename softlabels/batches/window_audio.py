@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from softlabels.audio.decode import audio_sha256, audio_state
-from softlabels.audio.lost import hint
+from softlabels.audio.decode import audio_state
 from softlabels.audio.root import local_file
 from softlabels.audio.shelf import Shelf, State
 from softlabels.batches.rows import SoundRows, WindowSound
 from softlabels.errors import AudioError
+from softlabels.sound.decoding import check_content, of_clip
 from softlabels.windows import rescale_samples
 
 BLOCK_S = 1000  # audio in memory at once: 333 windows of 3 s, or 43 long recordings side by side; 96 MB at 24 kHz
@@ -83,11 +83,7 @@ class WindowAudio:
             with local_file(self._rows.root, sound.path, sha256=sound.sha256) as path:
                 state = audio_state(path)
                 if here.checked.get((sound.path, sound.sha256)) != state:
-                    digest = audio_sha256(path, known=True)
-                    if digest != sound.sha256:
-                        raise AudioError(
-                            f"changed-since-probe: the file is sha256:{digest}, the teacher heard sha256:{sound.sha256}"
-                        )
+                    check_content(path, sound.sha256)
                     here.checked[sound.path, sound.sha256] = state
                 asked = self.window_samples * len(windows)
                 with here.shelf.reading(path, state, sound.audio, samples=asked) as recording:
@@ -95,16 +91,7 @@ class WindowAudio:
                     for sound, start, samples in windows:  # noqa: B007  # an error names the sound it came to
                         recording.fill(start, samples)
         except AudioError as e:
-            raise AudioError(f"{e.reason}: clip {sound.clip_id!r}: {e.detail}{self._next_step(e, sound.path)}") from e
-
-    def _next_step(self, e: AudioError, path: str) -> str:
-        """What is there instead, and what to do, in words that follow the error."""
-        if e.reason == "missing":
-            root = self._rows.root
-            below = f"below {str(root)!r}, or name its folder with root="
-            return f" at '{path}'{hint(root, path)}; `softlabels run` checks the corpus {below}"
-        again = " --probe-again" if e.reason == "changed-since-probe" else ""
-        return f"; `softlabels run{again}` checks the corpus"
+            raise of_clip(e, sound.clip_id, self._rows.root, sound.path) from e
 
 
 class _Here:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -25,10 +26,21 @@ def about_clip(clip_id: str, root: Location, path: str) -> Iterator[None]:
     try:
         yield
     except AudioError as e:
-        raise AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}{_next_step(e, root, path)}") from e
+        raise of_clip(e, clip_id, root, path) from e
 
 
-def check_content(path: str, sha256: str) -> None:
+def of_clip(e: AudioError, clip_id: str, root: Location, path: str) -> AudioError:
+    """The error with its clip's name, what is there instead, and what to do."""
+    if e.reason == "missing":
+        below = f"below {str(root)!r}, or name its folder with root="
+        next_step = f" at '{path}'{hint(root, path)}; `softlabels run` checks the corpus {below}"
+    else:
+        again = " --probe-again" if e.reason == "changed-since-probe" else ""
+        next_step = f"; `softlabels run{again}` checks the corpus"
+    return AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}{next_step}")
+
+
+def check_content(path: str | Path, sha256: str) -> None:
     """See that a local file is what the teacher heard. Raises: AudioError: changed-since-probe, missing."""
     digest = audio_sha256(path, known=True)  # again whenever the file was written to
     if digest != sha256:
@@ -46,7 +58,7 @@ def write_files(
     """
     for file in files:
         with about_clip(file.clip_id, root, file.path), local_file(root, file.path, sha256=file.sha256) as path:
-            check_content(str(path), file.sha256)
+            check_content(path, file.sha256)
             first, last = file.runs[0][0] * BLOCK, min(file.runs[-1][1] * BLOCK, file.end)
             stream = stream_audio(path, rate_hz=rate_hz, start=first, stop=last, expected=file.audio)
             for block, samples in _in_blocks(read_ahead(stream, depth=_AHEAD), file.runs[0][0]):
@@ -79,12 +91,3 @@ def _write(array: SoftFile, row: int, samples: np.ndarray, form: SampleFormat, b
     numbers, exponents = to_int16(samples)
     array.write(row, numbers)
     array.write_items(blocks * BLOCK + row, exponents)
-
-
-def _next_step(e: AudioError, root: Location, path: str) -> str:
-    """What is there instead, and what to do, in words that follow the error."""
-    if e.reason == "missing":
-        below = f"below {str(root)!r}, or name its folder with root="
-        return f" at '{path}'{hint(root, path)}; `softlabels run` checks the corpus {below}"
-    again = " --probe-again" if e.reason == "changed-since-probe" else ""
-    return f"; `softlabels run{again}` checks the corpus"
