@@ -10,7 +10,7 @@ try:
 except ImportError as e:
     raise ImportError("softlabels.torch needs PyTorch: `pip install torch`, or `pip install softlabels[torch]`") from e
 
-from softlabels.batches.torch_dataset import make_dataloader
+from softlabels.batches.frameworks.torch_loader import make_dataloader
 from softlabels.loss.pytorch.losses import distillation_loss, embedding_loss, loss_for_labels
 
 __all__ = ["distillation_loss", "embedding_loss", "loss_for_labels", "make_dataloader"]

@@ -98,13 +98,19 @@ def cut_windows(blocks: Iterable[np.ndarray], window: WindowSpec, count: int) ->
       blocks: (samples,) float32 each, the first sample being the first of the first window.
     Yields: (window_samples,) float32, `count` times.
     """
-    held = np.zeros(0, np.float32)
+    pieces, length = [np.zeros(0, np.float32)], 0
     for block in blocks:
-        held = np.concatenate([held, block])
+        pieces.append(block)
+        length += len(block)
+        if length < window.window_samples:
+            continue
+        held = np.concatenate(pieces)
         while count and len(held) >= window.window_samples:
             yield held[: window.window_samples]
             held = held[window.hop_samples :]
             count -= 1
+        pieces, length = [held], len(held)
+    held = np.concatenate(pieces)
     for _ in range(count):
         yield np.pad(held, (0, window.window_samples - len(held)))
         held = held[window.hop_samples :]

@@ -30,8 +30,8 @@ def digest(batches: Iterable) -> str:
     return total.hexdigest()
 
 
-def reference(labels: softlabels.JoinedLabels, epochs: int = 2) -> str:
-    batches = Batches(labels, BatchOptions(**OPTIONS))
+def reference(labels: softlabels.JoinedLabels, epochs: int = 2, **options) -> str:
+    batches = Batches(labels, BatchOptions(**OPTIONS, **options))
     return digest(batches.load(n) for n in range(epochs * len(batches)))
 
 
@@ -63,17 +63,18 @@ def test_keras_hands_a_pydataset_of_any_number_of_workers_to_the_model_unchanged
     assert digest(adapter.get_numpy_iterator()) == reference(labels, epochs=1)
 
 
+@pytest.mark.parametrize("crops", [None, "random"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_grain_gives_the_same_bytes_from_threads_and_worker_processes(labels, workers: int) -> None:
+def test_grain_gives_the_same_bytes_from_threads_and_worker_processes(labels, workers: int, crops: str | None) -> None:
     grain = pytest.importorskip("grain", reason="pip install softlabels[grain]")
-    dataset = labels.as_grain(**OPTIONS, epochs=2).to_iter_dataset(grain.ReadOptions(num_threads=workers))
-    assert digest(dataset) == reference(labels)
+    dataset = labels.as_grain(**OPTIONS, crops=crops, epochs=2).to_iter_dataset(grain.ReadOptions(num_threads=workers))
+    assert digest(dataset) == reference(labels, crops=crops)
 
 
 def test_a_pickled_source_gives_the_same_bytes(labels) -> None:
     import pickle
 
-    from softlabels.batches.grain_dataset import BatchSource
+    from softlabels.batches.frameworks.grain_dataset import BatchSource
 
     source = pickle.loads(pickle.dumps(BatchSource(Batches(labels, BatchOptions(**OPTIONS)), 2)))
     assert digest(source[i] for i in range(len(source))) == reference(labels)

@@ -50,6 +50,29 @@ def test_features_of_any_rank_and_type_are_mixed():
     np.testing.assert_array_equal(mixed[2], x[2])
 
 
+E = np.float16([[1, 2, 3], [4, 5, 6], [NAN, NAN, NAN]])  # the teacher's embeddings; the last row has none
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("rule", ["linear", "max"])
+@pytest.mark.parametrize("partner", [None, np.array([1, 2, 0])])
+def test_the_embedding_of_a_mixture_is_not_known_and_that_of_one_example_is_its_own(wrap, rule, partner):
+    weight = np.float32([1.0, 0.0, 0.5])  # alone; the partner alone, which has none; a mixture
+    x, y = mixup(wrap(X), {"labels": wrap(Y), "embedding": wrap(E)}, weight, rule=rule, partner=partner)
+    plain_x, plain_y = mixup(X, Y, weight, rule=rule, partner=partner)
+    np.testing.assert_allclose(np.asarray(x), plain_x)
+    np.testing.assert_allclose(np.asarray(y["labels"]), plain_y)
+    assert np.asarray(y["embedding"]).dtype == np.float16
+    np.testing.assert_array_equal(np.asarray(y["embedding"]), [[1, 2, 3], [NAN] * 3, [NAN] * 3])
+
+
+def test_almost_alone_is_a_mixture_though_float16_does_not_tell():
+    _, y = mixup(X, {"labels": Y, "embedding": E}, np.float32([0.99999, 1e-6, 1.0]))
+    assert np.isnan(y["embedding"]).all()
+    _, y = mixup(X, {"labels": Y, "embedding": E}, np.float32([0.0, 1.0, 0.0]))
+    np.testing.assert_array_equal(y["embedding"], E[[1, 1, 0]])
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("rule", ["linear", "max"])
 def test_compiled_mixup_drops_no_nan(rule, jit_compile):
@@ -75,7 +98,11 @@ def test_mixup_works_inside_tf_data_with_random_weights_and_a_last_short_batch()
         ({"partner": np.array([1, -1, 0])}, "-1 is no row"),
         ({"partner": np.array([1, 0])}, r"got shape \(2,\)"),
         ({"y": Y[0]}, r"targets \(batch, width\); got shape \(4,\)"),
-        ({"y": {"labels": Y, "embedding": X}}, r"a dictionary of embedding, labels; mix y\['labels'\]"),
+        (
+            {"y": {"labels": Y, "vectors": X}},
+            "a dictionary of embedding and labels; got one of labels, vectors; mix each",
+        ),
+        ({"y": {"labels": Y[0], "embedding": X}}, r"targets \(batch, width\); got shape \(4,\)"),
         ({"x": X.astype(int)}, "floating-point x and y"),
     ],
 )

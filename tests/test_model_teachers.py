@@ -402,10 +402,39 @@ def test_a_signature_that_cannot_be_told_is_a_clear_error(tmp_path: Path, models
     labels = str(models / "labels.txt")
     assert load_teacher(choice(tmp_path, "only", labels=labels)).window_samples == 800
     module = tf.Module()
-    call = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 800), tf.float32)])
-    tf.saved_model.save(module, str(tmp_path / "both"), signatures={"a": call, "b": call})
-    with pytest.raises(TeacherError, match="expected a signature 'serving_default', got a, b"):
+    calls = [
+        tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, size), tf.float32)])
+        for size in (800, 900)
+    ]
+    tf.saved_model.save(module, str(tmp_path / "both"), signatures=dict(zip("ab", calls, strict=True)))
+    with pytest.raises(TeacherError, match="a signature 'serving_default', or several that take the same .*, got a, b"):
         load_teacher(choice(tmp_path, "both", labels=labels))
+
+
+def test_outputs_of_several_signatures_are_chosen_as_of_one(tmp_path: Path, models: Path) -> None:
+    """BirdNET's own SavedModel has its scores in one signature and its embedding in another."""
+    module = tf.Module()
+    module.weights = tf.Variable(WEIGHTS)
+    spec = tf.TensorSpec((None, 800), tf.float32)
+    basic = tf.function(lambda inputs: {"scores": inputs @ module.weights}, input_signature=[spec])
+    embeddings = tf.function(lambda x: {"embeddings": x[:, :5]}, input_signature=[spec])
+    again = tf.function(lambda x: {"scores": -x @ module.weights}, input_signature=[spec])
+    labels = str(models / "labels.txt")
+
+    def load(name: str, *output: str, **signatures: Callable):
+        tf.saved_model.save(module, str(tmp_path / name), signatures=signatures)
+        return load_teacher(choice(tmp_path, name, labels=labels, output=output, embedding=True))
+
+    windows = np.random.default_rng(0).normal(size=(4, 800)).astype(np.float32)
+    teacher = load("two", basic=basic, embeddings=embeddings)
+    scores, embedding = teacher.score_with_embedding(windows)
+    np.testing.assert_allclose(scores, windows @ WEIGHTS, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(embedding, windows[:, :5])
+    with pytest.raises(TeacherError, match="'again:scores' .*'basic:scores' .*--output scores=NAME"):
+        load("three", basic=basic, embeddings=embeddings, again=again)
+    named = "scores=again:scores", "embedding=embeddings:embeddings"
+    teacher = load("three", *named, basic=basic, embeddings=embeddings, again=again)
+    np.testing.assert_allclose(teacher.score_with_embedding(windows)[0], -windows @ WEIGHTS, rtol=1e-4, atol=1e-5)
 
 
 def test_without_onnxruntime_the_error_says_what_to_install(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,8 @@ def batches(tmp_path_factory) -> tuple[dict, dict]:
 
 def test_the_stream_is_that_of_every_other_door_for_any_number_of_workers(batches) -> None:
     report, expected = batches
-    assert report["digests"] == dict.fromkeys(["0", "1", "2", "4", "spawn", "own loader"], expected["plain"])
+    ways = ["0", "1", "2", "4", "spawn", "stream", "cache-float32", "own loader"]
+    assert report["digests"] == dict.fromkeys(ways, expected["plain"])
 
 
 def test_embeddings_are_named_targets(batches) -> None:

@@ -144,7 +144,9 @@ WHO_WRITES = {
     "softlabels/storage/unfinished.py",
     "softlabels/storage/file_cache.py",  # into an unfinished file
     "softlabels/kept/built_once.py",  # an empty file that is locked
+    "softlabels/kept/in_parts.py",  # an array so far, under the temporary name of one builder
     "softlabels/kept/soft_file.py",
+    "softlabels/sound/unchanged.py",
     "softlabels/labels/saved.py",
     "softlabels/store/components.py",  # into memory
     "softlabels/records/shard.py",

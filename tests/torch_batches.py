@@ -14,7 +14,7 @@ import torch
 import without_keras  # noqa: F401
 
 import softlabels
-from softlabels.batches import torch_dataset
+from softlabels.batches.frameworks.torch_loader import BatchDataset
 from softlabels.torch import loss_for_labels, make_dataloader
 
 OPTIONS = {"batch_size": 4, "shuffle": True, "seed": 5, "rate_hz": 4000}
@@ -48,6 +48,8 @@ def digests(labels):
         loader = make_dataloader(labels, **OPTIONS, workers=workers, start_method="fork" if workers else None)
         found[str(workers)] = digest(passes(loader, 2))
     found["spawn"] = digest(passes(make_dataloader(labels, **OPTIONS, workers=1, start_method="spawn"), 2))
+    for audio in ("stream", "cache-float32"):
+        found[audio] = digest(passes(make_dataloader(labels, **OPTIONS, workers=2, audio=audio), 2))
     data = make_dataloader(labels, **OPTIONS).dataset
     own = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(2 * len(data)), num_workers=2)
     found["own loader"] = digest(own)
@@ -97,11 +99,11 @@ def shared():
         def load(self, number):
             return arrays["x"], arrays["y"]
 
-    x, y = torch_dataset.BatchDataset(Stub())[0]
+    x, y = BatchDataset(Stub())[0]
     same = [tensor.data_ptr() == array.ctypes.data for tensor, array in ((x, arrays["x"]), (y, arrays["y"]))]
     arrays["x"], arrays["y"] = np.array([1.0, 2.0])[::-1], np.array([1.0, 2.0])
     arrays["y"].flags.writeable = False
-    return same, [tensor.tolist() for tensor in torch_dataset.BatchDataset(Stub())[0]]
+    return same, [tensor.tolist() for tensor in BatchDataset(Stub())[0]]
 
 
 def training(labels):

@@ -264,6 +264,11 @@ def mixup_error():
             for array, tensor in zip(arrays, tensors, strict=True):
                 np.testing.assert_array_equal(np.isnan(array), np.isnan(tensor.numpy()))
                 worst_error = max(worst_error, float(np.nanmax(np.abs(array - tensor.numpy()))))
+    targets = {"labels": torch.tensor(y), "embedding": torch.tensor(x[:, 0]).half()}
+    arrays = {name: tensor.numpy() for name, tensor in targets.items()}
+    mixed = [softlabels.mixup(torch.tensor(x), targets, weight)[1], softlabels.mixup(x, arrays, weight)[1]]
+    for name in targets:
+        np.testing.assert_array_equal(mixed[0][name].numpy(), mixed[1][name])
     return worst_error
 
 

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,15 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
         raise _cannot_load(shown, e) from e
     outputs = getattr(model, "outputs", None) or []
     names = getattr(model, "output_names", None) or [""] * len(outputs)
+
+    def call(batch: Any, wanted: tuple[int, ...]) -> Any:
+        answers = keras.tree.flatten(model(batch, training=False))
+        return [answers[i] for i in wanted]
+
     return OpenModel(
         inputs=[Tensor(each.dtype, tuple(each.shape), each.name) for each in getattr(model, "inputs", None) or []],
         outputs=[Tensor(each.dtype, tuple(each.shape), name) for each, name in zip(outputs, names, strict=True)],
-        forward=_compiled(lambda batch: keras.tree.flatten(model(batch, training=False)), device),
+        forward=_compiled(call, device),
         is_out_of_memory=_is_out_of_memory,
     )
 
@@ -124,31 +129,41 @@ def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
         loaded = tf.saved_model.load(str(path))
     except Exception as e:  # TensorFlow raises OSError, ValueError and its own
         raise TeacherError(f"model '{shown}': expected a SavedModel folder: {type(e).__name__}: {e}") from e
-    signature = _signature(shown, loaded.signatures)
-    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    signatures = _signatures(shown, loaded.signatures)
+    inputs = {of: _inputs(each) for of, each in signatures.items()}
+    outputs = {(of, name): spec for of, each in signatures.items() for name, spec in each.structured_outputs.items()}
 
-    def call(batch: Any) -> Any:
+    def call(batch: Any, wanted: tuple[int, ...]) -> Any:
         _ = loaded  # a signature does not keep the variables alive
-        answers = signature(**{next(iter(inputs)): batch})
-        return [answers[name] for name in outputs]
+        asked = [list(outputs)[i] for i in wanted]
+        answers = {of: signatures[of](**{inputs[of][0].name: batch}) for of, _ in asked}
+        return [answers[of][name] for of, name in asked]
 
     return OpenModel(
-        inputs=[_tensor(name, spec) for name, spec in inputs.items()],
-        outputs=[_tensor(name, spec) for name, spec in outputs.items()],
+        inputs=next(iter(inputs.values())),
+        outputs=[_tensor(f"{of}:{name}".lstrip(":"), spec) for (of, name), spec in outputs.items()],
         forward=_compiled(call, device),
         is_out_of_memory=_is_out_of_memory,
     )
 
 
-def _signature(path: str, signatures: Any) -> Any:
+def _signatures(path: str, signatures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The default one as "", or else all there are, by name, if they take the same input."""
     if "serving_default" in signatures:
-        return signatures["serving_default"]
+        return {"": signatures["serving_default"]}
     if len(signatures) == 1:
-        return next(iter(signatures.values()))
+        return {"": next(iter(signatures.values()))}
+    kinds = {tuple((each.dtype, each.shape) for each in _inputs(signature)) for signature in signatures.values()}
+    if len(kinds) == 1 and len(kinds.pop()) == 1:
+        return {of: signatures[of] for of in sorted(signatures)}
     raise TeacherError(
-        f"model '{path}': expected a signature 'serving_default', got {', '.join(sorted(signatures)) or 'none'}; "
-        "Keras's model.export() writes one"
+        f"model '{path}': expected a signature 'serving_default', or several that take the same input, got "
+        f"{', '.join(sorted(signatures)) or 'none'}; Keras's model.export() writes one"
     )
+
+
+def _inputs(signature: Any) -> list[Tensor]:
+    return [_tensor(name, spec) for name, spec in signature.structured_input_signature[1].items()]
 
 
 def _tensor(name: str, spec: Any) -> Tensor:
@@ -161,7 +176,7 @@ def _compiled(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, .
 
     @functools.cache
     def graph(wanted: tuple[int, ...]) -> Any:
-        return tf.function(lambda batch: [call(batch)[i] for i in wanted], autograph=False, reduce_retracing=False)
+        return tf.function(lambda batch: call(batch, wanted), autograph=False, reduce_retracing=False)
 
     def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
         with tf.device(device):

@@ -15,20 +15,22 @@ def mixup(
     """Mix every example with another one of its batch.
 
     Where an example that takes part (its share is above 0) has NaN, the mixture has NaN, in either half and under
-    both rules: a partner without soft labels makes the soft half missing, it never counts as zeros.
+    both rules: a partner without soft labels makes the soft half missing, it never counts as zeros. The teacher's
+    embedding of a mixture is not known: it is NaN where two examples take part, and the one's where only one does.
 
         ds.map(lambda x, y: softlabels.mixup(x, y, tf.random.uniform([tf.shape(x)[0]], 0.5, 1.0)))
 
     Args:
       x: (batch, ...) float features.
-      y: (batch, width) targets: packed `[hard | soft]`, or hard alone.
+      y: (batch, width) targets: packed `[hard | soft]`, or hard alone; or the dictionary of these, as "labels", and
+        "embedding", which batches have with `embedding=True`.
       weight: share of the example itself, in [0, 1]: one number, or (batch,); the partner gets the rest.
       rule: "linear" mixes the targets as the features; "max" takes the larger of the two, class by class (sigmoid
         labels: both birds are there, however faint).
       partner: (batch,) int row numbers; None takes the next row, the last row the first.
     Returns: (x, y), mixed, of the shapes and types given.
-    Raises: ValueError: unknown rule, `y` not (batch, width), `x` or `y` not floating-point, or (where values are
-      known) a weight outside [0, 1] or a partner that is no row of this batch.
+    Raises: ValueError: unknown rule, `y` not (batch, width), a dictionary of other names, `x` or `y` not
+      floating-point, or (where values are known) a weight outside [0, 1] or a partner that is no row of this batch.
     Example:
       >>> softlabels.mixup(np.float32([[1], [3]]), np.float32([[1, 0], [0, 1]]), 0.5)[1]
       array([[0.5, 0.5],
@@ -37,21 +39,14 @@ def mixup(
     if rule not in ("linear", "max"):
         raise ValueError(f"mixup: expected rule 'linear' or 'max'; got {rule!r}; softmax targets need 'linear'")
     if isinstance(y, dict):
-        raise ValueError(
-            f"mixup: expected targets (batch, width); got a dictionary of {', '.join(sorted(y))}; mix y['labels'], and "
-            "give the embedding of what was mixed NaN: nobody knows that of a mixture"
-        )
+        return _mixed_with_embedding(x, y, weight, rule=rule, partner=partner)
     if len(y.shape) != 2:
         raise ValueError(f"mixup: expected targets (batch, width); got shape {tuple(y.shape)}; batch before mixup")
     if "float" not in str(x.dtype) or "float" not in str(y.dtype):
         raise ValueError(f"mixup: expected floating-point x and y; got {x.dtype} and {y.dtype}; cast them first")
     _check_known(weight, partner, y.shape[0])
     library = _library_of(x, y)
-    if partner is None:
-        partner_x, other = library.roll(x, -1, axis=0), library.roll(y, -1, axis=0)
-    else:
-        gather = library.gather if hasattr(library, "gather") else library.take
-        partner_x, other = gather(x, partner, axis=0), gather(y, partner, axis=0)  # (batch, ...), (batch, width)
+    partner_x, other = _partners(library, x, partner), _partners(library, y, partner)
     share = _column(library, weight, x)
     mixed_x = library.where(share < 1, share * x + (1 - share) * partner_x, x)  # a partner without a share is left out
     share, zero = _column(library, weight, y), library.zeros_like(y)  # (batch or 1, 1), (batch, width)
@@ -64,6 +59,31 @@ def mixup(
     # Masks are combined by hand: a compiled maximum may drop a NaN, and 0 * NaN would spread one that takes no part.
     missing = (own_nan & (share > 0)) | (other_nan & (share < 1))  # (batch, width)
     return mixed_x, library.where(missing, zero + float("nan"), mixed_y)
+
+
+def _mixed_with_embedding(x, y, weight, *, rule, partner):
+    """`mixup` of targets with the teacher's embedding."""
+    if set(y) != {"labels", "embedding"}:
+        raise ValueError(
+            f"mixup: expected targets (batch, width), or a dictionary of embedding and labels; got one of "
+            f"{', '.join(sorted(map(str, y)))}; mix each of them by itself"
+        )
+    mixed_x, labels = mixup(x, y["labels"], weight, rule=rule, partner=partner)
+    library, own = _library_of(x, y["labels"]), y["embedding"]
+    share = _column(library, weight, y["labels"])  # in the float16 of embeddings almost 1 would be 1
+    alone = library.where(share == 1, own, _partners(library, own, partner))
+    mixture = (share > 0) & (share < 1)
+    return mixed_x, {
+        "labels": labels,
+        "embedding": library.where(mixture, library.zeros_like(own) + float("nan"), alone),
+    }
+
+
+def _partners(library, values, partner):
+    """(batch, ...) -> (batch, ...) of the examples that each is mixed with."""
+    if partner is None:
+        return library.roll(values, -1, axis=0)
+    return (library.gather if hasattr(library, "gather") else library.take)(values, partner, axis=0)
 
 
 def _library_of(x, y):

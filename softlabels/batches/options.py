@@ -12,6 +12,8 @@ import numpy as np
 
 Features = Callable[[np.ndarray], np.ndarray]
 Crops = Literal["random"]
+Audio = Literal["cache", "cache-float32", "stream"]
+Shuffle = bool | Literal["recordings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,25 +23,43 @@ class BatchOptions:
     batch_size: int = 64
     features: Features | None = None
     rate_hz: int | None = None
-    shuffle: bool = False
+    shuffle: Shuffle = False
     seed: int = 0
     sampling_weights: np.ndarray | None = None
     embedding: bool = False
     window_s: float | None = None
     crops: Crops | None = None
     upsample: float = 0.0
+    audio: Audio | None = None
+    keep_features: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        if self.shuffle not in (False, True, "recordings"):
+            raise ValueError(f"shuffle: expected False, True or 'recordings', got {self.shuffle!r}")
         if self.window_s is not None and not (_is_number(self.window_s) and self.window_s > 0):
             raise ValueError(f"window_s: expected a number of seconds above 0, or None, got {self.window_s!r}")
         if self.crops is not None and self.crops not in get_args(Crops):
             raise ValueError(f"crops: expected 'random' or None, got {self.crops!r}")
+        if self.audio is not None and self.audio not in get_args(Audio):
+            raise ValueError(f"audio: expected {', '.join(map(repr, get_args(Audio)))} or None, got {self.audio!r}")
+        self._check_keeping()
         if not (_is_number(self.upsample) and 0 <= self.upsample <= 1):
             raise ValueError(
                 f"upsample: expected a number from 0 (rows as they are) to 1 (classes equally), got {self.upsample!r}"
             )
+
+    def _check_keeping(self) -> None:
+        keep = self.keep_features
+        if keep is None:
+            return
+        if not isinstance(keep, str) or not keep:
+            raise ValueError(f"keep_features: expected a version, a text such as 'log-mel 1', or None, got {keep!r}")
+        if self.features is None:
+            raise ValueError("keep_features: expected features=, a function whose arrays are kept, got None")
+        if self.crops is not None:
+            raise ValueError(f"keep_features: crops={self.crops!r} takes other sound in every epoch; keep none of it")
 
 
 def _is_number(value: object) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from softlabels.evidence.agreement import row_blocks
+
 BLOCK = 65_536  # rows looked at together
 Reader = Callable[[np.ndarray], np.ndarray]  # (n,) rows -> (n, 2 * classes) float32 `[hard | soft]`
 
@@ -26,6 +28,31 @@ def sampling_weights(y_true: Reader, clip_row: np.ndarray) -> np.ndarray:
     _, of_clip = np.unique(clip_row, return_inverse=True)
     scores, classes = _shares(y_true, np.arange(len(clip_row)), of_clip)
     return np.where(classes[of_clip] > 0, scores / np.maximum(classes, 1)[of_clip], 1 / np.bincount(of_clip)[of_clip])
+
+
+def upsampled(weights: np.ndarray, y_true: Reader, classes: int, ratio: float) -> np.ndarray:
+    """How often to draw each row, so that rare classes come at least `ratio` times as often as the most frequent one.
+
+    A class is there where people say so, and where nobody annotated it if the teacher gives it 0.5 or more. Each row
+    comes as often as the rarest of its classes has to; one without any class as often as before.
+
+    Args:
+      weights: (rows,) float64 how often each would be drawn without.
+      ratio: above 0, up to 1, which makes all classes alike.
+    Returns: (rows,) float64.
+    """
+    blocks = list(row_blocks(len(weights), 2 * classes))
+
+    def present(block: slice) -> np.ndarray:
+        hard, soft = np.split(y_true(np.arange(len(weights))[block]), 2, axis=1)
+        return np.where(np.isnan(hard), soft, hard) >= 0.5  # (n, classes); False for NaN
+
+    drawn = np.zeros(classes)
+    for block in blocks:
+        drawn += np.where(present(block), weights[block, None], 0).sum(axis=0)
+    factor = np.maximum(ratio * drawn.max(initial=0) / np.where(drawn > 0, drawn, np.inf), 1)  # (classes,)
+    raised = [weights[block] * np.where(present(block), factor, 1).max(axis=1, initial=1) for block in blocks]
+    return np.concatenate(raised)
 
 
 def _shares(y_true: Reader, rows: np.ndarray, of_clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from softlabels.batches.crops import Crops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
+from softlabels.batches.order import recordings_order, say_cost
 from softlabels.batches.rows import LabelRows
+from softlabels.batches.sampling import upsampled
+from softlabels.batches.sources.kept_features import KeptFeatures, keep_features, made_of
+from softlabels.batches.sources.sound_source import audio_of, form_of, read_crops
 from softlabels.batches.window_audio import WindowAudio
 
 STATE_VERSION = 1
@@ -25,8 +30,6 @@ class Batches:
     def __init__(self, labels: LabelRows, options: BatchOptions) -> None:
         if not len(labels):
             raise ValueError("labels: expected at least one row, got an empty join; look at labels.report")
-        if options.window_s is not None or options.crops or options.upsample:
-            raise NotImplementedError("window_s, crops, upsample: not in this commit")
         pooled = labels.pooled_clips()
         if pooled:
             raise ValueError(
@@ -39,12 +42,19 @@ class Batches:
         self.embedding_width = labels.embedding_width if options.embedding else 0
         if options.embedding:
             labels.embedding([0])  # built now: what is wrong is an error before any audio is read
-        weights = options.sampling_weights
-        self._cumulative = None if weights is None else _cumulative(weights, len(labels))
+        self._cropping = cropping(labels, options)
+        self._cumulative = _cumulative(labels, options)
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
-        self.audio = WindowAudio(labels, rate_hz=options.rate_hz)
+        self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
+        if self._shuffle is True and isinstance(self.audio, WindowAudio):
+            rows = np.concatenate([self.rows(n) for n in range(min(100, len(self)))])
+            say_cost(labels.places(), rows, self.batch_size, self.audio)
         self.example = _example(self.features, self.audio.window_samples)
+        self._kept: KeptFeatures | None = None
+        if options.keep_features and self.features:
+            what = labels, self.features, options.keep_features, self.example, self.audio
+            self._kept = keep_features(*what, form_of(options.audio), self._cropping)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -67,13 +77,28 @@ class Batches:
         Raises: ValueError: features gave another shape or kind than for two windows of silence.
         """
         rows = self.rows(number)
-        x = self.audio.read(rows)
-        if self.features is not None:
-            x = np.asarray(self.features(x), self.example.dtype)
-            expected = (len(rows), *self.example.shape[1:])
-            if x.shape != expected:
-                raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
+        crops = self._crops(number, rows)
+        x = self._x(rows, crops)
+        if crops is not None:
+            wanted = rows, crops.start, crops.length, crops.how
+            return x, *self.labels.cropped(*wanted, embedding=bool(self.embedding_width))
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
+
+    def _x(self, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+        if self._kept is not None:
+            return self._kept.read(rows)
+        sound = read_crops(self.audio, rows, crops)
+        return sound if self.features is None else made_of(self.features, sound, self.example)
+
+    def _crops(self, number: int, rows: np.ndarray) -> Crops | None:
+        """Of a batch; by (seed, epoch, place in the epoch), so that a row that is drawn twice has two crops."""
+        if self._cropping is None:
+            return None
+        if self.options.crops is None:
+            return self._cropping.at(rows)
+        epoch, batch = divmod(number, len(self))
+        bits = np.random.PCG64([self._seed, epoch, 1]).advance(int(batch) * self.batch_size)  # without 1: the order's
+        return self._cropping.around(rows, np.random.Generator(bits).random(len(rows)))
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
@@ -87,7 +112,7 @@ class Batches:
             name = wrong[0] if wrong else "position"
             raise ValueError(
                 f"set_state: expected {name} {expected.get(name, 'from 0 up')!r}, got {state.get(name)!r}: a state "
-                "resumes the same labels, batch_size, shuffle, seed and weights only"
+                "resumes the same labels, batch_size, shuffle, seed, weights, window_s and crops only"
             )
         return position
 
@@ -100,6 +125,9 @@ class Batches:
             "shuffle": self._shuffle,
             "seed": self._seed,
             "weights": weighted,
+            "window_s": self.options.window_s,
+            "crops": self.options.crops,
+            "upsample": self.options.upsample or None,
         }
 
     def _epoch_order(self, epoch: int) -> np.ndarray | None:
@@ -113,10 +141,14 @@ class Batches:
 
     def _draw(self, epoch: int) -> np.ndarray:
         n, generator = len(self.labels), np.random.Generator(np.random.PCG64([self._seed, epoch]))
-        if self._cumulative is not None:
-            drawn = np.searchsorted(self._cumulative, generator.random(n), side="right")
-            return drawn if self._shuffle else np.sort(drawn)
         order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
+        if self._cumulative is not None:
+            order = np.searchsorted(self._cumulative, generator.random(n), side="right")
+        if self._shuffle == "recordings":
+            window, places = self.labels.window, self.labels.places().of(order)
+            return order[recordings_order(places, window.rate_hz, window.window_samples, generator)]
+        if self._cumulative is not None:
+            return order if self._shuffle else np.sort(order)
         generator.shuffle(order)
         return order
 
@@ -132,14 +164,21 @@ def named_targets(y_true: Any, embedding: Any = None) -> Any:
     return y_true if embedding is None else {"labels": y_true, "embedding": embedding}
 
 
-def _cumulative(weights: np.ndarray, rows: int) -> np.ndarray:
-    """(rows,) float64 running sum that ends at 1."""
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != (rows,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-        raise ValueError(
-            f"sampling_weights: expected {rows} finite numbers from 0 up, one a row and not all 0, got shape "
-            f"{weights.shape}; labels.sampling_weights() makes some"
-        )
+def _cumulative(labels: LabelRows, options: BatchOptions) -> np.ndarray | None:
+    """(rows,) float64 running sum of how often to draw each row, that ends at 1; None: each once."""
+    rows, weights = len(labels), options.sampling_weights
+    if weights is not None:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (rows,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ValueError(
+                f"sampling_weights: expected {rows} finite numbers from 0 up, one a row and not all 0, got shape "
+                f"{weights.shape}; labels.sampling_weights() makes some"
+            )
+    if options.upsample:
+        even = np.ones(rows) if weights is None else weights
+        weights = upsampled(even, labels.y_true, len(labels.classes), options.upsample)
+    if weights is None:
+        return None
     total = np.cumsum(weights)
     return total / total[-1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from softlabels.batches.callbacks import call_python
-from softlabels.batches.options import BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
 
@@ -17,7 +17,7 @@ def make_dataset(
     batch_size: int = 64,
     features: Features | None = None,
     rate_hz: int | None = None,
-    shuffle: bool = False,
+    shuffle: Shuffle = False,
     seed: int = 0,
     *,
     sampling_weights: np.ndarray | None = None,
@@ -25,6 +25,8 @@ def make_dataset(
     window_s: float | None = None,
     crops: Crops | None = None,
     upsample: float = 0.0,
+    audio: Audio | None = None,
+    keep_features: str | None = None,
     workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches of `(x, y_true)` for `model.fit`.
@@ -34,16 +36,33 @@ def make_dataset(
       batch_size: rows a batch; the last batch of an epoch may be smaller.
       features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
       rate_hz: the sample rate of the audio; None is the teacher's.
-      shuffle: a new order every epoch, fixed by (seed, epoch).
+      shuffle: a new order every epoch, fixed by (seed, epoch): True mixes all rows. "recordings" takes recordings in
+        random order, some side by side (333 short ones, 43 long ones), each a little out of its own order: audio that
+        is streamed is decoded once an epoch, as with False, and takes up to 8 kB of memory for each hertz of `rate_hz`.
+        That holds for threads; of several worker processes each decodes what it passes over.
       seed: of the order.
       sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
         `labels.sampling_weights()` gives; None takes every row once an epoch.
       embedding: the targets are a dictionary: "labels", y_true as without, and "embedding", (batch, width) float16, the
         teacher's, NaN where there is none; what `softlabels.with_embedding_head` is trained on.
+      audio: "cache" keeps the sound beside the join, decoded once, as int16 with an exponent a block; "cache-float32"
+        keeps the very samples, in twice the room; "stream" reads the files in every epoch. None keeps it as float32
+        where streaming costs more than reading and there is room, else streams: the same bytes either way.
+      keep_features: a version, such as "log-mel 1": what `features` makes is kept, too, for as long as its source, the
+        sound and this text are the same. Change it with anything that the function uses. None keeps nothing.
+      window_s: seconds of the student's window, which begins where the teacher's does; None is as long as that. A
+        shorter one has the label of its row. A longer one has the labels of all windows that it overlaps, as `soft_at`
+        makes one of them, and zeros after the end of its clip.
+      crops: "random" begins each window in another place in every epoch, fixed by (seed, epoch): nearer to its row's
+        window than to any other, and within its clip. Its label is that of its time, as by `soft_at`.
+      upsample: draw rows of rare classes more often, in epochs as long as before: each class comes at least this
+        share, from 0 to 1, of the most frequent one's rows. A class is there where people say so, and where nobody
+        annotated it if the teacher gives it 0.5 or more. Multiplies `sampling_weights`.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
-    Raises: ValueError: no rows, pooled windows, or features that change the first axis. JoinError: embeddings of labels
+    Raises: ValueError: no rows, pooled windows, features that change the first axis, an option that makes no sense, or
+      windows longer than any clip. JoinError: embeddings of labels
       that have none.
     Example:
       >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))
@@ -63,6 +82,8 @@ def make_dataset(
         window_s=window_s,
         crops=crops,
         upsample=upsample,
+        audio=audio,
+        keep_features=keep_features,
     )
     stream = _Stream(Batches(labels, options))
     dataset = stream.pipeline(workers)

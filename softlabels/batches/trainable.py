@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softlabels.batches.options import BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.stream import Batches
 
 if TYPE_CHECKING:
     import grain
 
-    from softlabels.batches.keras_dataset import LabelPyDataset
+    from softlabels.batches.frameworks.keras_dataset import LabelPyDataset
 
 
 class Trainable:
@@ -24,7 +24,7 @@ class Trainable:
         batch_size: int = 64,
         features: Features | None = None,
         rate_hz: int | None = None,
-        shuffle: bool = False,
+        shuffle: Shuffle = False,
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
@@ -32,6 +32,8 @@ class Trainable:
         window_s: float | None = None,
         crops: Crops | None = None,
         upsample: float = 0.0,
+        audio: Audio | None = None,
+        keep_features: str | None = None,
         workers: int = 1,
     ) -> "LabelPyDataset":
         """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
@@ -44,7 +46,7 @@ class Trainable:
           >>> len(labels.as_pydataset(batch_size=4, shuffle=True))  # batches
           4
         """
-        from softlabels.batches.keras_dataset import LabelPyDataset
+        from softlabels.batches.frameworks.keras_dataset import LabelPyDataset
 
         options = BatchOptions(
             batch_size=batch_size,
@@ -57,6 +59,8 @@ class Trainable:
             window_s=window_s,
             crops=crops,
             upsample=upsample,
+            audio=audio,
+            keep_features=keep_features,
         )
         return LabelPyDataset(Batches(self, options), workers=workers)
 
@@ -65,7 +69,7 @@ class Trainable:
         batch_size: int = 64,
         features: Features | None = None,
         rate_hz: int | None = None,
-        shuffle: bool = False,
+        shuffle: Shuffle = False,
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
@@ -73,6 +77,8 @@ class Trainable:
         window_s: float | None = None,
         crops: Crops | None = None,
         upsample: float = 0.0,
+        audio: Audio | None = None,
+        keep_features: str | None = None,
         epochs: int = 1,
     ) -> "grain.MapDataset":
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
@@ -82,7 +88,7 @@ class Trainable:
           >>> len(labels.as_grain(batch_size=4, epochs=2))
           8
         """
-        from softlabels.batches.grain_dataset import grain_dataset
+        from softlabels.batches.frameworks.grain_dataset import grain_dataset
 
         options = BatchOptions(
             batch_size=batch_size,
@@ -95,5 +101,7 @@ class Trainable:
             window_s=window_s,
             crops=crops,
             upsample=upsample,
+            audio=audio,
+            keep_features=keep_features,
         )
         return grain_dataset(Batches(self, options), epochs)

@@ -1,6 +1,6 @@
-"""The file of a soft half, or of embeddings: a large array that is never believed unseen.
+"""The file of a soft half, of embeddings, audio or features: a large array that is never believed unseen.
 
-    the array as .npy     (rows, columns) float32, of embeddings float16
+    the array as .npy     (rows, columns) float32, of embeddings float16; others say their type in their name
     uint32 a page         crc32 of each 64 KiB of these bytes, its header among them
     32 bytes              sha256 of the checksums, which a join notes in its join.json
 
@@ -10,6 +10,7 @@ flipped bit is an error and never a label, and a join of any size opens in an in
 
 import hashlib
 import os
+import re
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from softlabels.errors import JoinError
 from softlabels.kept.kept_file import REPAIR, map_array, opened, reading
@@ -31,6 +33,7 @@ BLOCK = 256  # pages read together where all are read
 DIGEST_BYTES = 32
 SOFT, HALF = np.dtype("<f4"), np.dtype("<f2")  # of a soft half, of embeddings
 EMBEDDING = "embedding"  # how the files of the latter begin
+_TYPED = re.compile(r"(audio|features)-([iuf][0-9]{1,2}|b1)-[0-9a-f]{64}\.npy")
 
 
 class CheckedRows:
@@ -115,7 +118,7 @@ def page_sums(descriptor: int, end: int, pages: range) -> list[int]:
     return [zlib.crc32(data[i * PAGE : (i + 1) * PAGE]) for i in range(len(pages))]
 
 
-def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype: np.dtype = SOFT) -> CheckedRows:
+def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype: DTypeLike = SOFT) -> CheckedRows:
     """A soft array, or embeddings, to be checked page by page as it is read; verify looks at all of them now.
 
     Raises: JoinError: missing, of another size, or damaged. EnvironmentTrouble.
@@ -127,9 +130,10 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype
         fits = os.fstat(file.fileno()).st_size == end + length + DIGEST_BYTES and array.shape == shape
         sums, digest = (os.pread(file.fileno(), n, at) for n, at in ((length, end), (DIGEST_BYTES, end + length)))
         if not fits or digest != hashlib.sha256(sums).digest():
+            columns = "classes" if _kind(path) == "soft labels" else "numbers"
             raise JoinError(
-                f"'{path}' is damaged: expected the {'soft labels' if dtype == SOFT else 'embeddings'} of {shape[0]} "
-                f"rows and {shape[1]} {'classes' if dtype == SOFT else 'numbers'}, and no byte less; {REPAIR}"
+                f"'{path}' is damaged: expected the {_kind(path)} of {shape[0]} rows and {shape[1]} {columns}, and no "
+                f"byte less; {REPAIR}"
             )
         checked = CheckedRows(path, file, array, offset, sums)
     if verify:
@@ -137,12 +141,30 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype
     return checked
 
 
-def check_soft(path: Path) -> None:
-    """Look at every page of a soft array of any shape; one of an older softlabels is passed over: nobody reads it.
+def typed_name(kind: str, dtype: DTypeLike, digest: str) -> str:
+    """What the file of audio or features is called, which says what it takes to read it."""
+    return f"{kind}-{np.dtype(dtype).str[1:]}-{digest}.npy"
 
-    Embeddings are told by their file's name. Raises: JoinError: damaged. EnvironmentTrouble.
+
+def _kind(path: Path) -> str:
+    """What a file holds, in words."""
+    if typed := _TYPED.fullmatch(path.name):
+        return typed[1]
+    return "embeddings" if path.name.startswith(EMBEDDING) else "soft labels"
+
+
+def _dtype(path: Path) -> np.dtype:
+    if typed := _TYPED.fullmatch(path.name):
+        return np.dtype(f"<{typed[2]}")
+    return HALF if path.name.startswith(EMBEDDING) else SOFT
+
+
+def check_soft(path: Path) -> None:
+    """Look at every page of such an array of any shape; one of an older softlabels is passed over: nobody reads it.
+
+    Its name says what it holds. Raises: JoinError: damaged. EnvironmentTrouble.
     """
-    dtype = HALF if path.name.startswith(EMBEDDING) else SOFT
+    dtype = _dtype(path)
     with reading(path), opened(path) as file:
         array, offset = map_array(file, dtype, 2)
         outdated = os.fstat(file.fileno()).st_size == offset + array.nbytes + DIGEST_BYTES
@@ -183,8 +205,12 @@ class SoftFile:
 
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Put (n, columns) rows where they belong, from any thread."""
+        self.write_items(first_row * self.array.shape[1], values)
+
+    def write_items(self, first: int, values: np.ndarray) -> None:
+        """The same of single values: first is the number of rows before times their columns, and the column."""
         data = np.ascontiguousarray(values, self.array.dtype).data.cast("B")
-        offset = self.array.offset + first_row * self.array.strides[0]
+        offset = self.array.offset + first * self.array.itemsize
         while data:  # a call may write less than it is given
             written = os.pwrite(self._descriptor, data, offset)
             data, offset = data[written:], offset + written
@@ -194,17 +220,19 @@ class SoftFile:
 def made_soft_file(path: Path, shape: tuple[int, int], *, dtype: np.dtype = SOFT) -> Iterator[SoftFile]:
     """A new array to fill inside the block, after which its checksums follow it and all is on the disk."""
     array = np.lib.format.open_memmap(path, "w+", dtype, shape=shape)
-    end = array.offset + array.nbytes
     with path.open("r+b") as file:
         yield SoftFile(file, array)
-        file.seek(0, os.SEEK_END)
-        if file.tell() < end:  # nothing was written at the end: no rows
-            file.truncate(end)
-        sums = _all_sums(file.fileno(), end)
-        file.seek(end)
-        file.write(sums + hashlib.sha256(sums).digest())
-        file.flush()
-        os.fsync(file.fileno())
+        seal(file, array.offset + array.nbytes)
+
+
+def seal(file: BinaryIO, end: int) -> None:
+    """Let an array that ends at byte `end` be followed by its checksums, and all of it be on the disk."""
+    file.truncate(end)  # it is shorter where nothing was written at the end: no rows
+    sums = _all_sums(file.fileno(), end)
+    file.seek(end)
+    file.write(sums + hashlib.sha256(sums).digest())
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_soft(path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray], *, dtype: np.dtype = SOFT) -> None:

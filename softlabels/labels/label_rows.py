@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softlabels.batches.rows import CropRule, Pooling, WindowSound
+from softlabels.batches.rows import CropRule, Pooling, RowPlaces, Runs, WindowSound
 from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
@@ -19,12 +19,14 @@ from softlabels.digests import sha256_of
 from softlabels.errors import JoinError
 from softlabels.kept.soft_file import HALF, CheckedRows
 from softlabels.labels.arrays import checked_rows, fill
-from softlabels.labels.reading.crops import CropRows, crop_rows, weighted_labels
+from softlabels.labels.reading.crops import CropRows, crop_rows, rows_alone, rows_of_crops, runs_of, weighted_labels
 from softlabels.labels.reading.embeddings import checked_embedding, mean_embeddings, open_embeddings
 from softlabels.labels.reading.origin import store_of
 from softlabels.labels.report import JoinReport
 from softlabels.labels.saved import SavedJoin
 from softlabels.labels.steps import Step
+from softlabels.sound.stretches import RowSounds
+from softlabels.storage.file_cache import user_folder
 from softlabels.storage.location import Location
 from softlabels.windows import WindowSpec
 
@@ -174,6 +176,20 @@ class LabelRows:
             raise JoinError(f"windows={self.windows!r} left no windows to interpolate; join with windows='each'")
         return crop_rows(self._saved.arrays, self._saved.clip_rows(clip_ids), start_s, duration_s, self.window, how)
 
+    def runs(self) -> Runs:
+        """Where the windows follow each other without a gap."""
+        return runs_of(self._saved.arrays, self.window)
+
+    def cropped(
+        self, rows: np.ndarray, start: np.ndarray, length: np.ndarray, how: CropRule, *, embedding: bool = False
+    ) -> list[np.ndarray]:
+        """`y_true_at`, and if asked `embedding_at`, of crops of the clips of rows; see `batches.rows`."""
+        arrays = self._saved.arrays
+        clip_row = arrays.clip_row[rows].astype(np.int64)
+        crops = rows_alone(rows_of_crops(arrays, clip_row, start, length, self.window, how))
+        y_true = weighted_labels(crops, self.y_true, 2 * len(self.classes))
+        return [y_true, *([mean_embeddings(crops, self._embeddings())] if embedding else [])]
+
     @property
     def embedding_width(self) -> int:
         """How many numbers the teacher's embedding of a row has. Raises: JoinError: there is none."""
@@ -240,6 +256,23 @@ class LabelRows:
         arrays = self._saved.arrays
         (clip,) = arrays.clips.slice(int(arrays.clip_row[row]), 1).to_pylist()
         return WindowSound.of_clip(clip, int(arrays.window_index[row]), self.window)
+
+    def row_sounds(self) -> RowSounds:
+        """Where the sound of all rows is; it is kept beside the join, that of saved labels in the user's cache."""
+        arrays, saved = self._saved.arrays, self._saved
+        folder = saved.path.parent if saved.is_kept else user_folder() / "audio"
+        places = {"clips": arrays.clips, "clip_row": arrays.clip_row, "window_index": arrays.window_index}
+        return RowSounds(**places, window=self.window, root=self.root, folder=folder)
+
+    def sounds_of(self, rows: np.ndarray) -> list[WindowSound]:
+        """Where the sound of each row is."""
+        arrays = self._saved.arrays
+        return WindowSound.of_rows(arrays.clips, arrays.clip_row[rows], arrays.window_index[rows], self.window)
+
+    def places(self) -> RowPlaces:
+        """In which recording each row is, and where in it."""
+        arrays = self._saved.arrays
+        return RowPlaces.of_rows(arrays.clips, arrays.clip_row, arrays.window_index, self.window)
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

@@ -1,12 +1,18 @@
 """How good are labels for any crop: interpolated from a store's windows, beside scoring the crop itself.
 
-    python tests/benchmarks/bench_crops.py RECORDING [--crops 60]
+    python tests/benchmarks/bench_crops.py RECORDING [--crops 60] [--window-s 2.5]
 
 The real BirdNET scores random crops of one window's length; stores of the recording at hops of 3, 1.5, 1 and 0.5 s
 answer the same crops through `labels.soft_at`. Distance is the Bernoulli KL in nats, scored crop to interpolated label,
 summed over the teacher's classes and averaged over the crops. Beside it the teacher's own jitter, the KL to the same
-crop one sample later, and what every interpolation has to beat, the KL to the mean over all windows. The last line of
-stdout is one JSON object.
+crop one sample later, and what every interpolation has to beat, the KL to the mean over all windows.
+
+Crops of --window-s, shorter than the teacher's window, are held against the teacher's scores of the crop padded with
+zeros to its window: "centred" is what batches do, the label of the teacher's window with the same centre, by "linear"
+or by "nearest"; "overlap" weights windows by what they share with the crop. Beside it, what no label can get below: the
+padded crop against the teacher's own scores of the window around the same centre.
+
+The last line of stdout is one JSON object.
 """
 
 import argparse
@@ -36,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording", type=Path)
     parser.add_argument("--crops", type=int, default=60)
+    parser.add_argument("--window-s", type=float, default=2.5)
     arguments = parser.parse_args()
     recording = arguments.recording.resolve()
     teacher = load_teacher(TeacherChoice())
@@ -44,21 +51,22 @@ def main() -> None:
     print_machine(recording, len(samples) / teacher.rate_hz, len(teacher.classes), len(starts))
     scored = score_crops(teacher, samples, starts)  # (crops, classes)
     later = score_crops(teacher, samples, starts + 1)
-    start_s = starts / teacher.rate_hz
     with tempfile.TemporaryDirectory() as folder:
         joined = {hop_s: label_recording(recording, Path(folder), hop_s, teacher) for hop_s in HOPS_S}
-        distances = {
-            f"hop {hop_s:g} s, {how}": divergence(
-                scored, labels.soft_at([recording.name] * len(starts), start_s, how=how)
-            )
-            for hop_s, labels in joined.items()
-            for how in get_args(How)
-        }
+        distances = distances_of(joined, recording.name, starts, scored, teacher)
         constant = joined[min(HOPS_S)].soft().mean(axis=0, dtype=np.float64)  # (classes,)
         distances["one sample later"] = divergence(scored, later)
         distances["constant"] = divergence(scored, constant)
-    print_table(distances, scored, later)
-    print(json.dumps({name: round(float(each.mean()), 4) for name, each in distances.items()}))
+        length = round(arguments.window_s * teacher.rate_hz)
+        shorter = shorter_distances(joined, recording.name, starts, samples, length, teacher)
+        shorter["constant"] = divergence(score_crops(teacher, samples, starts, length), constant)
+    print_table("KL to the scored crop, nats", distances)
+    kept = (scored.argmax(axis=1) == later.argmax(axis=1)).mean()
+    print(f"\none sample later the teacher's top class is the same on {kept:.0%} of the crops")
+    print_table(f"KL to the scored crop of {arguments.window_s:g} s, padded with zeros, nats", shorter)
+    means = {name: round(float(each.mean()), 4) for name, each in distances.items()}
+    means |= {f"{arguments.window_s:g} s, {name}": round(float(each.mean()), 4) for name, each in shorter.items()}
+    print(json.dumps(means))
 
 
 def random_starts(crops: int, last: int) -> np.ndarray:
@@ -68,9 +76,49 @@ def random_starts(crops: int, last: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).integers(0, last, crops))
 
 
-def score_crops(teacher: Teacher, samples: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """(crops, classes) float64 probabilities, by the teacher itself."""
-    crops = [samples[start : start + teacher.window_samples] for start in starts]
+def distances_of(
+    joined: dict[float, softlabels.JoinedLabels], clip: str, starts: np.ndarray, scored: np.ndarray, teacher: Teacher
+) -> dict[str, np.ndarray]:
+    """Crops of the teacher's length: by every rule, from every store."""
+    clips, start_s = [clip] * len(starts), starts / teacher.rate_hz
+    return {
+        f"hop {hop_s:g} s, {how}": divergence(scored, labels.soft_at(clips, start_s, how=how))
+        for hop_s, labels in joined.items()
+        for how in get_args(How)
+    }
+
+
+def shorter_distances(
+    joined: dict[float, softlabels.JoinedLabels],
+    clip: str,
+    starts: np.ndarray,
+    samples: np.ndarray,
+    length: int,
+    teacher: Teacher,
+) -> dict[str, np.ndarray]:
+    """Crops of another length: `starts` are those of the teacher's windows with the same centres."""
+    clips, start_s = [clip] * len(starts), starts / teacher.rate_hz
+    own = starts + (teacher.window_samples - length) // 2
+    scored = score_crops(teacher, samples, own, length)
+    own_s, duration_s = own / teacher.rate_hz, length / teacher.rate_hz
+    distances = {}
+    for hop_s, labels in joined.items():
+        for place, at_s in (("begins", own_s), ("centred", start_s)):
+            labelled = labels.soft_at(clips, at_s, how="linear")
+            distances[f"hop {hop_s:g} s, {place} linear"] = divergence(scored, labelled)
+        overlap = labels.soft_at(clips, own_s, duration_s, how="overlap")
+        distances[f"hop {hop_s:g} s, overlap"] = divergence(scored, overlap)
+    distances["scored window that begins so"] = divergence(scored, score_crops(teacher, samples, own))
+    distances["scored window centred so"] = divergence(scored, score_crops(teacher, samples, starts))
+    distances["one sample later"] = divergence(scored, score_crops(teacher, samples, own + 1, length))
+    return distances
+
+
+def score_crops(teacher: Teacher, samples: np.ndarray, starts: np.ndarray, length: int | None = None) -> np.ndarray:
+    """(crops, classes) float64 probabilities, by the teacher itself; shorter crops are padded with zeros at the end."""
+    window = teacher.window_samples
+    length = window if length is None else length
+    crops = [np.pad(samples[start : start + length], (0, window - length)) for start in starts]
     logits = np.concatenate([teacher.score(crop[None]).copy() for crop in crops])  # (crops, classes)
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
@@ -98,15 +146,13 @@ def print_machine(recording: Path, seconds: float, classes: int, crops: int) -> 
     print(f"{recording.name}: {seconds:.0f} s, {crops} crops, {classes} classes")
 
 
-def print_table(distances: dict[str, np.ndarray], scored: np.ndarray, later: np.ndarray) -> None:
+def print_table(title: str, distances: dict[str, np.ndarray]) -> None:
     """Mean and its standard error, and the median: a few crops with a loud bird weigh most."""
-    print(f"\nKL to the scored crop, nats\n{'':<24}{'mean':>8}{'± s.e.':>8}{'median':>8}{'/ one sample later':>20}")
+    print(f"\n{title}\n{'':<28}{'mean':>8}{'± s.e.':>8}{'median':>8}{'/ one sample later':>20}")
     jitter = distances["one sample later"].mean()
     for name, each in distances.items():
         error = each.std(ddof=1) / np.sqrt(len(each))
-        print(f"{name:<24}{each.mean():8.3f}{error:8.3f}{np.median(each):8.3f}{each.mean() / jitter:20.2f}")
-    kept = (scored.argmax(axis=1) == later.argmax(axis=1)).mean()
-    print(f"\none sample later the teacher's top class is the same on {kept:.0%} of the crops")
+        print(f"{name:<28}{each.mean():8.3f}{error:8.3f}{np.median(each):8.3f}{each.mean() / jitter:20.2f}")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ Time is counted in whole samples at the teacher's rate, so a crop that starts wh
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 
-from softlabels.batches.rows import CropRule
+from softlabels.batches.rows import CropRule, Runs
 from softlabels.labels.arrays import JoinArrays
-from softlabels.windows import WindowSpec
+from softlabels.windows import WindowSpec, rescale_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,13 @@ def crop_rows(
             f"duration_s: expected crops of {window.window_s:g} s, the teacher's window, got "
             f"{length.min() / window.rate_hz:g} to {length.max() / window.rate_hz:g} s; how='overlap' takes any length"
         )
+    return rows_of_crops(arrays, clip_row, start, length, window, how)
+
+
+def rows_of_crops(
+    arrays: JoinArrays, clip_row: np.ndarray, start: np.ndarray, length: np.ndarray, window: WindowSpec, how: CropRule
+) -> CropRows:
+    """`crop_rows` in samples at the teacher's rate, (n,) int64 each, of lengths that fit the rule."""
     first, end = arrays.rows_of(clip_row)
     windows = arrays.window_index[np.maximum(end - 1, 0)].astype(np.int64) + 1  # (n,) up to the last row
     offset = start - arrays.clip_starts(clip_row, window)  # (n,) samples from the clip's first window
@@ -54,6 +61,15 @@ def crop_rows(
         covered = (offset >= 0) & (offset <= reach)
     row = _find(arrays, first[:, None], end[:, None], index)
     return CropRows(row=row, weight=weight, covered=covered & (end > first))
+
+
+def rows_alone(crops: CropRows) -> CropRows:
+    """The same without windows that have no row: the others make up for them."""
+    lacks = (crops.row < 0) & (crops.weight > 0)
+    if not lacks.any():
+        return crops
+    weight = np.where(lacks, 0, crops.weight)
+    return replace(crops, weight=weight / np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
 
 
 def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], np.ndarray], width: int) -> np.ndarray:
@@ -120,3 +136,22 @@ def _find(arrays: JoinArrays, first: np.ndarray, end: np.ndarray, index: np.ndar
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
     found = (low < end) & (arrays.window_index[np.minimum(low, last)] == index)
     return np.where(found, low, -1)
+
+
+def runs_of(arrays: JoinArrays, window: WindowSpec) -> Runs:
+    """Where the windows of a join follow each other without a gap."""
+    clip, index = arrays.clip_row, arrays.window_index
+    row = np.flatnonzero((np.diff(clip, prepend=-1) != 0) | (np.diff(index, prepend=-2) != 1))
+    of = clip[row].astype(np.int64)
+    clips = arrays.clips.select(["end", "rate_hz"]).take(of)
+    rate_hz = clips["rate_hz"].to_numpy()  # 0 where the file was never read: its end is not known
+    clip_end = rescale_samples(clips["end"].to_numpy(), from_hz=np.maximum(rate_hz, 1), to_hz=window.rate_hz)
+    after = np.append(row, len(arrays))
+    origin = arrays.clip_starts(of, window)
+    scored_end = origin + index[after[1:] - 1].astype(np.int64) * window.hop_samples + window.window_samples
+    return Runs(
+        row=after,
+        start=origin + index[row].astype(np.int64) * window.hop_samples,
+        end=np.where(rate_hz > 0, np.minimum(scored_end, clip_end), scored_end),
+        cut=scored_end < clip_end,
+    )

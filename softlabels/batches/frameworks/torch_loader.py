@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from softlabels.batches.options import BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.stream import Batches
 
@@ -88,7 +88,7 @@ def make_dataloader(
     batch_size: int = 64,
     features: Features | None = None,
     rate_hz: int | None = None,
-    shuffle: bool = False,
+    shuffle: Shuffle = False,
     seed: int = 0,
     *,
     sampling_weights: np.ndarray | None = None,
@@ -96,6 +96,8 @@ def make_dataloader(
     window_s: float | None = None,
     crops: Crops | None = None,
     upsample: float = 0.0,
+    audio: Audio | None = None,
+    keep_features: str | None = None,
     workers: int = 0,
     pin_memory: bool | None = None,
     start_method: str | None = None,
@@ -106,9 +108,10 @@ def make_dataloader(
             loss(y_true, student(x)).mean().backward()
 
     Args:
-      labels to upsample: as in `softlabels.make_dataset`.
+      labels to keep_features: as in `softlabels.make_dataset`.
       workers: processes that make batches ahead of the model; 0 makes each when it is asked for. The stream is the
-        same. They live as long as the loader.
+        same. They live as long as the loader. Each decodes what it passes over of audio that is streamed, so with more
+        than one take `audio="cache"`.
       pin_memory: whether tensors come in memory from which a GPU copies fast; None: if there is a CUDA one.
       start_method: of the workers, "fork", "forkserver" or "spawn"; None is Python's. Spawned ones need `features` that
         can be pickled; audio in a bucket needs spawned ones.
@@ -130,6 +133,8 @@ def make_dataloader(
         window_s=window_s,
         crops=crops,
         upsample=upsample,
+        audio=audio,
+        keep_features=keep_features,
     )
     batches = Batches(labels, options)
     return BatchLoader(
