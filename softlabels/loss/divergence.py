@@ -17,71 +17,58 @@ Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
 from typing import Any
 
 TINY = 2.0**-126  # the smallest normal float32
-LOG_TINY = -87.33654475  # its logarithm
 SLOPE_FLOOR = 2.0**-116  # 1 / p above this stays finite in float32 after a factor of T times a sample weight
 FAR = 1e20  # log-odds of certainty: finite, so 0 * FAR is 0
+ALL_BUT_ONE_STEP = 1.0 - 2.0**-24  # the largest float32 below 1
 
 
-def sigmoid_divergence(ops: Any, soft: Any, student: Any, *, temperature: float, from_logits: bool) -> Any:
-    """KL of two Bernoulli distributions, class by class: sigmoid(logit q / T) to sigmoid(logit p / T).
+def sigmoid_divergence(ops: Any, soft: Any, weight: Any, student: Any, *, temperature: float, from_logits: bool) -> Any:
+    """Weighted KL of Bernoulli distributions: sigmoid(logit q / T) to sigmoid(logit p / T), summed over the classes.
 
     Args:
       ops: `keras.ops` or `pytorch.ops`.
       soft: (batch, classes) float32 teacher probabilities q, no NaN.
+      weight: (batch, classes) float32, 0 where the teacher gave nothing.
       student: (batch, classes) float32 log-odds, or probabilities p.
       temperature: T > 0.
       from_logits: whether `student` is log-odds.
-    Returns: (batch, classes) float32, at least 0 up to rounding; without the factor T².
+    Returns: (batch,) float32, each KL at least 0 up to rounding; without the factor T².
     """
-    q, not_q, entropy = _soften(ops, soft, temperature)
     x = ops.stop_gradient(student)
     if from_logits:
-        cross_entropy, slope = _cross_entropy(ops, q, not_q, x / temperature)
-        return _with_slope(ops, cross_entropy - entropy, slope / temperature, student)
-    if temperature == 1.0:  # direct: exact for tiny p, and no exponential
-        cross_entropy, slope = -(q * _log(ops, x) + not_q * _log_not(ops, x)), x - q
+        divergence, slope = _of_log_odds(ops, soft, x, temperature)
     else:
-        cross_entropy, slope = _cross_entropy(ops, q, not_q, _log_odds(ops, x) / temperature)
-    inside = ops.logical_and(x >= SLOPE_FLOOR, x < 1.0)
-    p = ops.where(inside, x, 0.5)
-    slope = ops.where(inside, slope / (temperature * p * (1.0 - p)), 0.0)
-    return _with_slope(ops, cross_entropy - entropy, slope, student)
+        not_x = 1.0 - x
+        variance = x * not_x
+        x, not_x = ops.maximum(x, TINY), ops.maximum(not_x, TINY)
+        if temperature == 1.0:
+            slope = x - soft
+            divergence = soft * _log_of_one_plus(ops, -slope / x) + (1.0 - soft) * _log_of_one_plus(ops, slope / not_x)
+        else:
+            divergence, slope = _of_log_odds(ops, soft, ops.log(x / not_x), temperature)
+        slope = ops.where(variance >= SLOPE_FLOOR, slope / variance, 0.0)
+    value = ops.sum(weight * divergence, axis=-1)
+    return _with_slope(ops, temperature * value, weight * slope, student) / temperature
 
 
-def binary_cross_entropy(ops: Any, target: Any, student: Any) -> Any:
-    """(batch, classes) targets in [0, 1] and log-odds -> (batch, classes), exact where the student is sure."""
-    cross_entropy, slope = _cross_entropy(ops, target, 1.0 - target, ops.stop_gradient(student))
-    return _with_slope(ops, cross_entropy, slope, student)
+def _log_of_one_plus(ops: Any, x: Any) -> Any:
+    """log1p for x >= -1; of -1 some finite number, as it is weighted by 0."""
+    return ops.log1p(ops.maximum(x, -ALL_BUT_ONE_STEP))
 
 
-def _soften(ops: Any, soft: Any, temperature: float) -> tuple[Any, Any, Any]:
-    """Teacher probabilities -> q_T, 1 - q_T and their entropy, (batch, classes) each, from one exponential."""
-    if temperature == 1.0:
-        not_q = 1.0 - soft
-        return soft, not_q, -(soft * _log(ops, soft) + not_q * _log_not(ops, soft))
-    v = _log_odds(ops, soft) / temperature
-    v = ops.where(soft < TINY, -FAR, ops.where(soft < 1.0, v, FAR))  # the certain stay certain
-    minor, major, log_sum = _sides(ops, -ops.abs(v))
-    negative = v < 0.0
-    entropy = log_sum + ops.abs(v) * minor
-    return ops.where(negative, minor, major), ops.where(negative, major, minor), entropy
+def _of_log_odds(ops: Any, soft: Any, log_odds: Any, temperature: float) -> tuple[Any, Any]:
+    """KL of the teacher to the student at T, (batch, classes), and T times its slope by the log-odds.
 
-
-def _cross_entropy(ops: Any, q: Any, not_q: Any, z: Any) -> tuple[Any, Any]:
-    """q softplus(-z) + (1 - q) softplus(z), and its slope sigmoid(z) - q, without cancellation on either side."""
-    negative = z < 0.0
-    u = -ops.abs(z)
-    minor, _, log_sum = _sides(ops, u)
-    wanted = ops.where(negative, q, not_q)  # what the teacher gives the side the student thinks less likely
-    gap = minor - wanted
-    return log_sum - u * wanted, ops.where(negative, gap, -gap)
-
-
-def _sides(ops: Any, u: Any) -> tuple[Any, Any, Any]:
-    """u <= 0 -> sigmoid(u), sigmoid(-u), softplus(u)."""
-    e = ops.exp(u)
-    major = 1.0 / (1.0 + e)
-    return e * major, major, ops.log1p(e)
+    In log-odds and probabilities of the side that the teacher thinks less likely, which have the finest steps.
+    """
+    side = ops.sign(0.4999999 - soft)  # 1 where that is the presence; never 0
+    v = side * ops.clip(ops.log(soft / (1.0 - soft)) * (1.0 / temperature), -FAR, FAR)
+    z = side * log_odds * (1.0 / temperature)
+    q, p = ops.sigmoid(v), ops.sigmoid(z)
+    # log((1 - q) / (1 - p)), of which the second is exp(-z) times p where the student likes this side better
+    rarer = ops.minimum(p, 1.0 - p)
+    log_ratio = ops.maximum(z, 0.0) + ops.log1p((rarer - q) / (1.0 - rarer))
+    return log_ratio - q * (z - v), side * (p - q)
 
 
 def softmax_divergence(
@@ -92,7 +79,7 @@ def softmax_divergence(
     Args:
       ops: `keras.ops` or `pytorch.ops`.
       soft: (batch, classes) float32 teacher probabilities q, no NaN, 0 where not covered.
-      covered: (batch, classes) bool, the classes the teacher knows.
+      covered: (batch, classes) float32, 1 for the classes the teacher knows and 0 for the others.
       student: (batch, classes) float32 logits, or probabilities p.
       temperature: T > 0.
       from_logits: whether `student` is logits.
@@ -100,65 +87,59 @@ def softmax_divergence(
       finite number: give it no weight.
     """
     x = ops.stop_gradient(student)
-    teacher, v, below = _powers(ops, soft, temperature)
-    q, q_rest, q_log_sum = _normalised(ops, teacher, below)
+    v, q = _softened(ops, soft, temperature)
     if from_logits:
-        z = ops.where(covered, x, -FAR)
-        top = ops.max(z, axis=-1, keepdims=True)
-        below, z = z < top, (z - top) / temperature
-        powers = ops.exp(z)
+        z = ops.where(covered > 0.0, x, -FAR)
+        z = (z - _top(ops, z)) * (1.0 / temperature)  # the largest first: what a large one adds to all would cost steps
+        p = ops.softmax(z)
     else:
-        powers, z, below = _powers(ops, ops.where(covered, ops.maximum(x, TINY), 0.0), temperature)
-    p, p_rest, p_log_sum = _normalised(ops, powers, below)
+        x = ops.maximum(x, TINY)
+        z, p = _softened(ops, x * covered, temperature)
     # Where both are near 1 their difference is that of what they leave, which has finer steps.
-    slope = ops.where(ops.minimum(p, q) > 0.5, q_rest - p_rest, p - q) / temperature
+    major = q > 0.5
+    minor = 1.0 - ops.cast(major, "float32")
+    q_rest, p_rest = _sum(ops, minor * q), _sum(ops, minor * p)  # (batch, 1) twice
+    v_top, z_top = _top(ops, v), _top(ops, z)
+    log_ratio = _log_top(ops, p, p_rest) - _log_top(ops, q, q_rest)
+    slope = ops.where(major, q_rest - p_rest, p - q)
     if not from_logits:
-        inside = x >= SLOPE_FLOOR
-        slope = ops.where(inside, slope / ops.where(inside, x, 1.0), 0.0)
-    return ops.sum(_with_slope(ops, q * (v - z), slope, student), axis=-1) + (p_log_sum - q_log_sum)
+        slope = ops.where(x >= SLOPE_FLOOR, slope / x, 0.0)
+    value = ops.sum(q * ((v - z) - (v_top - z_top)), axis=-1) - ops.squeeze(log_ratio, -1)
+    return _with_slope(ops, temperature * value, slope, student) / temperature
 
 
-def _powers(ops: Any, p: Any, temperature: float) -> tuple[Any, Any, Any]:
-    """(batch, classes) -> e = (p / largest)^(1 / T), its logarithm, and which classes are below the largest.
-
-    Zeros stay zeros; the largest has log 0, whatever the division makes of it.
-    """
-    top = ops.max(p, axis=-1, keepdims=True)  # (batch, 1)
-    below = p < top
-    ratio = p / ops.maximum(top, TINY)
-    log_e = ops.where(below, _log(ops, ratio) / temperature, 0.0)
-    e = ratio if temperature == 1.0 else ops.where(p >= TINY, ops.exp(log_e), 0.0)
-    return e, log_e, below
+def _sum(ops: Any, x: Any) -> Any:
+    return ops.sum(x, axis=-1, keepdims=True)
 
 
-def _normalised(ops: Any, e: Any, below: Any) -> tuple[Any, Any, Any]:
-    """e, of which the largest is 1 -> e / sum e, what the largest leaves (batch, 1), log of the sum (batch,).
+def _top(ops: Any, x: Any) -> Any:
+    return ops.max(x, axis=-1, keepdims=True)
 
-    The largest is kept out of the sum, or the log of a sum just above 1 would lose the rest. It is known by `below`,
-    not by its value: a compiled division may leave it one step short of 1.
-    """
-    rest = ops.sum(ops.where(below, e, 0.0), axis=-1, keepdims=True)  # (batch, 1)
-    ties = ops.sum(ops.where(below, 0.0, 1.0), axis=-1, keepdims=True)  # at least 1
-    rest = rest + (ties - 1.0)
-    total = 1.0 + rest
-    return e / total, rest / total, ops.squeeze(ops.log1p(rest), -1)
+
+def _log_top(ops: Any, p: Any, rest: Any) -> Any:
+    """Log of the largest; `rest` is what it leaves where that is less than a half."""
+    top = _top(ops, p)
+    return ops.where(rest < 0.5, ops.log1p(-rest), ops.log(top))
+
+
+def _softened(ops: Any, p: Any, temperature: float) -> tuple[Any, Any]:
+    """p -> log(p) / T, -FAR for 0, and its softmax."""
+    if temperature == 1.0:
+        return ops.maximum(ops.log(p), -FAR), p * (1.0 / ops.maximum(_sum(ops, p), TINY))
+    v = ops.maximum(ops.log(p) * (1.0 / temperature), -FAR)
+    return v, ops.softmax(v)
 
 
 def _with_slope(ops: Any, value: Any, slope: Any, student: Any) -> Any:
-    """`value`, to which any framework's automatic differentiation gives the derivative `slope` by `student`."""
-    return value + ops.stop_gradient(slope) * (student - ops.stop_gradient(student))
+    """`value`, (batch,), to which any framework gives the derivative `slope`, (batch, classes), by `student`."""
+    if hasattr(ops, "with_slope"):
+        return ops.with_slope(value, slope, student)
 
+    def attached(student: Any) -> Any:
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            (upstream,) = arguments if upstream is None else (upstream,)
+            return ops.expand_dims(upstream, -1) * slope
 
-def _log(ops: Any, p: Any) -> Any:
-    """Log of p clipped at the smallest normal float32."""
-    return ops.log(ops.maximum(p, TINY))
+        return value, gradient
 
-
-def _log_odds(ops: Any, p: Any) -> Any:
-    """log(p / (1 - p)), both clipped at the smallest normal float32."""
-    return ops.log(ops.maximum(p, TINY) / ops.maximum(1.0 - p, TINY))
-
-
-def _log_not(ops: Any, p: Any) -> Any:
-    """log(1 - p), accurate for small p too; clipped like `_log` at p = 1."""
-    return ops.maximum(ops.log1p(-p), LOG_TINY)
+    return ops.custom_gradient(attached)(student)

@@ -45,12 +45,14 @@ class Mixture:
         """(classes,) float32, or 1."""
         return 1.0 if self.trust is None else self.ops.convert_to_tensor(self.trust, "float32")
 
-    def weights(self, known: Any, told: Any, trust: Any) -> tuple[Any, Any]:
-        """Weights of the hard and the soft term: a missing half hands its weight to the other."""
-        where, teacher = self.ops.where, self.alpha * trust
-        hard_weight = where(known, where(told, 1.0 - teacher, 1.0), 0.0)
-        soft_weight = where(told, where(known, teacher, trust), 0.0)
-        return hard_weight, soft_weight * self.temperature**2
+    def weights(self, known: Any, told: Any) -> tuple[Any, Any]:
+        """Weights of the hard and the soft term, where what is missing hands its weight to the other.
+
+        Args:
+          known: how much of the hard half there is, in [0, 1].
+          told: how far the teacher is believed, in [0, 1]; 0 where it gave nothing.
+        """
+        return known * (1.0 - self.alpha * told), self.temperature**2 * told * (1.0 - (1.0 - self.alpha) * known)
 
 
 def _sigmoid_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> Any:
@@ -58,13 +60,15 @@ def _sigmoid_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> An
     ops = mix.ops
     known = ops.equal(hard, hard)  # (batch, classes), False for NaN
     hard_term = mix.hard_loss(ops.where(known, hard, 0.0), student)
+    known = ops.cast(known, "float32")
     if soft is None:
-        return ops.mean(ops.where(known, hard_term, 0.0), axis=-1)  # (batch,)
-    told = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    hard_weight, soft_weight = mix.weights(known, told, mix.believed())
-    soft = ops.where(told, soft, 0.5)
-    soft_term = sigmoid_divergence(ops, soft, student, temperature=mix.temperature, from_logits=mix.from_logits)
-    return ops.mean(hard_weight * hard_term + soft_weight * soft_term, axis=-1)
+        return ops.mean(known * hard_term, axis=-1)  # (batch,)
+    told = ops.cast(ops.equal(soft, soft), "float32") * mix.believed()  # (batch, classes), 0 for NaN
+    hard_weight, soft_weight = mix.weights(known, told)
+    soft = ops.where(soft >= TINY, soft, 0.0)
+    temperature, logits = mix.temperature, mix.from_logits
+    soft_term = sigmoid_divergence(ops, soft, soft_weight, student, temperature=temperature, from_logits=logits)
+    return ops.mean(hard_weight * hard_term, axis=-1) + soft_term / student.shape[-1]
 
 
 def _softmax_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> Any:
@@ -74,24 +78,18 @@ def _softmax_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> An
     without a rest class: that part is missing, so the divided row counts by its sum.
     """
     ops = mix.ops
-    row_sum = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
-    known = row_sum > 0.0  # False for NaN and for noise
-    divisor = ops.where(ops.logical_and(known, ops.abs(row_sum - 1.0) > ROUNDING), row_sum, 1.0)
-    hard_term = mix.hard_loss(ops.where(known, hard, 0.0) / divisor, student)  # (batch,)
-    known, share = ops.squeeze(known, -1), ops.squeeze(ops.minimum(divisor, 1.0), -1)  # (batch,) twice
+    total = ops.sum(hard, axis=-1, keepdims=True)  # (batch, 1), NaN stays NaN
+    total = ops.where(ops.abs(total - 1.0) <= ROUNDING, 1.0, ops.where(total > 0.0, total, 0.0))  # 0 for NaN and noise
+    hard_term = mix.hard_loss(ops.divide_no_nan(hard, total), student)  # (batch,), of zeros where nothing is known
+    known = ops.squeeze(ops.minimum(total, 1.0), -1)  # (batch,)
     if soft is None:
-        return ops.where(known, share * hard_term, 0.0)
-    covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
-    soft = ops.where(covered, soft, 0.0)
+        return known * hard_term
+    covered = ops.cast(ops.equal(soft, soft), "float32")  # (batch, classes), 0 for NaN
+    soft = ops.where(soft >= TINY, soft, 0.0)
     mass = ops.sum(soft, axis=-1)  # (batch,)
-    told = ops.logical_and(ops.sum(ops.cast(covered, "int32"), axis=-1) >= 2, mass >= max(mix.min_mass, TINY))
-    belief = (
-        1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / ops.where(told, mass, 1.0)
-    )  # (batch,)
-    hard_weight, soft_weight = mix.weights(known, told, belief)
-    alone = ops.where(told, belief, 0.0) * mix.temperature**2  # the teacher's weight where nobody annotated
-    soft_weight = share * soft_weight + (1.0 - share) * alone
-    soft_term = softmax_divergence(
-        ops, soft, covered, student, temperature=mix.temperature, from_logits=mix.from_logits
-    )
-    return share * hard_weight * hard_term + soft_weight * soft_term
+    enough = ops.logical_and(ops.sum(covered, axis=-1) >= 2.0, mass >= max(mix.min_mass, TINY))
+    told = ops.where(enough, 1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / mass, 0.0)
+    hard_weight, soft_weight = mix.weights(known, told)
+    temperature, logits = mix.temperature, mix.from_logits
+    soft_term = softmax_divergence(ops, soft, covered, student, temperature=temperature, from_logits=logits)
+    return hard_weight * hard_term + soft_weight * soft_term

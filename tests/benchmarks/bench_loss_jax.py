@@ -24,16 +24,29 @@ import keras
 import numpy as np
 
 from softlabels.loss.distillation import DistillationLoss
-from softlabels.loss.divergence import binary_cross_entropy
 from softlabels.loss.mixture import Mixture
 
 SIZES = [(64, 100), (64, 6522), (1024, 100)]
-NAMES = ("abs", "equal", "exp", "log", "log1p", "logical_and", "max", "maximum", "mean", "minimum", "squeeze", "sum")
+NAMES = ("abs", "clip", "equal", "expand_dims", "log", "log1p", "logical_and", "max", "maximum", "mean", "minimum")
 OPS = SimpleNamespace(
-    **{name: getattr(jnp, name) for name in (*NAMES, "where")},
+    **{name: getattr(jnp, name) for name in (*NAMES, "sign", "squeeze", "sum", "where")},
     cast=lambda x, dtype: jnp.asarray(x).astype(dtype),
     convert_to_tensor=jnp.asarray,
+    divide_no_nan=lambda x, y: jnp.where(y == 0, 0.0, x / jnp.where(y == 0, 1.0, y)),
+    sigmoid=jax.nn.sigmoid,
+    softmax=jax.nn.softmax,
     stop_gradient=jax.lax.stop_gradient,
+    with_slope=lambda value, slope, student: _with_slope(value, slope, student),
+)
+
+
+@jax.custom_vjp
+def _with_slope(value, slope, student):
+    return value
+
+
+_with_slope.defvjp(
+    lambda value, slope, student: (value, slope), lambda slope, upstream: (None, None, upstream[:, None] * slope)
 )
 
 
@@ -42,7 +55,7 @@ def plain(activation, temperature):
 
     def hard_loss(hard, student):
         if activation == "sigmoid":
-            return binary_cross_entropy(OPS, hard, student)
+            return jnp.maximum(student, 0.0) - hard * student + jnp.log1p(jnp.exp(-jnp.abs(student)))
         return -jnp.sum(hard * jax.nn.log_softmax(student), axis=-1)
 
     mix = Mixture(OPS, hard_loss, activation, 0.3, None, temperature, 0.1, True)
@@ -59,7 +72,7 @@ def rows(activation, batch, classes):
 
 
 def measure(activation, batch, classes, temperature, rounds):
-    """(Keras's, the plain one's) median milliseconds, and the largest difference of their gradients."""
+    """(Keras's, the plain one's) least milliseconds, and the largest difference of their gradients."""
     given = rows(activation, batch, classes)
     losses = [DistillationLoss(0.3, temperature, None, activation, True), plain(activation, temperature)]
     steps = [jax.jit(jax.value_and_grad(lambda y, o, loss=loss: loss(y, o), argnums=1)) for loss in losses]
@@ -73,7 +86,7 @@ def measure(activation, batch, classes, temperature, rounds):
             found = step(*given)
         jax.block_until_ready(found)
         times[number % 2].append((time.perf_counter() - start) / repeats * 1e3)
-    return *(float(np.median(each)) for each in times), float(np.abs(gradients[0] - gradients[1]).max())
+    return *(min(each) for each in times), float(np.abs(gradients[0] - gradients[1]).max())
 
 
 def main():

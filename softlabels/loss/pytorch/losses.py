@@ -21,7 +21,6 @@ from softlabels.loss.checks import (
     label_settings,
     warn_of_half_precision,
 )
-from softlabels.loss.divergence import binary_cross_entropy
 from softlabels.loss.embedding.rows import check_weight, check_widths, embedding_rows
 from softlabels.loss.mixture import Mixture
 from softlabels.loss.pytorch import ops
@@ -167,7 +166,7 @@ def _cross_entropy(activation: Activation, from_logits: bool) -> Loss:
 
 
 def _binary_of_log_odds(student: Tensor, hard: Tensor) -> Tensor:
-    return binary_cross_entropy(ops, hard, student)
+    return hard * functional.softplus(-student) + (1 - hard) * functional.softplus(student)  # exact where it is sure
 
 
 def _binary_of_probabilities(student: Tensor, hard: Tensor) -> Tensor:

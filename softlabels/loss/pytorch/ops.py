@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-abs, exp, log, log1p, sqrt, square = torch.abs, torch.exp, torch.log, torch.log1p, torch.sqrt, torch.square
+abs, clip, log, log1p, sigmoid, sign = torch.abs, torch.clamp, torch.log, torch.log1p, torch.sigmoid, torch.sign
+sqrt, square = torch.sqrt, torch.square
 equal, not_equal, logical_and, isfinite = torch.eq, torch.ne, torch.logical_and, torch.isfinite
 reshape, squeeze, zeros_like = torch.reshape, torch.squeeze, torch.zeros_like
 _TYPES = {"float32": torch.float32, "int32": torch.int32}
@@ -24,6 +25,14 @@ def cast_like(x: Any, other: Any) -> Any:
 convert_to_tensor = cast
 
 
+def divide_no_nan(x: Any, y: Any) -> Any:
+    return torch.where(y == 0, 0.0, x / y)
+
+
+def softmax(x: Any) -> Any:
+    return torch.softmax(x, dim=-1)
+
+
 def stop_gradient(x: Any) -> Any:
     return x.detach()
 
@@ -32,6 +41,24 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     if isinstance(x, float) and isinstance(y, float):  # of two numbers PyTorch makes its default type, not float32
         x = torch.full((), x, dtype=torch.float32, device=condition.device)
     return torch.where(condition, x, y)
+
+
+def with_slope(value: Any, slope: Any, student: Any) -> Any:
+    return _WithSlope.apply(student, value, slope)
+
+
+class _WithSlope(torch.autograd.Function):
+    """A value, (batch,), of which the derivative by the student, (batch, classes), is known."""
+
+    @staticmethod
+    def forward(context: Any, student: Any, value: Any, slope: Any) -> Any:
+        context.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    def backward(context: Any, upstream: Any) -> Any:
+        (slope,) = context.saved_tensors
+        return upstream[:, None] * slope, None, None
 
 
 def maximum(x: Any, least: Any) -> Any:
