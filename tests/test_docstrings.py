@@ -31,6 +31,8 @@ INTERNAL = {  # of a store or of labels: for the rest of this package, not for u
     *(f"SoftLabelStore.{name}" for name in dir(softlabels.SoftLabelStore)),
     "JoinedLabels.open",
     "JoinedLabels.sound_of",
+    "JoinedLabels.sounds_of",
+    "JoinedLabels.places",
     "JoinedLabels.pooled_clips",
     "JoinedLabels.runs",
     "JoinedLabels.cropped",

@@ -71,6 +71,7 @@ def decoded(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(decoding, "stream_audio", stream)
     monkeypatch.setattr(kept_audio, "PART_S", 0)  # every file is a part
+    monkeypatch.setattr(in_parts, "THREADS", 1)  # one after the other
     return paths
 
 
@@ -262,9 +263,10 @@ def test_what_a_build_left_is_believed_only_if_it_is_what_was_made(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+import softlabels.kept.in_parts as in_parts
 import softlabels.sound.decoding as decoding, softlabels.sound.kept_audio as kept_audio
 from softlabels.labels.joined_labels import JoinedLabels
-kept_audio.PART_S = 0
+kept_audio.PART_S, in_parts.THREADS = 0, 1
 real, seen = decoding.check_content, []
 def check(path, sha256):
     seen.append(path)

@@ -87,6 +87,10 @@ class StoreSounds:
         clip["path"] = self._paths.get(clip["clip_id"], clip["path"])
         return WindowSound.of_clip(clip, int(self._index.window_index[row]), self.window)
 
+    def sounds_of(self, rows: np.ndarray) -> list[WindowSound]:
+        """Where the sound of each window is."""
+        return [self.sound_of(row) for row in rows]
+
     def start_s(self, row: int) -> float:
         """Where a window begins in its recording, in seconds."""
         return float(self._index.start_s(row))

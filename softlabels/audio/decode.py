@@ -151,18 +151,20 @@ def stream_audio(
     stop = length if stop is None else stop
     if not 0 <= start <= stop <= length:
         raise ValueError(f"samples {start} to {stop} of '{path}': expected them within its {length} samples")
-    if _seeks_exactly(path, info, rate_hz):
-        blocks = _mono_blocks(path, info, rate_hz, first_frame=start)
-        yield from Tape(blocks).play(0, stop - start)
+    if enters_at(path, info, rate_hz):
+        yield from open_tape(path, info, rate_hz, first=start).play(start, stop)
         return
-    with os_errors_explained(path):
-        found = os.stat(path)
-    file = (str(path), found.st_ino, found.st_size, found.st_mtime_ns, info, rate_hz)  # another once its bytes are
+    file = (str(path), audio_state(path), info, rate_hz)
     tape = deck.take(file, start) if deck else None
-    tape = tape or Tape(_mono_blocks(path, info, rate_hz))
+    tape = tape or open_tape(path, info, rate_hz)
     yield from tape.play(start, stop)
     if deck and stop < length:
         deck.put(file, tape)  # a tape that failed is not kept
+
+
+def open_tape(path: str | Path, info: AudioInfo, rate_hz: int, *, first: int = 0) -> Tape:
+    """The samples of a file at `rate_hz`, from `first` on; beyond 0 only of a file that `enters_at` that rate."""
+    return Tape(_mono_blocks(path, info, rate_hz, first_frame=first), first=first)
 
 
 def _mono_blocks(path: str | Path, info: AudioInfo, rate_hz: int, *, first_frame: int = 0) -> Iterator[np.ndarray]:
@@ -199,6 +201,13 @@ def _container(path: str | Path) -> tuple[Container, int]:
     )
 
 
+def audio_state(path: str | Path) -> tuple[int, int, int]:
+    """What the system says of a file: another once its bytes are. Raises: AudioError: missing; EnvironmentTrouble."""
+    with os_errors_explained(path):
+        found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def audio_sha256(path: str | Path, *, known: bool = False) -> str:
     """sha256 of a file's bytes; known: read once for as long as the file is not written to.
 
@@ -216,7 +225,8 @@ def _count_frames(path: str | Path, container: Container, rate_hz: int, budget: 
     return frames
 
 
-def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
+def enters_at(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
+    """Whether a stretch of a file, at a rate, costs nothing of what lies before it."""
     if info.rate_hz != rate_hz:
         return False
     if info.container in ("flac", "ogg", "mp3", "mp3-through", "m4a"):
@@ -225,14 +235,9 @@ def _seeks_exactly(path: str | Path, info: AudioInfo, rate_hz: int) -> bool:
         return seeks_exactly(info.container, file.subtype)
 
 
-def enters_anywhere(path: str | Path, info: AudioInfo) -> bool:
-    """Whether a stretch of a file costs nothing of what lies before it, at the file's own rate."""
-    return _seeks_exactly(path, info, info.rate_hz)
-
-
 def channel_peak(path: str | Path, info: AudioInfo, first: int, end: int) -> float:
     """The largest absolute sample that any channel has from frame `first` to the one before `end`; 0 without any."""
-    at = first if enters_anywhere(path, info) else 0
+    at = first if enters_at(path, info, info.rate_hz) else 0
     peak = 0.0
     for block in _checked_blocks(path, info, first_frame=at):
         part = block[max(0, first - at) : max(0, end - at)]
@@ -271,7 +276,13 @@ def _decode(path: str | Path, container: Container, rate_hz: int, *, first_frame
             yield block
 
 
-class _Straight(soundfile.SoundFile):
+class _Sound(soundfile.SoundFile):
+    """Is closed by whoever opened it: a close at the end of Python that fails half-way must not be tried again."""
+
+    def __del__(self) -> None: ...
+
+
+class _Straight(_Sound):
     """Reads on where it is. soundfile seeks there after each block, which some codecs cannot, and which changes MP3."""
 
     def seekable(self) -> bool:
@@ -284,7 +295,7 @@ def _open_soundfile(path: str | Path, *, straight: bool = False) -> Iterator[tup
     doing = ""
     with AudioBytes(path) as source, decoder_faults(source, "libsndfile"):
         try:
-            with (_Straight if straight else soundfile.SoundFile)(source.buffered) as file:
+            with (_Straight if straight else _Sound)(source.buffered) as file:
                 source.check()  # a header that was not read
                 doing = "decoding stopped: "
                 yield file, source
@@ -333,6 +344,8 @@ def _decode_m4a(path: str | Path, rate_hz: int) -> Iterator[np.ndarray]:
 
 def _mono(block: np.ndarray) -> np.ndarray:
     """(frames, channels) -> (frames,): the mean, summed channel by channel so that no CPU sums differently."""
+    if block.shape[1] == 1:
+        return block[:, 0]
     with np.errstate(invalid="ignore", over="ignore"):  # samples that are no numbers are told of later
         total = block[:, 0].astype(np.float64)
         for channel in range(1, block.shape[1]):
@@ -365,12 +378,13 @@ class _Spoiled:
         self._runs: list[tuple[int, int]] = []  # first output sample, and the one after the last
 
     def take_out(self, block: np.ndarray) -> np.ndarray:
-        bad = ~np.isfinite(block)
-        edges = np.flatnonzero(np.diff(bad, prepend=False, append=False)) + self._in
+        first, self._in = self._in, self._in + len(block)
+        if (finite := np.isfinite(block)).all():
+            return block
+        edges = np.flatnonzero(np.diff(~finite, prepend=False, append=False)) + first
         for first, end in edges.reshape(-1, 2).tolist():
             self._runs.append((first * self._to_hz // self._from_hz, -(-end * self._to_hz // self._from_hz)))
-        self._in += len(block)
-        return np.where(bad, np.float32(0), block) if len(edges) else block
+        return np.where(finite, block, np.float32(0))
 
     def restore(self, block: np.ndarray) -> np.ndarray:
         start, self._out = self._out, self._out + len(block)

@@ -5,7 +5,7 @@ The mean of the channels says whether to look at all, so an ordinary recording c
 
 from pathlib import Path
 
-from softlabels.audio.decode import AudioInfo, channel_peak, enters_anywhere
+from softlabels.audio.decode import AudioInfo, channel_peak, enters_at
 from softlabels.windows import rescale_samples
 
 QUIET = 1e-4  # of full scale: a recorder's own noise is louder
@@ -24,7 +24,7 @@ def sample_note(path: str | Path, info: AudioInfo, *, rate_hz: int, start: int, 
     """
     is_quiet, is_loud = peak <= QUIET and info.channels > 1, peak > 1 and info.container not in LOSSY
     first, end = (rescale_samples(n, from_hz=rate_hz, to_hz=info.rate_hz) for n in (start, stop))
-    reachable = end <= LOOK_S * info.rate_hz or enters_anywhere(path, info)
+    reachable = end <= LOOK_S * info.rate_hz or enters_at(path, info, info.rate_hz)
     if not (is_quiet or is_loud) or not reachable:
         return ""
     channel = channel_peak(path, info, first, min(end, info.frames))

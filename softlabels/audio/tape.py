@@ -19,17 +19,25 @@ class Tape:
     """The samples of a file, in order, of which the latest can be had once more.
 
     Args:
-      blocks: (samples,) float32 each, from the start of the file.
+      blocks: (samples,) float32 each, to the end of the file.
+      first: the sample of the file with which they begin.
+
+    end: the sample of the file that comes next; over: whether none does; keep: how many of the latest can be had again.
     """
 
-    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+    def __init__(self, blocks: Iterator[np.ndarray], *, first: int = 0) -> None:
         self._blocks = blocks
         self._kept: deque[tuple[int, np.ndarray]] = deque()  # position and samples of the latest blocks
-        self._end = 0  # samples that have come so far
+        self.end, self.over, self.keep = first, False, KEPT_SAMPLES
+
+    @property
+    def kept(self) -> int:
+        """How many samples are in memory."""
+        return self.end - self._kept[0][0] if self._kept else 0
 
     def reaches(self, start: int) -> bool:
         """Whether sample `start` is still to come, or kept."""
-        return start >= (self._kept[0][0] if self._kept else self._end)
+        return start >= (self._kept[0][0] if self._kept else self.end)
 
     def play(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """The samples from start to stop, as blocks; the file is left as soon as they have come.
@@ -42,18 +50,19 @@ class Tape:
                 yield piece
             if position + len(block) > stop:  # at exactly stop, go on: the end of the file has to be seen
                 return
-        if self._end < stop:
-            raise AudioError(f"truncated: the audio ends after {self._end} of {stop} samples")
+        if self.end < stop:
+            raise AudioError(f"truncated: the audio ends after {self.end} of {stop} samples")
 
     def _from(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
         """Position and samples of every block that reaches beyond `start`."""
         yield from [(position, block) for position, block in self._kept if position + len(block) > start]
         for block in self._blocks:
-            position, self._end = self._end, self._end + len(block)
+            position, self.end = self.end, self.end + len(block)
             self._kept.append((position, block))
-            while self._kept and self._end - self._kept[0][0] - len(self._kept[0][1]) >= KEPT_SAMPLES:
+            while self._kept and self.kept - len(self._kept[0][1]) >= self.keep:
                 self._kept.popleft()
             yield position, block
+        self.over = True
 
 
 class TapeDeck:

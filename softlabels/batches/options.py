@@ -13,6 +13,7 @@ import numpy as np
 Features = Callable[[np.ndarray], np.ndarray]
 Crops = Literal["random"]
 Audio = Literal["cache", "cache-float32", "stream"]
+Shuffle = bool | Literal["recordings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,7 +23,7 @@ class BatchOptions:
     batch_size: int = 64
     features: Features | None = None
     rate_hz: int | None = None
-    shuffle: bool = False
+    shuffle: Shuffle = False
     seed: int = 0
     sampling_weights: np.ndarray | None = None
     embedding: bool = False
@@ -35,6 +36,8 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        if self.shuffle not in (False, True, "recordings"):
+            raise ValueError(f"shuffle: expected False, True or 'recordings', got {self.shuffle!r}")
         if self.window_s is not None and not (_is_number(self.window_s) and self.window_s > 0):
             raise ValueError(f"window_s: expected a number of seconds above 0, or None, got {self.window_s!r}")
         if self.crops is not None and self.crops not in get_args(Crops):

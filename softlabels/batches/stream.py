@@ -11,10 +11,12 @@ import numpy as np
 
 from softlabels.batches.crops import Crops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
+from softlabels.batches.order import recordings_order, say_cost
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.sampling import upsampling_weights
 from softlabels.batches.sources.kept_features import KeptFeatures, keep_features, made_of
 from softlabels.batches.sources.sound_source import audio_of, form_of, read_crops
+from softlabels.batches.window_audio import WindowAudio
 
 STATE_VERSION = 1
 
@@ -45,6 +47,9 @@ class Batches:
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
         self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
+        if self._shuffle is True and isinstance(self.audio, WindowAudio):
+            rows = np.concatenate([self.rows(n) for n in range(min(100, len(self)))])
+            say_cost(labels.places(), rows, self.batch_size, self.audio)
         self.example = _example(self.features, self.audio.window_samples)
         self._kept: KeptFeatures | None = None
         if options.keep_features and self.features:
@@ -135,10 +140,14 @@ class Batches:
 
     def _draw(self, epoch: int) -> np.ndarray:
         n, generator = len(self.labels), np.random.Generator(np.random.PCG64([self._seed, epoch]))
-        if self._cumulative is not None:
-            drawn = np.searchsorted(self._cumulative, generator.random(n), side="right")
-            return drawn if self._shuffle else np.sort(drawn)
         order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
+        if self._cumulative is not None:
+            order = np.searchsorted(self._cumulative, generator.random(n), side="right")
+        if self._shuffle == "recordings":
+            window, places = self.labels.window, self.labels.places().of(order)
+            return order[recordings_order(places, window.rate_hz, window.window_samples, generator)]
+        if self._cumulative is not None:
+            return order if self._shuffle else np.sort(order)
         generator.shuffle(order)
         return order
 

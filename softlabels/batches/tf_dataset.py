@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from softlabels.batches.callbacks import call_python
-from softlabels.batches.options import Audio, BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
 
@@ -17,7 +17,7 @@ def make_dataset(
     batch_size: int = 64,
     features: Features | None = None,
     rate_hz: int | None = None,
-    shuffle: bool = False,
+    shuffle: Shuffle = False,
     seed: int = 0,
     *,
     sampling_weights: np.ndarray | None = None,
@@ -36,7 +36,10 @@ def make_dataset(
       batch_size: rows a batch; the last batch of an epoch may be smaller.
       features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
       rate_hz: the sample rate of the audio; None is the teacher's.
-      shuffle: a new order every epoch, fixed by (seed, epoch).
+      shuffle: a new order every epoch, fixed by (seed, epoch): True mixes all rows. "recordings" takes recordings in
+        random order, some side by side (333 short ones, 43 long ones), each a little out of its own order: audio that
+        is streamed is decoded once an epoch, as with False, and takes up to 8 kB of memory for each hertz of `rate_hz`.
+        That holds for threads; of several worker processes each decodes what it passes over.
       seed: of the order.
       sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
         `labels.sampling_weights()` gives; None takes every row once an epoch.

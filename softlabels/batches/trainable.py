@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softlabels.batches.options import Audio, BatchOptions, Crops, Features
+from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.stream import Batches
 
@@ -24,7 +24,7 @@ class Trainable:
         batch_size: int = 64,
         features: Features | None = None,
         rate_hz: int | None = None,
-        shuffle: bool = False,
+        shuffle: Shuffle = False,
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,
@@ -69,7 +69,7 @@ class Trainable:
         batch_size: int = 64,
         features: Features | None = None,
         rate_hz: int | None = None,
-        shuffle: bool = False,
+        shuffle: Shuffle = False,
         seed: int = 0,
         *,
         sampling_weights: np.ndarray | None = None,

@@ -26,7 +26,9 @@ from softlabels.kept.soft_file import SoftFile, seal
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.protocol import TEMPORARY
 from softlabels.storage.unfinished import allocate, full_disk_named, remove
+from softlabels.threads import in_threads
 
+THREADS = 4  # of a build in one process: decoders and NumPy let others run for most of their time
 _PIECE = 1 << 24  # bytes read at once to be held against their checksum
 Make = Callable[[SoftFile, Any], None]
 
@@ -167,8 +169,9 @@ def _begin(partial: Path, notes: _Notes, shape: tuple[int, int], dtype: DTypeLik
 def _made(partial: Path, todo: list[tuple[int, Part]], make: Make, processes: int) -> Iterator[tuple[int, int]]:
     """Number and checksum of each part, as soon as it is made."""
     if min(processes, len(todo)) < 2:
-        for number, part in todo:
-            yield number, _make(partial, make, part)
+        calls = ((partial, make, part) for _, part in todo)
+        sums = in_threads(_make, calls, threads=min(THREADS, os.cpu_count() or 1))
+        yield from zip((number for number, _ in todo), sums, strict=True)
         return
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool

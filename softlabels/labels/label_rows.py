@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softlabels.batches.rows import CropRule, Pooling, Runs, WindowSound
+from softlabels.batches.rows import CropRule, Pooling, RowPlaces, Runs, WindowSound
 from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
 from softlabels.classes.class_list import Activation, ClassList
@@ -263,6 +263,16 @@ class LabelRows:
         folder = saved.path.parent if saved.is_kept else user_folder() / "audio"
         places = {"clips": arrays.clips, "clip_row": arrays.clip_row, "window_index": arrays.window_index}
         return RowSounds(**places, window=self.window, root=self.root, folder=folder)
+
+    def sounds_of(self, rows: np.ndarray) -> list[WindowSound]:
+        """Where the sound of each row is."""
+        arrays = self._saved.arrays
+        return WindowSound.of_rows(arrays.clips, arrays.clip_row[rows], arrays.window_index[rows], self.window)
+
+    def places(self) -> RowPlaces:
+        """In which recording each row is, and where in it."""
+        arrays = self._saved.arrays
+        return RowPlaces.of_rows(arrays.clips, arrays.clip_row, arrays.window_index, self.window)
 
     def pooled_clips(self) -> list[str]:
         """The clips of which several windows became one row, by id."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from softlabels.sound.stretches import FileSound
 from softlabels.storage.location import Location
 from softlabels.threads import read_ahead
 
-_AHEAD = 4  # blocks of the decoder
+_AHEAD, _LONG_S = 4, 30  # blocks of the decoder; a file of so many seconds is worth a thread
 _TOGETHER = 64  # blocks of ours that are written at once
 
 
@@ -25,10 +26,15 @@ def about_clip(clip_id: str, root: Location, path: str) -> Iterator[None]:
     try:
         yield
     except AudioError as e:
-        raise AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}{_next_step(e, root, path)}") from e
+        raise explained(e, clip_id, root, path) from e
 
 
-def check_content(path: str, sha256: str) -> None:
+def explained(e: AudioError, clip_id: str, root: Location, path: str) -> AudioError:
+    """An error about a file, as one about a clip of it."""
+    return AudioError(f"{e.reason}: clip {clip_id!r}: {e.detail}{_next_step(e, root, path)}")
+
+
+def check_content(path: Path, sha256: str) -> None:
     """See that a local file is what the teacher heard. Raises: AudioError: changed-since-probe, missing."""
     digest = audio_sha256(path, known=True)  # again whenever the file was written to
     if digest != sha256:
@@ -46,10 +52,12 @@ def write_files(
     """
     for file in files:
         with about_clip(file.clip_id, root, file.path), local_file(root, file.path, sha256=file.sha256) as path:
-            check_content(str(path), file.sha256)
+            check_content(path, file.sha256)
             first, last = file.runs[0][0] * BLOCK, min(file.runs[-1][1] * BLOCK, file.end)
             stream = stream_audio(path, rate_hz=rate_hz, start=first, stop=last, expected=file.audio)
-            for block, samples in _in_blocks(read_ahead(stream, depth=_AHEAD), file.runs[0][0]):
+            if last - first >= _LONG_S * rate_hz:
+                stream = read_ahead(stream, depth=_AHEAD)
+            for block, samples in _in_blocks(stream, file.runs[0][0]):
                 for begin, end, row in file.runs:
                     some = samples[max(0, begin - block) : max(0, end - block)]
                     if len(some):

@@ -65,7 +65,7 @@ class FilesHeard:
     def _check_content(self, i: int) -> None:
         path = self._paths[i]
         with about_clip(self._clip_ids[i], self._root, path):
-            check_content(str(Path(self._root) / path), self._sha256[i])
+            check_content(Path(self._root) / path, self._sha256[i])
 
     def _noted(self) -> np.ndarray:
         try:
