@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,12 +130,20 @@ def source_of(features: Features) -> str:
     if not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isclass(function)):
         function = type(function)
     try:
-        return inspect.getsource(function)
+        return inspect.getsource(function) + _columns(function)
     except (OSError, TypeError) as e:
         raise ValueError(
             f"keep_features: the source of {features!r} cannot be read ({e}), so nobody could tell when it changes; "
             "define it in a file or in a cell of a notebook"
         ) from e
+
+
+def _columns(function: Any) -> str:
+    """Which columns a lambda takes of its lines: `getsource` gives those in full, and others may stand there."""
+    if getattr(function, "__name__", "") != "<lambda>":
+        return ""
+    places = [column for *_, first, end in function.__code__.co_positions() for column in (first, end) if column]
+    return f"{min(places, default=0)} to {max(places, default=0)}"
 
 
 def _check_alone(features: Features, audio: RowAudio, cropping: Cropping | None, rows: int) -> float:
