@@ -54,9 +54,22 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> JoinedLabels:
     return label(made).join(made.manifest)
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, softlabels.SoftLabelStore]:
+    made = make_corpus(tmp_path_factory.mktemp("labelled"))
+    return made, label(made)
+
+
 @pytest.fixture
-def labels(corpus: Corpus, store) -> JoinedLabels:
-    """Six small files of one clip each."""
+def labels(labelled, tmp_path: Path) -> JoinedLabels:
+    """Six small files of one clip each, of which nothing is kept yet."""
+    corpus, store = labelled
+    return store.join(corpus.manifest, cache_dir=tmp_path / "kept")
+
+
+@pytest.fixture
+def own_labels(corpus: Corpus, store) -> JoinedLabels:
+    """The same of a corpus that may be changed, kept in its store."""
     return store.join(corpus.manifest)
 
 
@@ -298,17 +311,17 @@ def test_two_that_start_together_decode_once(labels: JoinedLabels, decoded: list
     assert (first == second, len(decoded)) == (True, 6)
 
 
-def test_processes_build_what_one_builds_and_pass_on_what_is_wrong(corpus: Corpus, labels, monkeypatch) -> None:
+def test_processes_build_what_one_builds_and_pass_on_what_is_wrong(corpus: Corpus, own_labels, monkeypatch) -> None:
     monkeypatch.setattr(kept_audio, "PART_S", 0)
     monkeypatch.setattr(kept_audio, "PROCESS_S", 0.1)
     path = corpus.folder / "c3.wav"
     good, state = path.read_bytes(), path.stat()
     corpus.write_audio("c3.wav", 0.4, seed=77)
     with pytest.raises(AudioError, match="changed-since-probe: clip 'c3': .*--probe-again"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     path.write_bytes(good)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert KeptAudio(labels).read(np.arange(14)).tobytes() == WindowAudio(labels).read(np.arange(14)).tobytes()
+    assert KeptAudio(own_labels).read(np.arange(14)).tobytes() == WindowAudio(own_labels).read(np.arange(14)).tobytes()
 
 
 def test_a_full_disk_and_one_without_room_are_one_error_and_leave_nothing(labels: JoinedLabels, monkeypatch) -> None:
@@ -344,25 +357,25 @@ def test_a_damaged_page_is_an_error_and_never_sound(sounds: JoinedLabels) -> Non
     assert KeptAudio(sounds, rate_hz=44_100, form="float32").read([0]).tobytes() == truth[:1].tobytes()  # made again
 
 
-def test_verify_looks_at_kept_audio_too(labels: JoinedLabels, store) -> None:
-    KeptAudio(labels)
+def test_verify_looks_at_kept_audio_too(own_labels: JoinedLabels, store) -> None:
+    KeptAudio(own_labels)
     assert list(joins_problems(store.storage)) == []
-    flip(kept_file(labels), 300)
+    flip(kept_file(own_labels), 300)
     (problem,) = joins_problems(store.storage)
     assert "is damaged" in problem
 
 
-def test_a_strangers_audio_in_a_store_is_made_again(labels: JoinedLabels, monkeypatch, tmp_path: Path) -> None:
-    truth, path = KeptAudio(labels).read(np.arange(14)), kept_file(labels)
+def test_a_strangers_audio_in_a_store_is_made_again(own_labels: JoinedLabels, monkeypatch, tmp_path: Path) -> None:
+    truth, path = KeptAudio(own_labels).read(np.arange(14)), kept_file(own_labels)
     values = np.load(path)
     path.unlink()
     write_soft(path, values.shape, [values[::-1]], dtype=values.dtype)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
-    assert KeptAudio(labels).read(np.arange(14)).tobytes() == truth.tobytes()
+    assert KeptAudio(own_labels).read(np.arange(14)).tobytes() == truth.tobytes()
 
 
-def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Corpus, labels, monkeypatch) -> None:
-    KeptAudio(labels)
+def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Corpus, own_labels, monkeypatch) -> None:
+    KeptAudio(own_labels)
     digested, real = [], decoding.audio_sha256
 
     def digest(path, **how):
@@ -370,22 +383,24 @@ def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Co
         return real(path, **how)
 
     monkeypatch.setattr(decoding, "audio_sha256", digest)
-    KeptAudio(labels).read(np.arange(14))
+    KeptAudio(own_labels).read(np.arange(14))
     assert digested == []
     os.utime(corpus.folder / "c2.wav", (1, 1))
     for _ in range(2):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     assert digested == ["c2.wav"]  # the second time it is known
     corpus.write_audio("c4.wav", 0.05, seed=99)
     for _ in range(2):
         with pytest.raises(AudioError, match=r"changed-since-probe: clip 'c4': the file is sha256:.*--probe-again"):
-            KeptAudio(labels)
+            KeptAudio(own_labels)
     (corpus.folder / "c4.wav").unlink()
     with pytest.raises(AudioError, match=r"missing: clip 'c4': .* at 'c4.wav'; `softlabels run` checks the corpus"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
 
 
-def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(corpus: Corpus, labels, decoded, monkeypatch) -> None:
+def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(
+    corpus: Corpus, own_labels, decoded, monkeypatch
+) -> None:
     real = decoding.check_content
 
     def stop(path: str, sha256: str) -> None:
@@ -395,14 +410,14 @@ def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(corpus: Corpus
 
     monkeypatch.setattr(decoding, "check_content", stop)
     with pytest.raises(EnvironmentTrouble):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     monkeypatch.setattr(decoding, "check_content", real)
     samples, hz = soundfile.read(corpus.folder / decoded[0])
     soundfile.write(corpus.folder / decoded[0], samples[::-1], hz)
     with contextlib.suppress(AudioError):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     with pytest.raises(AudioError, match="changed-since-probe"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
 
 
 def test_kept_audio_of_many_small_files_names_the_first_that_is_gone(tmp_path: Path) -> None:

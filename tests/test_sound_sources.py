@@ -1,5 +1,6 @@
 """Where batches take x from: kept or streamed sound, one stream, chosen by size; features that are kept or refused."""
 
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Corpus
+from conftest import Corpus, label, make_corpus
 from test_kept_audio import flip, kept_file
 
 import softlabels
@@ -26,9 +27,17 @@ from softlabels.sound.kept_audio import KeptAudio
 HOW = {"batch_size": 4, "rate_hz": 4000, "shuffle": True, "seed": 3}
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, softlabels.SoftLabelStore]:
+    made = make_corpus(tmp_path_factory.mktemp("labelled"))
+    return made, label(made)
+
+
 @pytest.fixture
-def labels(corpus: Corpus, store) -> JoinedLabels:
-    return store.join(corpus.manifest)
+def labels(labelled, tmp_path: Path) -> JoinedLabels:
+    """Labels that keep nothing yet."""
+    corpus, store = labelled
+    return store.join(corpus.manifest, cache_dir=tmp_path / "kept")
 
 
 def digest(batches) -> str:
@@ -65,9 +74,9 @@ def test_crops_of_kept_and_of_streamed_sound_are_the_same(labels: JoinedLabels, 
 
 
 @pytest.mark.parametrize("audio", ["yes", "cache-int16", "", True, 0])
-def test_a_way_that_is_none_is_refused(labels: JoinedLabels, audio: object) -> None:
+def test_a_way_that_is_none_is_refused(audio: object) -> None:
     with pytest.raises(ValueError, match="audio: expected 'cache', 'cache-float32', 'stream' or None, got"):
-        softlabels.make_dataset(labels, audio=audio)
+        BatchOptions(audio=audio)
 
 
 @pytest.fixture
@@ -165,7 +174,9 @@ def test_longer_windows_have_features_of_their_own(labels: JoinedLabels) -> None
         assert digest(map(Batches(labels, BatchOptions(**how, keep_features="1")).load, range(4))) == expected
 
 
-def test_anything_that_changes_features_makes_others(corpus: Corpus, labels: JoinedLabels, monkeypatch) -> None:
+def test_anything_that_changes_features_makes_others(corpus: Corpus, store) -> None:
+    labels = store.join(corpus.manifest)
+
     def files() -> int:
         return len(list(labels.path.parent.glob("features-*.npy")))
 
@@ -228,7 +239,7 @@ def test_features_that_cannot_be_kept_are_refused(labels: JoinedLabels, changed:
     assert not list(labels.path.parent.glob("*features*"))
 
 
-def test_features_are_gone_on_with_and_made_by_processes(labels: JoinedLabels, monkeypatch, tmp_path: Path) -> None:
+def test_features_are_gone_on_with_after_a_failure(labels: JoinedLabels, monkeypatch) -> None:
     monkeypatch.setattr(kept_features, "PART_ROWS", 3)
     monkeypatch.setattr(in_parts, "THREADS", 1)
     options = BatchOptions(**HOW, features=mean_and_peak, keep_features="1")
@@ -246,8 +257,12 @@ def test_features_are_gone_on_with_and_made_by_processes(labels: JoinedLabels, m
     Batches(labels, options)
     assert written[-2:] == [3, 2]  # the fourth part, which failed, and the last
     assert len(written) < 2 * 5
-    truth = digest(map(Batches(labels, options).load, range(4)))
-    monkeypatch.setattr(kept_features, "made_of", real)
-    kept_file(labels, "features").unlink()
+
+
+@pytest.mark.storms
+def test_processes_make_the_same_features(labels: JoinedLabels, monkeypatch) -> None:
+    monkeypatch.setattr(kept_features, "PART_ROWS", 3)
     monkeypatch.setattr(kept_features, "PROCESS_S", 1e-9)
+    options = BatchOptions(**HOW, features=lambda x: x[:, :3] * 2, keep_features="1")  # travels without its module
+    truth = digest(map(Batches(labels, dataclasses.replace(options, keep_features=None)).load, range(4)))
     assert digest(map(Batches(labels, options).load, range(4))) == truth
