@@ -73,13 +73,14 @@ def build_in_parts(
     make: Make,
     *,
     processes: int = 1,
+    threads: int | None = None,
 ) -> list[int]:
     """Make an array with checksums, at `temporary`, of which the next build of `target` finds what this one has done.
 
     Args:
       target: where it will be; one builder at a time, or several that write the same.
       parts: always the same for a target. make: writes what one of them is about; it pickles where processes are many.
-      processes: that make parts at once; 1 is this one.
+      processes: that make parts at once; 1 is this one, with so many threads.
     Returns: the numbers of the parts that were done before.
     Raises: StorageFullError: no room, before anything is made; EnvironmentTrouble: a process was killed; and what
       `make` raises: parts that are done stay so.
@@ -98,7 +99,7 @@ def build_in_parts(
     at = sum(parts[number].seconds for number in done)
     what = f"{target.name.partition('-')[0]}, {_bytes(shape, dtype) / 1e9:,.2f} GB"
     with tqdm(total=round(total), initial=round(at), desc=what, unit="s", disable=None, leave=False, delay=1) as bar:
-        for number, checksum in _made(partial, [(n, parts[n]) for n in todo], make, processes):
+        for number, checksum in _made(partial, [(n, parts[n]) for n in todo], make, processes, threads or THREADS):
             notes.add(number, checksum)
             bar.update(parts[number].seconds)
     with partial.open("r+b") as file:
@@ -166,11 +167,13 @@ def _begin(partial: Path, notes: _Notes, shape: tuple[int, int], dtype: DTypeLik
         raise
 
 
-def _made(partial: Path, todo: list[tuple[int, Part]], make: Make, processes: int) -> Iterator[tuple[int, int]]:
+def _made(
+    partial: Path, todo: list[tuple[int, Part]], make: Make, processes: int, threads: int
+) -> Iterator[tuple[int, int]]:
     """Number and checksum of each part, as soon as it is made."""
     if min(processes, len(todo)) < 2:
         calls = ((partial, make, part) for _, part in todo)
-        sums = in_threads(_make, calls, threads=min(THREADS, os.cpu_count() or 1))
+        sums = in_threads(_make, calls, threads=min(threads, os.cpu_count() or 1))
         yield from zip((number for number, _ in todo), sums, strict=True)
         return
     from joblib.externals.loky import ProcessPoolExecutor

@@ -16,8 +16,8 @@ generator does: two processes, soundfile, scipy's resample_poly, one example aft
 torchaudio and `datasets` need torch, and decode with torchcodec, which needs FFmpeg's libraries on LD_LIBRARY_PATH; who
 cannot run is left out, and said. "kept" ones keep their features: ours with keep_features, `datasets` with map.
 snr: signal to noise of kept int16, beside whole numbers of 16 bits as a WAV has them, and scaled by a file's peak.
-student (with --songs, the work folder of `proof_songs.py`): the small student of the songs, taught by the default recipe
-with all annotations, hears kept int16 instead of the samples in training and test; seed by seed, 2,420 test clips.
+student (with --songs, the work folder of `proof_songs.py`): the small student of the songs, taught by the default
+recipe with all annotations, gets kept int16 instead of the samples in training and test, seed by seed.
 The last line of stdout is one JSON object.
 """
 
