@@ -11,6 +11,8 @@ import concurrent.futures
 import contextlib
 import os
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -179,7 +181,7 @@ def _made(
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    pool = ProcessPoolExecutor(min(processes, len(todo)))
+    pool = ProcessPoolExecutor(min(processes, len(todo)), initializer=_end_with, initargs=(os.getpid(),))
     try:
         waiting = iter(todo)
         running: dict[concurrent.futures.Future, int] = {}
@@ -200,6 +202,17 @@ def _made(
         ) from e
     finally:
         pool.shutdown(wait=True, kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end once its parent is gone, which may be killed: nobody writes on unsupervised."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make(partial: Path, make: Make, part: Part) -> int:
