@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def make_sounds(folder: Path) -> Corpus:
     made.write_samples("loud.wav", generator.normal(0, 3, 9000).astype(np.float32), subtype="FLOAT")
     (made.folder / "copy.flac").write_bytes((made.folder / "long.flac").read_bytes())
     clips = ["early,long.flac,0.013,0.66", "next,long.flac,0.61,0.95", "late,long.flac,3.7,", "copied,copy.flac,0,0.2"]
+    clips += [f"inner,wide.wav,{4814 / 48_000!r},0.5"]  # whose first window, in whole samples, begins before it
     clips += [f"{name.partition('.')[0]},{name},,," for name in ("tone.mp3", "wide.wav", "quiet.wav", "loud.wav")]
     lines = [clip.rstrip(",") + "," * (3 - clip.rstrip(",").count(",")) for clip in clips]
     made.write_manifest("\n".join(["clip_id,path,start_s,end_s", *lines]) + "\n")
@@ -428,3 +430,42 @@ def test_kept_audio_of_many_small_files_names_the_first_that_is_gone(tmp_path: P
     with pytest.raises(AudioError, match="missing: clip 'c1'"):  # before anything is decoded
         KeptAudio(labels)
     assert not list(labels.path.parent.glob("*audio*"))
+
+
+BUILDING = """
+import sys, time
+from pathlib import Path
+import softlabels.kept.in_parts as in_parts, softlabels.sound.kept_audio as kept_audio
+from softlabels.labels.joined_labels import JoinedLabels
+kept_audio.PART_S, kept_audio.PROCESS_S, real = 0, 0.1, in_parts._Notes.add
+def add(self, number, checksum):
+    real(self, number, checksum)
+    print("a part", flush=True)
+    time.sleep(60)
+in_parts._Notes.add = add
+kept_audio.KeptAudio(JoinedLabels.open(Path(sys.argv[1]), root=Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.storms
+def test_processes_of_a_build_that_was_killed_are_gone(labels: JoinedLabels) -> None:
+    command = [sys.executable, "-c", BUILDING, str(labels.path), str(labels.root.absolute())]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as building:
+        assert building.stdout.readline() == "a part\n"
+        children = Path(f"/proc/{building.pid}/task/{building.pid}/children").read_text().split()
+        building.kill()
+    assert len(children) >= 2
+    for _ in range(100):
+        left = [child for child in children if is_running(child)]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
+    assert KeptAudio(labels).read(np.arange(14)).tobytes() == WindowAudio(labels).read(np.arange(14)).tobytes()
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
