@@ -367,6 +367,10 @@ def bench_clips(folder: Path, clips: int, rounds: int, recording: str | None) ->
                 print(f"{name}: left out: {done.stderr.strip().splitlines()[-1:]}", flush=True)
             else:
                 taken[name].append(json.loads(done.stdout.splitlines()[-1]))
+                print(
+                    f"{name}: {', '.join(f'{clips / one:,.0f}' for one in taken[name][-1])} windows a second",
+                    flush=True,
+                )
     found = {}
     for name, runs in taken.items():
         if runs:
