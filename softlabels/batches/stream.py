@@ -47,7 +47,7 @@ class Batches:
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
         self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
-        if self._shuffle is True and isinstance(self.audio, WindowAudio):
+        if self._shuffle is True and isinstance(self.audio, WindowAudio) and not options.keep_features:
             rows = np.concatenate([self.rows(n) for n in range(min(100, len(self)))])
             say_cost(labels.places(), rows, self.batch_size, self.audio)
         self.example = _example(self.features, self.audio.window_samples)

@@ -31,7 +31,7 @@ IN_STORE = "joins"
 SWEEP_AFTER_S = 86_400
 _PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
 _OURS = re.compile(
-    re.escape(TEMPORARY) + r"([0-9a-f]{16}(\.npy)?|(join-[0-9a-f]{64}|\w+(-\w+)?-[0-9a-f]{64}\.npy)(\.lock|\.done|))"
+    re.escape(TEMPORARY) + r"([0-9a-f]{16}(\.npy)?|(join-[0-9a-f]{64}|\w+(-\w+)?-[0-9a-f]{64}\.npy)(\.lock)?)"
 )
 
 
