@@ -1,5 +1,6 @@
 """Streamed audio: the bytes of reading each file from its start, for the cost of reading it once."""
 
+import gc
 import itertools
 import multiprocessing
 import pickle
@@ -18,7 +19,7 @@ import softlabels.audio.decode
 import softlabels.audio.shelf
 import softlabels.batches.order
 from softlabels import AudioError
-from softlabels.audio.decode import read_audio
+from softlabels.audio.decode import open_tape, read_audio
 from softlabels.audio.shelf import Shelf
 from softlabels.batches.options import BatchOptions
 from softlabels.batches.order import recordings_order, say_cost
@@ -189,6 +190,24 @@ def test_a_recording_that_fails_is_named_by_the_clip_it_came_to(recordings, labe
         with pytest.raises(AudioError, match="clip 'late': a bad sector"):
             audio.read([late[-1], early[0]])
     assert audio.read([late[-1]]).any(), "what failed is not kept"
+
+
+def test_a_file_is_closed_once_even_where_closing_fails(recordings, monkeypatch) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(
+        soundfile.SoundFile, "close", lambda file: closed.append(file)
+    )  # as at the end of Python, when it is half done
+    path = recordings.folder / "a.flac"
+    info = softlabels.audio.decode.probe_audio(path)
+    closed.clear()
+    gc.collect()
+    tape = open_tape(path, info, 4000)
+    next(tape.play(0, 1000))
+    del tape
+    (file,) = closed
+    closed.clear()
+    del file
+    assert not closed, "a second time aborts the process"
 
 
 def test_the_order_of_recordings_is_fixed_by_seed_and_epoch_alone(labels, small_blocks) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +106,12 @@ class Recording:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.asked = self.most_asked = self.kept = self.keep = 0
-        self.is_open = self._enters = False
+        self.is_open = False
         self._state: State | None = None
         self._tape: Tape | None = None
         self._beyond = 0  # how far a tape is ahead of its taker
         self._open: Callable[..., Tape]
+        self._enters: Callable[[], bool]
 
     def kept_now(self) -> tuple[int, bool]:
         """Samples in memory, and whether the file was left in the middle."""
@@ -119,9 +120,10 @@ class Recording:
     def load(self, path: Path, state: State, info: AudioInfo, rate_hz: int) -> None:
         """Read the file as it is now."""
         if state != self._state:
-            self._tape, self._enters, self._state = None, enters_at(path, info, rate_hz), state
+            self._tape, self._state = None, state
             self._beyond = rescale_samples(BLOCK_FRAMES, from_hz=info.rate_hz, to_hz=rate_hz)
             self._open = partial(open_tape, path, info, rate_hz)
+            self._enters = cache(partial(enters_at, path, info, rate_hz))  # opens some files to find out
 
     def costs(self, start: int) -> tuple[bool, int]:
         """Sorts samples: those that the tape comes to, then those for which the file is read again, in its order."""
@@ -131,7 +133,7 @@ class Recording:
         """The (samples,) float32 of the file from `start` on, up to its end at most. Raises: as `stream_audio`."""
         tape, self._tape = self._tape, None  # a tape that fails is not kept
         if tape is None or not self._within_reach(tape, start):
-            tape = self._open(first=start if self._enters else 0)
+            tape = self._open(first=start if start and self._enters() else 0)
         tape.keep, at = self.keep + self._beyond, 0
         for piece in tape.play(start, start + len(out)):
             out[at : at + len(piece)] = piece
@@ -140,4 +142,4 @@ class Recording:
 
     def _within_reach(self, tape: Tape, start: int) -> bool:
         """Whether a tape is the cheapest way to a sample: a file that can be entered there is not read up to it."""
-        return tape.reaches(start) and not (self._enters and start > tape.end + BLOCK_FRAMES)
+        return tape.reaches(start) and not (start > tape.end + BLOCK_FRAMES and self._enters())
