@@ -56,7 +56,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and steps back that are short beside the recordings."""
     monkeypatch.setattr(softlabels.batches.order, "BLOCK_S", 3)
     monkeypatch.setattr(softlabels.batches.order, "MIX_S", 1)
-    monkeypatch.setattr(softlabels.batches.window_audio, "BLOCK_S", 15)  # a decoder's block is long beside these
+    monkeypatch.setattr(softlabels.batches.window_audio, "BLOCK_S", 22)  # a decoder's block is long beside these
     monkeypatch.setattr(softlabels.batches.window_audio, "MIX_S", 1)
 
 
@@ -152,15 +152,17 @@ def test_crops_anywhere_are_those_of_the_file(recordings, labels) -> None:
         audio.read([0], np.array([-1]))
 
 
-def test_memory_is_bounded_whatever_is_read(labels, small_blocks) -> None:
-    audio, most = WindowAudio(labels, rate_hz=4000), 0
+def test_memory_is_bounded_whatever_is_read(labels, small_blocks, monkeypatch) -> None:
+    monkeypatch.setattr(softlabels.batches.window_audio, "BLOCK_S", 8)
+    audio, kept = WindowAudio(labels, rate_hz=4000), []
     for shuffle in ORDERS:
         batches = Batches(labels, BatchOptions(batch_size=16, rate_hz=4000, shuffle=shuffle))
         for n in range(len(batches)):
             audio.read(batches.rows(n))
-            most = max(most, audio._here.shelf.kept)
-    block = 65_536 * 4000 // 8000  # what one recording has beyond what it keeps
-    assert block < most <= 4000 * 30 + 2 * 16 * 400 + block
+            kept.append(audio._here.shelf.kept)
+            tapes = [each._tape for each in audio._here.shelf._recordings.values()]
+            assert kept[-1] == sum(sum(len(block) for _, block in tape._kept) for tape in tapes if tape)
+    assert 4000 * 8 < max(kept) <= 4000 * 16 + 2 * 16 * 400
 
 
 def test_files_left_in_the_middle_are_few(tmp_path: Path, monkeypatch) -> None:
@@ -194,13 +196,13 @@ def test_a_recording_that_fails_is_named_by_the_clip_it_came_to(recordings, labe
 
 def test_a_file_is_closed_once_even_where_closing_fails(recordings, monkeypatch) -> None:
     closed: list[object] = []
+    gc.collect()
     monkeypatch.setattr(
         soundfile.SoundFile, "close", lambda file: closed.append(file)
     )  # as at the end of Python, when it is half done
     path = recordings.folder / "a.flac"
     info = softlabels.audio.decode.probe_audio(path)
     closed.clear()
-    gc.collect()
     tape = open_tape(path, info, 4000)
     next(tape.play(0, 1000))
     del tape
