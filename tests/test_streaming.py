@@ -190,7 +190,7 @@ def test_a_recording_that_fails_is_named_by_the_clip_it_came_to(recordings, labe
     with monkeypatch.context() as patch:
         patch.setattr(softlabels.audio.decode, "_decode", failing)
         with pytest.raises(AudioError, match="clip 'late': a bad sector"):
-            audio.read([late[-1], early[0]])
+            audio.read([early[0], late[-1]])
     assert audio.read([late[-1]]).any(), "what failed is not kept"
 
 
@@ -254,15 +254,15 @@ def test_a_state_of_one_order_does_not_resume_another(labels) -> None:
     assert Batches(labels, BatchOptions(shuffle="recordings")).position_of(state) == 3
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_block_mixes_recordings_and_holds_as_much_audio_as_it_may(seed: int) -> None:
     generator, rate_hz, window = np.random.default_rng(seed), 10, 30
-    counts = generator.choice([1, 2, 20, 1200], 60)
-    recording = generator.permutation(np.repeat(np.arange(60, dtype=np.int32), counts))
+    counts = generator.choice([1, 2, 20, 300], 300)
+    recording = generator.permutation(np.repeat(np.arange(300, dtype=np.int32), counts))
     start = np.zeros(len(recording), np.int64)
-    for one in range(60):
+    for one in range(300):
         start[recording == one] = generator.permutation(counts[one]) * window
-    places = RowPlaces(recording=recording, start=start, enters_hz=np.zeros(60, np.int64))
+    places = RowPlaces(recording=recording, start=start, enters_hz=np.zeros(300, np.int64))
     order = recordings_order(places, rate_hz, window, generator)
     assert sorted(order) == list(range(len(recording)))
     recording, start = recording[order], start[order]
@@ -275,7 +275,7 @@ def test_a_block_mixes_recordings_and_holds_as_much_audio_as_it_may(seed: int) -
         if not left[one]:
             del end[one]
         most = max(most, sum(min(stop, 20 * rate_hz + window) for stop in end.values()))
-    assert most <= 1200 * rate_hz
+    assert 900 * rate_hz < most <= 1000 * rate_hz + 20 * rate_hz + window, "a block, and the rest of its last recording"
     assert neighbours < 0.1
 
 
