@@ -98,6 +98,11 @@ KINDS = {  # script, exit code
         "batches = iter(rows)\nfor _ in range(12): next(batches)",
         0,
     ),
+    "recordings left open": (
+        "dataset = softlabels.make_dataset(labels, 8, rate_hz=4000, shuffle='recordings', workers=4)\n"
+        "batches = iter(dataset.repeat())\nfor _ in range(12): next(batches)",
+        0,
+    ),
     "iterator in a cycle": (
         "class Trainer: pass\ntrainer = Trainer()\ntrainer.me, trainer.batches = trainer, iter(dataset.repeat())\n"
         "for _ in range(12): next(trainer.batches)\ndel trainer",
