@@ -40,8 +40,11 @@ class Cropping:
     """Finds the crops of rows. length: of the student's window, in samples at the teacher's rate."""
 
     def __init__(self, labels: LabelRows, length: int, rate_hz: int) -> None:
-        self._runs, self._window, self._rate_hz = labels.runs(), labels.window, rate_hz
-        self._length = length
+        self._labels, self._length, self._rate_hz = labels, length, rate_hz
+        self._runs, self._window = labels.runs(), labels.window
+
+    def __reduce__(self) -> tuple:
+        return Cropping, (self._labels, self._length, self._rate_hz)  # runs are found again where the labels are opened
 
     @property
     def longest_run(self) -> int:

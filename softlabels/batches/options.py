@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from softlabels.windows import MAX_RATE_HZ
+
 Features = Callable[[np.ndarray], np.ndarray]
 Crops = Literal["random"]
 
@@ -32,6 +34,10 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        if self.rate_hz is not None and not (_is_whole(self.rate_hz) and 1 <= self.rate_hz <= MAX_RATE_HZ):
+            raise ValueError(f"rate_hz: expected a whole number from 1 to {MAX_RATE_HZ}, or None, got {self.rate_hz!r}")
+        if not _is_whole(self.seed) or self.seed < 0:
+            raise ValueError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
         if self.window_s is not None and not (_is_number(self.window_s) and self.window_s > 0):
             raise ValueError(f"window_s: expected a number of seconds above 0, or None, got {self.window_s!r}")
         if self.crops is not None and self.crops not in get_args(Crops):
@@ -40,6 +46,10 @@ class BatchOptions:
             raise ValueError(
                 f"upsample: expected a number from 0 (rows as they are) to 1 (classes equally), got {self.upsample!r}"
             )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ it, and going on at batch n goes on with the very bytes that would have come.
 """
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Batches:
                 f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
                 ": a row without a window has no audio; join with windows='each'"
             )
-        self.labels, self.options = labels, options
+        self.labels, self.options = labels, replace(options, sampling_weights=None)  # their running sum is kept
         self.batch_size, self.features = options.batch_size, options.features
         self._shuffle, self._seed = options.shuffle, options.seed
         self.embedding_width = labels.embedding_width if options.embedding else 0
