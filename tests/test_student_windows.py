@@ -213,6 +213,10 @@ def test_starts_are_uniform_around_their_windows_and_reach_every_part_evenly(any
     draws = np.random.default_rng(4).random((1500, len(rows)))
     starts = np.stack([cropping.around(rows, uniform).start for uniform in draws])  # (epochs, rows)
     assert (starts.min(), starts.max()) == (0, last)
+    lowest, highest = (cropping.around(rows, np.full(len(rows), u)).start for u in (0.0, 1 - 1e-9))
+    fits = np.arange(len(rows)) * hop <= last  # others are moved into the clip, and share its last samples
+    assert (lowest[1:] == highest[:-1] + 1)[fits[1:]].all(), "no gap, and no start that two rows have"
+    assert len(set(lowest[~fits])) <= 1
     inner = [i for i in range(1, len(rows) - 1) if (i + 1) * hop <= last]
     for i in inner:
         offset = starts[:, i] - i * hop + hop // 2
