@@ -295,6 +295,18 @@ def test_a_state_from_before_there_were_crops_still_resumes(truth) -> None:
     assert dataset.get_state()["position"] == 2
 
 
+def test_a_state_of_numpys_numbers_is_json_too(truth) -> None:
+    numbers = {
+        "seed": np.int64(3),
+        "window_s": np.float32(0.05),
+        "upsample": np.float32(0.5),
+        "batch_size": np.int32(4),
+    }
+    state = json.loads(json.dumps(truth.labels.as_pydataset(**numbers, shuffle=True, crops="random").get_state()))
+    plain = {name: number.item() for name, number in numbers.items()}
+    truth.labels.as_pydataset(**plain, shuffle=True, crops="random").set_state(state)
+
+
 def test_crops_differ_by_epoch_and_seed_and_between_two_draws_of_a_row(truth) -> None:
     def starts(seed: int, epoch: int, **options) -> np.ndarray:
         batches = truth.batches(seed=seed, crops="random", **options)

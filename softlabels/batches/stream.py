@@ -111,13 +111,13 @@ class Batches:
         return {
             "version": STATE_VERSION,
             "labels": self.labels.fingerprint,
-            "batch_size": self.batch_size,
+            "batch_size": int(self.batch_size),  # of NumPy's numbers JSON takes none
             "shuffle": self._shuffle,
-            "seed": self._seed,
+            "seed": int(self._seed),
             "weights": weighted,
-            "window_s": self.options.window_s,
+            "window_s": None if self.options.window_s is None else float(self.options.window_s),
             "crops": self.options.crops,
-            "upsample": self.options.upsample or None,
+            "upsample": float(self.options.upsample) or None,
         }
 
     def _epoch_order(self, epoch: int) -> np.ndarray | None:
