@@ -295,16 +295,15 @@ def test_a_state_from_before_there_were_crops_still_resumes(truth) -> None:
     assert dataset.get_state()["position"] == 2
 
 
-def test_a_state_of_numpys_numbers_is_json_too(truth) -> None:
-    numbers = {
-        "seed": np.int64(3),
-        "window_s": np.float32(0.05),
-        "upsample": np.float32(0.5),
-        "batch_size": np.int32(4),
-    }
-    state = json.loads(json.dumps(truth.labels.as_pydataset(**numbers, shuffle=True, crops="random").get_state()))
-    plain = {name: number.item() for name, number in numbers.items()}
-    truth.labels.as_pydataset(**plain, shuffle=True, crops="random").set_state(state)
+def test_numpys_numbers_are_as_good_as_pythons(truth) -> None:
+    numbers = {"seed": np.int64(3), "window_s": np.float32(0.05), "upsample": np.float32(0.5), "batch_size": np.int8(4)}
+    numbers["rate_hz"] = np.int16(4000)
+    one = truth.batches(**numbers, shuffle=True, crops="random")
+    other = truth.batches(**{name: number.item() for name, number in numbers.items()}, shuffle=True, crops="random")
+    assert one.position_of(json.loads(json.dumps(other.state(3)))) == 3
+    assert json.dumps(one.state(3)) == json.dumps(other.state(3))
+    for number in (0, 40, 700):  # beyond 8 bits
+        assert digest([one.load(number)]) == digest([other.load(number)])
 
 
 def test_crops_differ_by_epoch_and_seed_and_between_two_draws_of_a_row(truth) -> None:
@@ -342,6 +341,8 @@ def test_crops_differ_by_epoch_and_seed_and_between_two_draws_of_a_row(truth) ->
         ({"window_s": 2.5, "crops": "random"}, "window_s: expected at most 0.8 s"),
         ({"crops": "centre"}, "crops: expected 'random' or None, got 'centre'"),
         ({"crops": True}, "crops: expected 'random' or None, got True"),
+        ({"batch_size": 0}, "batch_size: expected a whole number, 1 or more, got 0"),
+        ({"batch_size": 16.0}, "batch_size: expected a whole number, 1 or more, got 16.0"),
         ({"crops": "random", "seed": -1}, "seed: expected a whole number from 0 up, got -1"),
         ({"crops": "random", "seed": 0.5}, "seed: expected a whole number from 0 up, got 0.5"),
         ({"window_s": 0.05, "rate_hz": 0}, "rate_hz: expected a whole number from 1 to 10000000, or None, got 0"),

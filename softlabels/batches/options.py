@@ -32,8 +32,12 @@ class BatchOptions:
     upsample: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        for name in ("batch_size", "rate_hz", "seed", "window_s", "upsample"):
+            value = getattr(self, name)
+            if isinstance(value, np.number):  # JSON takes none of NumPy's, and 8 or 32 bits would overflow
+                object.__setattr__(self, name, value.item())
+        if not _is_whole(self.batch_size) or self.batch_size < 1:
+            raise ValueError(f"batch_size: expected a whole number, 1 or more, got {self.batch_size!r}")
         if self.rate_hz is not None and not (_is_whole(self.rate_hz) and 1 <= self.rate_hz <= MAX_RATE_HZ):
             raise ValueError(f"rate_hz: expected a whole number from 1 to {MAX_RATE_HZ}, or None, got {self.rate_hz!r}")
         if not _is_whole(self.seed) or self.seed < 0:
@@ -49,8 +53,8 @@ class BatchOptions:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from softlabels.batches.crops import Crops, cropping, student_window
+from softlabels.batches.crops import PlacedCrops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.sampling import upsampled
@@ -80,7 +80,7 @@ class Batches:
             return x, *self.labels.cropped(*wanted, embedding=bool(self.embedding_width))
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
-    def _crops(self, number: int, rows: np.ndarray) -> Crops | None:
+    def _crops(self, number: int, rows: np.ndarray) -> PlacedCrops | None:
         """Of a batch; by (seed, epoch, place in the epoch), so that a row that is drawn twice has two crops."""
         if self._cropping is None:
             return None
@@ -111,13 +111,13 @@ class Batches:
         return {
             "version": STATE_VERSION,
             "labels": self.labels.fingerprint,
-            "batch_size": int(self.batch_size),  # of NumPy's numbers JSON takes none
+            "batch_size": self.batch_size,
             "shuffle": self._shuffle,
-            "seed": int(self._seed),
+            "seed": self._seed,
             "weights": weighted,
-            "window_s": None if self.options.window_s is None else float(self.options.window_s),
+            "window_s": self.options.window_s,
             "crops": self.options.crops,
-            "upsample": float(self.options.upsample) or None,
+            "upsample": self.options.upsample or None,
         }
 
     def _epoch_order(self, epoch: int) -> np.ndarray | None:
