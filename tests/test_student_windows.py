@@ -206,6 +206,14 @@ def test_a_crop_that_is_its_window_has_its_label_bit_for_bit(any_hop) -> None:
         np.testing.assert_array_equal(one[fixed], other[fixed])
 
 
+@pytest.mark.parametrize("window_s", [None, 0.0621, 0.16])
+def test_crops_of_exclusive_labels_are_distributions(any_hop, window_s: float | None) -> None:
+    batches = Batches(any_hop.labels.exclusive(), BatchOptions(crops="random", window_s=window_s, batch_size=200))
+    y_true = batches.arrays(0)[1]
+    assert y_true.shape == (len(any_hop.labels), 8)
+    np.testing.assert_allclose(y_true[:, 4:].sum(axis=1), 1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("length", [500, 800, 1600])
 def test_starts_are_uniform_around_their_windows_and_reach_every_part_evenly(any_hop, length: int) -> None:
     cropping, hop = Cropping(any_hop.labels, length, RATE), any_hop.labels.window.hop_samples
