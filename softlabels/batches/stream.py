@@ -5,11 +5,12 @@ it, and going on at batch n goes on with the very bytes that would have come.
 """
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from softlabels.batches.crops import Crops, cropping, student_window
+from softlabels.batches.crops import PlacedCrops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.order import recordings_order, say_cost
 from softlabels.batches.rows import LabelRows
@@ -36,7 +37,7 @@ class Batches:
                 f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
                 ": a row without a window has no audio; join with windows='each'"
             )
-        self.labels, self.options = labels, options
+        self.labels, self.options = labels, replace(options, sampling_weights=None)  # their running sum is kept
         self.batch_size, self.features = options.batch_size, options.features
         self._shuffle, self._seed = options.shuffle, options.seed
         self.embedding_width = labels.embedding_width if options.embedding else 0
@@ -84,13 +85,13 @@ class Batches:
             return x, *self.labels.cropped(*wanted, embedding=bool(self.embedding_width))
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
-    def _x(self, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+    def _x(self, rows: np.ndarray, crops: PlacedCrops | None) -> np.ndarray:
         if self._kept is not None:
             return self._kept.read(rows)
         sound = read_crops(self.audio, rows, crops)
         return sound if self.features is None else made_of(self.features, sound, self.example)
 
-    def _crops(self, number: int, rows: np.ndarray) -> Crops | None:
+    def _crops(self, number: int, rows: np.ndarray) -> PlacedCrops | None:
         """Of a batch; by (seed, epoch, place in the epoch), so that a row that is drawn twice has two crops."""
         if self._cropping is None:
             return None
