@@ -75,6 +75,11 @@ class Batches:
                 raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
+    def no_arrays(self) -> tuple[np.ndarray, ...]:
+        """`arrays` of a batch of no rows."""
+        embedding = [self.labels.embedding([])] if self.embedding_width else []
+        return self.example[:0], self.labels.y_true([]), *embedding
+
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
         return {"position": position, **self._identity()}
