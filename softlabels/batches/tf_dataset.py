@@ -197,7 +197,9 @@ def attach(
 
     Elements are dictionaries with `clip_id` (batch,) strings and `start_s` (batch,), where each crop starts in its
     file, and perhaps `duration_s` (batch,), where it is not the teacher's window; or with `row` (batch,), row numbers
-    of the join. What else they hold is x, alone or as a dictionary.
+    of the join. What else they hold is x, alone or as a dictionary. Of small batches many are best served at once:
+
+        ds.batch(1024).map(softlabels.attach(labels)).rebatch(64)
 
     Args:
       labels: the joined labels, one window a row.
