@@ -56,6 +56,11 @@ class Batches:
         order = self._epoch_order(epoch)
         return np.arange(first, end) if order is None else order[first:end]
 
+    def no_arrays(self) -> tuple[np.ndarray, ...]:
+        """`arrays` of a batch of no rows."""
+        embedding = [self.labels.embedding([])] if self.embedding_width else []
+        return self.example[:0], self.labels.y_true([]), *embedding
+
     def load(self, number: int) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         """Batch `number` of the stream: x, and y_true, with embeddings as `named_targets`; see `arrays`."""
         x, *targets = self.arrays(number)
@@ -74,11 +79,6 @@ class Batches:
             if x.shape != expected:
                 raise ValueError(f"features: expected shape {expected}, as for other batches, got {x.shape}")
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
-
-    def no_arrays(self) -> tuple[np.ndarray, ...]:
-        """`arrays` of a batch of no rows."""
-        embedding = [self.labels.embedding([])] if self.embedding_width else []
-        return self.example[:0], self.labels.y_true([]), *embedding
 
     def state(self, position: int) -> dict[str, Any]:
         """What it takes to go on at batch `position` of the stream, as a small JSON object."""
