@@ -17,7 +17,7 @@ import softlabels.batches.sources.kept_features as kept_features
 import softlabels.batches.sources.sound_source as sound_source
 import softlabels.kept.in_parts as in_parts
 from softlabels import AudioError, JoinedLabels, JoinError
-from softlabels.batches.grain_dataset import BatchSource
+from softlabels.batches.frameworks.grain_dataset import BatchSource
 from softlabels.batches.options import BatchOptions
 from softlabels.batches.stream import Batches
 from softlabels.batches.window_audio import WindowAudio

@@ -67,6 +67,11 @@ class Batches:
         order = self._epoch_order(epoch)
         return np.arange(first, end) if order is None else order[first:end]
 
+    def no_arrays(self) -> tuple[np.ndarray, ...]:
+        """`arrays` of a batch of no rows."""
+        embedding = [self.labels.embedding([])] if self.embedding_width else []
+        return self.example[:0], self.labels.y_true([]), *embedding
+
     def load(self, number: int) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         """Batch `number` of the stream: x, and y_true, with embeddings as `named_targets`; see `arrays`."""
         x, *targets = self.arrays(number)

@@ -1,6 +1,6 @@
 """Training scripts of many kinds, each in a process of its own: do they end once they have printed their last line?
 
-    python tests/benchmarks/endings.py [--times 30] [--patience 5] [--only KIND]
+    PYTHONPATH=tests python tests/benchmarks/endings.py [--times 30] [--patience 5] [--only KIND]
 
 The kinds: `fit` with repeat, with early stopping, with an exception and with Ctrl-C in the middle; an iterator that is
 still alive, also behind a prefetch, a shuffle and `attach`; a dataset that is made again and again, as in a notebook;

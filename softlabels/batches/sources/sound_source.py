@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.batches.crops import Crops
+from softlabels.batches.crops import PlacedCrops
 from softlabels.batches.options import Audio
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.window_audio import WindowAudio
@@ -53,7 +53,7 @@ def audio_of(
     return WindowAudio(labels, rate_hz=rate_hz, window_samples=window_samples)
 
 
-def read_crops(audio: RowAudio, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+def read_crops(audio: RowAudio, rows: np.ndarray, crops: PlacedCrops | None) -> np.ndarray:
     """(rows, window_samples) float32 of rows, or of crops that were made of them."""
     return audio.read(rows) if crops is None else crops.silenced(audio.read(rows, crops.sound_start))
 
