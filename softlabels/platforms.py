@@ -12,6 +12,7 @@ The only file that asks which system this is. What a system cannot do is left ou
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ WARNINGS = tuple(  # signals that a scheduler sends before it kills; Windows has
 )
 PR_SET_PDEATHSIG = 1
 _WATCHED_EVERY_S = 1.0
+_LATER_S = 60  # where its end has no name: who started it looks at the clock first, and knows what it means
 _REPLACE_TRIES, _REPLACE_PAUSE_S = 20, 0.1  # a virus scanner or an indexer has every new file open for a moment
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # of Linux
 _RENAME_EXCL = 4  # of macOS
@@ -103,6 +105,13 @@ def write_at(descriptor: int, data: bytes | memoryview, position: int) -> int:
     with _place:
         os.lseek(descriptor, position, os.SEEK_SET)
         return os.write(descriptor, data)
+
+
+def take_room(descriptor: int, size: int) -> None:
+    """Let the first bytes of a file have their place on the disk. Raises: OSError: no room; ENOSYS: no way to."""
+    if not hasattr(os, "posix_fallocate"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    os.posix_fallocate(descriptor, 0, size)
 
 
 def sync(path: Path) -> None:
@@ -184,8 +193,7 @@ def end_after(seconds: int) -> None:
         return
     import faulthandler
 
-    # A minute more: who started it looks at the clock first, and knows what it means.
-    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=open(os.devnull, "wb"))  # noqa: SIM115  # for good
+    faulthandler.dump_traceback_later(seconds + _LATER_S, exit=True, file=open(os.devnull, "wb"))  # noqa: SIM115  # for good
 
 
 def limit_memory(size: int) -> None:

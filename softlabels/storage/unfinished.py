@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from softlabels.errors import StorageFullError
-from softlabels.platforms import read_at, rename_if_free, replace_file, sync, write_at
+from softlabels.platforms import read_at, rename_if_free, replace_file, sync, take_room, write_at
 from softlabels.storage.protocol import TEMPORARY
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -124,9 +124,9 @@ def full_disk_named(place: str, name: str) -> Iterator[None]:
 def allocate(descriptor: int, size: int) -> None:
     """Take room for the first bytes of a new file: written through a map, a full disk is a SIGBUS, not an error."""
     try:
-        os.posix_fallocate(descriptor, 0, max(1, size))
-    except (AttributeError, OSError) as e:
-        if getattr(e, "errno", errno.ENOSYS) not in NOT_OFFERED:
+        take_room(descriptor, max(1, size))
+    except OSError as e:
+        if e.errno not in NOT_OFFERED:
             raise
         for start in range(0, size, _PIECE):
             piece = read_at(descriptor, min(_PIECE, size - start), start).ljust(min(_PIECE, size - start), b"\0")
