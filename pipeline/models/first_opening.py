@@ -122,6 +122,7 @@ def _fault(opening: Opening, code: int) -> TeacherError:
 def _remembered(opening: Opening) -> Path:
     how = [opening.kind, opening.digest, opening.portable, opening.device, _version(READERS[opening.kind])]
     how += [opening.window] if opening.window else []
+    how += [backend] if opening.kind == "keras" and (backend := os.environ.get("KERAS_BACKEND")) else []
     return user_folder() / "opened" / sha256_of(how)
 
 

@@ -71,13 +71,13 @@ def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
-    from pipeline.teachers.folding.derived import FOLDING
-
     choice = dataclasses.replace(choice, embedding=choice.embedding or bool(spec.embedding))
     if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
+    from pipeline.teachers.folding.derived import FOLDING
+
     if spec.fold not in ("", FOLDING):
         raise StoreError(
             f"the store's teacher has folding {spec.fold}, this softlabels makes folding {FOLDING}: install the "

@@ -70,9 +70,9 @@ def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device:
 
         _score(shown, open_onnx(path, device, shown=shown), window)
         return
-    from pipeline.teachers.keras_model import open_keras, tensorflow_device
+    from pipeline.teachers.keras_model import keras_device, open_keras
 
-    with tensorflow_device(device) as name:
+    with keras_device(path, device) as name:
         _score(shown, open_keras(path, name, shown=shown), window)
 
 
