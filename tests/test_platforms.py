@@ -2,11 +2,13 @@
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -267,3 +269,21 @@ def test_a_process_ends_after_a_while_where_there_is_no_alarm() -> None:
     command = [sys.executable, "-c", f"{code}; platforms.end_after(1); time.sleep(600)"]
     assert subprocess.run(command, env=environment, check=False, timeout=120).returncode == 1
     assert time.monotonic() - started > 1
+
+
+# --- the container recipe
+
+
+def test_the_container_is_built_from_the_lock_file_with_extras_and_a_command_that_there_are() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (REPOSITORY / "pipeline" / "running" / "README.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```dockerfile\n(.*?)```", text, re.DOTALL)
+    (image,) = re.findall(r"^FROM python:([\d.]+)-slim$", recipe, re.MULTILINE)
+    (lock, extras) = re.findall(r'pip install .* -c /src/(\S+) "/src\[(.*)\]"', recipe)[0]
+    pinned = (REPOSITORY / lock).read_text(encoding="utf-8").splitlines()
+    assert f"(Python {image}," in pinned[0]
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    assert re.findall(r'ENTRYPOINT \["(.*)"\]', recipe) == list(project["scripts"])
+    names = {line.partition("==")[0].lower() for line in pinned[1:]}
+    needed = {re.split("[>=;<[]", each)[0].lower() for each in project["dependencies"]}
+    assert needed <= names  # each at the version that was tested
