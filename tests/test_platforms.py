@@ -17,7 +17,10 @@ import as_windows
 import pytest
 from conftest import REPOSITORY, Corpus
 
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
+from softlabels.errors import TeacherError
 
 FILES = [path for package in ("softlabels", "pipeline") for path in sorted((REPOSITORY / package).rglob("*.py"))]
 ON_WINDOWS = """
@@ -29,7 +32,10 @@ import keras, numpy as np
 import pipeline, softlabels
 from pipeline.cli.commands import main
 from pipeline.teachers import opened_in_child
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
+from softlabels.errors import TeacherError
 from softlabels.storage.file_cache import FileCache
 from softlabels.storage.unfinished import write_text
 
@@ -138,7 +144,10 @@ def test_text_is_read_and_written_in_an_encoding_that_is_named() -> None:
 
 HOLD = """
 import sys
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
+from softlabels.errors import TeacherError
 file = open(sys.argv[1], "r+b")
 platforms.lock(file, shared=sys.argv[2] == "shared")
 print("held", flush=True)
@@ -243,7 +252,10 @@ import subprocess, sys
 CHILD = '''
 import sys, os, time
 sys.platform = "darwin"  # where a thread has to look for the parent
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
+from softlabels.errors import TeacherError
 platforms._WATCHED_EVERY_S = 0.05
 platforms.die_with_parent(os.getppid())
 print(os.getpid(), flush=True)
@@ -287,3 +299,10 @@ def test_the_container_is_built_from_the_lock_file_with_extras_and_a_command_tha
     names = {line.partition("==")[0].lower() for line in pinned[1:]}
     needed = {re.split("[>=;<[]", each)[0].lower() for each in project["dependencies"]}
     assert needed <= names  # each at the version that was tested
+
+
+@pytest.mark.parametrize("kind", ["birdnet", "litert"])
+def test_without_litert_the_error_says_who_needs_it_and_what_does_not(kind: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(TeacherError, match=r"need LiteRT .* a `keras` or `onnx` teacher; reading a store and training"):
+        load_teacher(TeacherChoice(kind=kind, model="m.tflite" if kind == "litert" else None))

@@ -5,6 +5,7 @@ import importlib
 
 from pipeline.options import flag_of
 from pipeline.search_path import look_here_last
+from pipeline.teachers.interpreter import check_litert
 from pipeline.teachers.known.models import KNOWN
 from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.own_code import hidden_module, place_of, theirs_explained
@@ -31,6 +32,7 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
 
 def _load(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
+        check_litert()
         from pipeline.teachers.birdnet import load_birdnet
 
         _refuse_settings(choice, *READING, *BATCH_SETTINGS)
@@ -43,6 +45,7 @@ def _load(choice: TeacherChoice) -> Teacher:
         _refuse_settings(choice, *DESCRIBED, *(name for name, holds in fixed.items() if holds))
     backend = backend_of(choice.kind, choice.model)
     if backend == "litert":
+        check_litert()
         from pipeline.teachers.litert import load_litert
 
         _refuse_settings(choice, *BATCH_SETTINGS)
