@@ -5,6 +5,7 @@ import importlib
 
 from pipeline.options import flag_of
 from pipeline.search_path import look_here_last
+from pipeline.teachers.interpreter import check_litert
 from pipeline.teachers.known.models import KNOWN
 from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.own_code import hidden_module, place_of, theirs_explained
@@ -31,6 +32,7 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
 
 def _load(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
+        check_litert()
         from pipeline.teachers.birdnet import load_birdnet
 
         _refuse_settings(choice, *READING, *BATCH_SETTINGS)
@@ -43,6 +45,7 @@ def _load(choice: TeacherChoice) -> Teacher:
         _refuse_settings(choice, *DESCRIBED, *(name for name, holds in fixed.items() if holds))
     backend = backend_of(choice.kind, choice.model)
     if backend == "litert":
+        check_litert()
         from pipeline.teachers.litert import load_litert
 
         _refuse_settings(choice, *BATCH_SETTINGS)
@@ -71,13 +74,13 @@ def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
 
     Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
     """
-    from pipeline.teachers.folding.derived import FOLDING
-
     choice = dataclasses.replace(choice, embedding=choice.embedding or bool(spec.embedding))
     if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
     if choice.kind != "birdnet" or choice.fold is not None:
         return choice
+    from pipeline.teachers.folding.derived import FOLDING
+
     if spec.fold not in ("", FOLDING):
         raise StoreError(
             f"the store's teacher has folding {spec.fold}, this softlabels makes folding {FOLDING}: install the "
