@@ -158,10 +158,10 @@ def folded_weights(window: np.ndarray, mel: np.ndarray) -> np.ndarray:
 def cosines(size: int) -> np.ndarray:
     """(size,) float64: cos(2 pi j / size), correctly rounded: in decimals, as libm's differ between machines."""
     with localcontext(prec=60):
-        return np.array([float(_cosine(2 * PI * j / size)) for j in range(size)])
+        return np.array([float(cosine_of(2 * PI * j / size)) for j in range(size)])
 
 
-def _cosine(angle: Decimal) -> Decimal:
+def cosine_of(angle: Decimal) -> Decimal:
     """By its power series, to 50 decimals and more; exact zeros come out as 1e-50 and are made zeros."""
     total = term = Decimal(1)
     square = angle * angle
@@ -198,9 +198,12 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     pieces of 2 samples for 511 frames of 2,048 at a hop of 278. Here a piece is the widest divisor of the hop that
     makes a frame at most `MOST_PADDING` longer; the layer's weights are zero on the excess.
     """
-    framing = _framing(graph, layer)
-    width = _piece_width(framing) if framing else 0
-    if not framing or width <= framing.width:
+    framing = framing_of(graph, layer)
+    if not framing:
+        return False
+    room = framing.signal - (framing.count - 1) * framing.hop
+    width = piece_width(framing.hop, framing.size, room, MOST_PADDING)
+    if width <= framing.width:
         return False
     stride, pieces = framing.hop // width, -(-framing.size // width)  # of one frame
     rows = stride * (framing.count - 1) + pieces
@@ -220,7 +223,7 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     return True
 
 
-def _framing(graph: Graph, layer: OperatorT) -> Framing | None:
+def framing_of(graph: Graph, layer: OperatorT) -> Framing | None:
     """How the frames of a layer are cut, if it is as `tf.signal.frame` does and nobody else reads the steps."""
     steps, operator = [], layer
     for kind in ("RESHAPE", "GATHER", "RESHAPE", "STRIDED_SLICE"):
@@ -253,11 +256,15 @@ def _framing(graph: Graph, layer: OperatorT) -> Framing | None:
     )
 
 
-def _piece_width(framing: Framing) -> int:
-    """The widest divisor of the hop that pads frames little and does not reach beyond the signal; samples."""
-    for width in range(framing.hop, 0, -1):
-        frame = -(-framing.size // width) * width
-        inside = (framing.count - 1) * framing.hop + frame <= framing.signal
-        if framing.hop % width == 0 and frame <= framing.size * (1 + MOST_PADDING) and inside:
+def piece_width(hop: int, size: int, room: int, padding: float) -> int:
+    """The widest divisor of the hop that makes frames of a size little longer; samples, 0 where there is none.
+
+    Args:
+      room: the longest that a frame may become.
+      padding: the most that it may become longer, a share of its size.
+    """
+    for width in range(hop, 0, -1):
+        frame = -(-size // width) * width
+        if hop % width == 0 and frame <= min(size * (1 + padding), room):
             return width
-    return framing.width
+    return 0
