@@ -11,7 +11,7 @@ from softlabels.errors import TeacherError
 
 NO_TENSOR = -1  # where an operator leaves an input out
 KINDS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-OPTIONS = ("padding", "strideH", "strideW", "filterHeight", "filterWidth", "axis", "fusedActivationFunction")  # changed here
+OPTIONS = ("padding", "strideH", "strideW", "axis", "keepDims", "fusedActivationFunction")  # that rewrites give
 DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.COMPLEX64: np.dtype("<c8"),

@@ -14,8 +14,8 @@ from pipeline.teachers.folding.graph import Graph
 
 
 def power_by_logarithm(graph: Graph) -> int:
-    """Rewrite the powers of squares that nobody else reads; returns how many. 0 ** p stays 0: exp(p * -inf) is."""
-    powers = [operator for operator in graph.operators if graph.kind(operator) == "POW" and _of_a_square(graph, operator)]
+    """Rewrite the constant powers of squares; returns how many. 0 ** p stays 0: exp(p * -inf) is."""
+    powers = [operator for operator in graph.operators if _of_a_square(graph, operator)]
     for power in powers:
         square, exponent = int(power.inputs[0]), graph.weights(power.inputs[1])
         shape = graph.shape(square)
@@ -26,6 +26,8 @@ def power_by_logarithm(graph: Graph) -> int:
 
 
 def _of_a_square(graph: Graph, power: OperatorT) -> bool:
+    if graph.kind(power) != "POW":
+        return False
     square, exponent = graph.maker(power.inputs[0]), graph.constant(power.inputs[1])
     if square is None or graph.kind(square) != "MUL" or exponent is None:
         return False
@@ -36,7 +38,7 @@ def stack_channels(graph: Graph) -> int:
     """Rewrite the joins of single channels, and what scales and shifts them; returns how many."""
     joins = [operator for operator in graph.operators if joins_channels(graph, operator)]
     for join in joins:
-        chain = _affine_after(graph, join)
+        chain = affine_after(graph, join)
         channels = [int(tensor) for tensor in join.inputs]
         for operator in chain:
             values = np.broadcast_to(graph.weights(operator.inputs[1]), (len(channels),))
@@ -61,11 +63,11 @@ def joins_channels(graph: Graph, operator: OperatorT) -> bool:
     return single and len(set(shapes)) == 1 and operator.builtinOptions.axis in (3, -1)
 
 
-def _affine_after(graph: Graph, join: OperatorT) -> list[OperatorT]:
+def affine_after(graph: Graph, join: OperatorT) -> list[OperatorT]:
     """The MULs and ADDs of a constant a channel that follow, each read by nobody but the next."""
     chain, count = [join], len(join.inputs)
-    while graph.has_one_reader(chain[-1].outputs[0]):
-        (reader,) = graph.readers(chain[-1].outputs[0])
+    while graph.has_one_reader(chain[-1].outputs[0]) and (readers := graph.readers(chain[-1].outputs[0])):
+        reader = readers[0]
         values = graph.constant(reader.inputs[1]) if len(reader.inputs) == 2 else None
         plain = graph.kind(reader) in ("MUL", "ADD") and not reader.builtinOptions.fusedActivationFunction
         if not plain or values is None or values.shape not in ((), (1,), (count,)):

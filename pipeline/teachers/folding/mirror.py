@@ -14,9 +14,9 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import OperatorT, Padding
 
 from pipeline.teachers.folding.graph import NO_TENSOR, Graph
-from pipeline.teachers.folding.image import joins_channels
+from pipeline.teachers.folding.image import affine_after, joins_channels
 
-PIXELWISE = {"LOGISTIC", "MUL", "ADD", "RELU"}
+PIXELWISE = {"LOGISTIC", "MUL", "ADD", "SUB", "RELU", "RELU6", "TANH", "HARD_SWISH"}
 KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
 
@@ -49,9 +49,9 @@ class Axis:
 
 def mirror_image(graph: Graph) -> bool:
     """Mirror all that follows the first image, where that makes PADs needless; returns whether it did."""
-    first = next((operator for operator in graph.operators if graph.kind(operator) == "CONV_2D"
-                  and graph.shape(operator.inputs[0])[1] > 1), None)  # fmt: skip
-    if first is None:
+    convolutions = (operator for operator in graph.operators if graph.kind(operator) == "CONV_2D")
+    first = next((each for each in convolutions if graph.shape(each.inputs[0])[1] > 1), None)
+    if first is None or not graph.has_one_reader(first.inputs[0]):
         return False
     try:
         edits = list(_edits(graph, int(first.inputs[0])))
@@ -68,32 +68,34 @@ def mirror_image(graph: Graph) -> bool:
 def _edits(graph: Graph, image: int) -> Iterator[tuple[Callable[[], None], bool]]:
     """What has to be done, and whether it makes a PAD needless. Raises: _NotMirrored: it cannot be."""
     images = {image}
-    for operator in list(graph.operators):
-        read = [int(tensor) for tensor in operator.inputs if tensor in images]
-        if not read:
-            continue
-        if set(graph.outputs) & {*map(int, operator.outputs), image}:
-            raise _NotMirrored
+    for operator in graph.operators:
         kind = graph.kind(operator)
-        if kind == "MEAN":
-            axes = graph.constant(operator.inputs[1])
-            if axes is None or sorted(axes.ravel().tolist()) != [1, 2]:
-                raise _NotMirrored
+        if images.isdisjoint(operator.inputs):
             continue
+        if kind == "MEAN" and _over_all_pixels(graph, operator):
+            continue  # the same number
         images.update(map(int, operator.outputs))
         if kind in KERNELS:
             yield _mirror_kernel(graph, operator)
-        elif kind == "PAD":
-            if any(graph.kind(reader) not in KERNELS for reader in graph.readers(operator.outputs[0])):
-                raise _NotMirrored
-        elif kind in POOLS:
-            if not _pools_evenly(graph, operator):
-                raise _NotMirrored
-        elif kind == "CONCATENATION":
-            if operator.builtinOptions.axis not in (3, -1):
-                raise _NotMirrored
-        elif kind not in PIXELWISE or not _by_pixel(graph, operator, images):
+        elif not _bears_it(graph, operator, kind, images):
             raise _NotMirrored
+    if images & set(graph.outputs):
+        raise _NotMirrored
+
+
+def _bears_it(graph: Graph, operator: OperatorT, kind: str, images: set[int]) -> bool:
+    if kind == "PAD":  # what reads it takes it into account
+        return all(graph.kind(reader) in KERNELS for reader in graph.readers(operator.outputs[0]))
+    if kind in POOLS:
+        return _pools_evenly(graph, operator)
+    if kind == "CONCATENATION":
+        return operator.builtinOptions.axis in (3, -1) and images.issuperset(operator.inputs)
+    return kind in PIXELWISE and _by_pixel(graph, operator, images)
+
+
+def _over_all_pixels(graph: Graph, mean: OperatorT) -> bool:
+    axes = graph.constant(mean.inputs[1])
+    return axes is not None and sorted(axes.ravel().tolist()) == [1, 2]
 
 
 def _by_pixel(graph: Graph, operator: OperatorT, images: set[int]) -> bool:
@@ -156,18 +158,19 @@ def _padding(graph: Graph, operator: OperatorT) -> tuple[tuple[int, int] | None,
     if pad is None or graph.kind(pad) != "PAD":
         return None, int(operator.inputs[0])
     around = graph.constant(pad.inputs[1])
-    if around is None or around.shape != (4, 2) or around[[0, 3]].any() or operator.builtinOptions.padding != Padding.VALID:
+    pads_pixels = around is not None and around.shape == (4, 2) and not around[[0, 3]].any()
+    if not pads_pixels or operator.builtinOptions.padding != Padding.VALID:
         raise _NotMirrored
-    return (int(around[1, 0]), int(around[2, 0])), int(pad.inputs[0])
+    above, left = graph.weights(pad.inputs[1])[1:3, 0].tolist()
+    return (above, left), int(pad.inputs[0])
 
 
 def _reverse(graph: Graph, first: OperatorT) -> None:
     """Mirror the image itself; its channels, while each has memory of its own, as that takes less time."""
-    maker = graph.maker(first.inputs[0])
-    while maker is not None and graph.kind(maker) in ("MUL", "ADD") and graph.constant(maker.inputs[1]) is not None:
-        maker = graph.maker(maker.inputs[0])
-    at = maker if maker is not None and joins_channels(graph, maker) else first
-    axes = graph.add_constant(np.array([1, 2], np.int32))
-    for position in range(len(at.inputs) if at is maker else 1):
+    axes, at = graph.add_constant(np.array([1, 2], np.int32)), first
+    for join in graph.operators:
+        if joins_channels(graph, join) and [join, *affine_after(graph, join)][-1].outputs[0] == first.inputs[0]:
+            at = join
+    for position in range(1 if at is first else len(at.inputs)):
         image = int(at.inputs[position])
         graph.redirect(at, position, graph.insert(at, "REVERSE_V2", [image, axes], graph.shape(image)))

@@ -1,4 +1,4 @@
-"""Folding: the same TFLite model with less to compute. Bytes in, bytes out; files and checks are in `derived.py`.
+"""The spectra of a TFLite model folded into the layers that read them: what every version of folding begins with.
 
 Three rewrites, at the fixed batch that the file is made for:
 
@@ -27,15 +27,11 @@ PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 MOST_PADDING = 0.02  # of a frame: what the layer may have to multiply by zero for wider pieces
 
 
-def folded_bytes(content: bytes) -> bytes:
-    """The same model with its shapes fixed, its spectra folded and its frames cut from wide pieces.
+def fold_spectra(graph: Graph) -> list[OperatorT]:
+    """Fix the shapes and fold the spectra; returns the layers that read frames then.
 
-    Args:
-      content: a TFLite model; one batch size.
-    Returns: a TFLite model that answers the same within rounding; its `Graph.digest` is the same on every machine.
     Raises: TeacherError: it has no spectrum that can be folded.
     """
-    graph = Graph(content)
     fix_shapes(graph)
     layers = spectra_into_weights(graph)
     if not layers:
@@ -43,9 +39,7 @@ def folded_bytes(content: bytes) -> bytes:
             "nothing to fold: expected frames times a constant window, RFFT2D, its real part, and a FULLY_CONNECTED "
             "with constant weights"
         )
-    for layer in layers:
-        widen_pieces(graph, layer)
-    return graph.to_bytes()
+    return layers
 
 
 def fix_shapes(graph: Graph) -> int:
@@ -199,11 +193,8 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     makes a frame at most `MOST_PADDING` longer; the layer's weights are zero on the excess.
     """
     framing = framing_of(graph, layer)
-    if not framing:
-        return False
-    room = framing.signal - (framing.count - 1) * framing.hop
-    width = piece_width(framing.hop, framing.size, room, MOST_PADDING)
-    if width <= framing.width:
+    width = _piece_width(framing) if framing else 0
+    if not framing or width <= framing.width:
         return False
     stride, pieces = framing.hop // width, -(-framing.size // width)  # of one frame
     rows = stride * (framing.count - 1) + pieces
@@ -256,15 +247,11 @@ def framing_of(graph: Graph, layer: OperatorT) -> Framing | None:
     )
 
 
-def piece_width(hop: int, size: int, room: int, padding: float) -> int:
-    """The widest divisor of the hop that makes frames of a size little longer; samples, 0 where there is none.
-
-    Args:
-      room: the longest that a frame may become.
-      padding: the most that it may become longer, a share of its size.
-    """
-    for width in range(hop, 0, -1):
-        frame = -(-size // width) * width
-        if hop % width == 0 and frame <= min(size * (1 + padding), room):
+def _piece_width(framing: Framing) -> int:
+    """The widest divisor of the hop that pads frames little and does not reach beyond the signal; samples."""
+    for width in range(framing.hop, 0, -1):
+        frame = -(-framing.size // width) * width
+        inside = (framing.count - 1) * framing.hop + frame <= framing.signal
+        if framing.hop % width == 0 and frame <= framing.size * (1 + MOST_PADDING) and inside:
             return width
-    return 0
+    return framing.width
