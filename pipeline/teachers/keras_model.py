@@ -14,8 +14,6 @@ import numpy as np
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import copy_file, copy_folder, private_folder
 from pipeline.teachers.backends import on_jax, on_torch
-from pipeline.teachers.backends.on_jax import jax_device, jax_pass, jax_place
-from pipeline.teachers.backends.on_torch import torch_device, torch_pass, torch_place
 from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
 from pipeline.teachers.description import described
 from pipeline.teachers.signatures.model import OpenModel, Tensor
@@ -23,10 +21,7 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
 logger = logging.getLogger(__name__)
-OTHERS = {  # backends of Keras beside TensorFlow: a model and its device -> its pass, what is too much, where it runs
-    "jax": lambda model, device: (jax_pass(model, device), on_jax.is_out_of_memory, jax_place(device)),
-    "torch": lambda model, device: (torch_pass(model, device), on_torch.is_out_of_memory, torch_place(device)),
-}
+OTHERS = {"jax": on_jax, "torch": on_torch}  # backends of Keras beside TensorFlow
 
 
 def keras_teacher(choice: TeacherChoice) -> Teacher:
@@ -59,7 +54,7 @@ def keras_device(path: Path, device: str | None) -> Iterator[str]:
     Raises: TeacherError: it is not there.
     """
     backend = "tensorflow" if path.is_dir() else keras_backend()
-    ready = {"jax": jax_device, "torch": torch_device, "tensorflow": tensorflow_device}[backend]
+    ready = {"jax": on_jax.ready, "torch": on_torch.ready, "tensorflow": tensorflow_device}[backend]
     with ready("gpu" if device in ("gpu", "cuda") else "cpu") as name:
         yield name
 
@@ -131,7 +126,8 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
     outputs = getattr(model, "outputs", None) or []
     names = getattr(model, "output_names", None) or [""] * len(outputs)
     if (backend := keras_backend()) in OTHERS:
-        forward, full, runs_on = OTHERS[backend](model, device)
+        other = OTHERS[backend]
+        forward, full, runs_on = other.forward_pass(model, device), other.is_out_of_memory, other.place(device)
     else:
         forward = _compiled(lambda batch: keras.tree.flatten(model(batch, training=False)), device)
         full, runs_on = _is_out_of_memory, _place(device)
