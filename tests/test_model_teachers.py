@@ -23,7 +23,7 @@ from pipeline.models import first_opening
 from pipeline.models.first_opening import Opening
 from pipeline.models.model_files import copy_folder, private_folder
 from pipeline.teachers import keras_model, onnx_model
-from pipeline.teachers.backends.on_tensorflow import tensorflow_device
+from pipeline.teachers.backends import on_tensorflow
 from pipeline.teachers.batch_teacher import confirm, largest_batch
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import wide_probabilities
@@ -135,7 +135,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hungry_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras has no memory for more than four windows; a real allocator takes ten seconds to say so."""
-    compiled = keras_model.tensorflow_pass
+    compiled = on_tensorflow.forward_pass
 
     def hungry(call: Callable, device: str) -> Callable[..., list[np.ndarray]]:
         forward = compiled(call, device)
@@ -147,7 +147,7 @@ def hungry_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return checked
 
-    monkeypatch.setattr(keras_model, "tensorflow_pass", hungry)
+    monkeypatch.setattr(on_tensorflow, "forward_pass", hungry)
 
 
 def folder_digest(folder: Path) -> str:
@@ -522,10 +522,10 @@ def test_tensorflow_is_set_to_one_thread_and_a_gpu_to_repeatable_arithmetic(monk
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", record("deterministic"))
     monkeypatch.setattr(tf.config.experimental, "enable_tensor_float_32_execution", record("tf32"))
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    with tensorflow_device(None) as device:
+    with on_tensorflow.ready("cpu") as device:
         assert device == "/CPU:0"
     assert calls == [("intra", 1), ("inter", 1), ("growth", "a GPU", True)]
-    with tensorflow_device("gpu") as device:
+    with on_tensorflow.ready("gpu") as device:
         assert device == "/GPU:0"
     assert calls[3:] == [*calls[:3], ("deterministic",), ("tf32", False)]
 

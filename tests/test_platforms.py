@@ -32,10 +32,7 @@ import keras, numpy as np
 import pipeline, softlabels
 from pipeline.cli.commands import main
 from pipeline.teachers import opened_in_child
-from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
-from softlabels.errors import TeacherError
 from softlabels.storage.file_cache import FileCache
 from softlabels.storage.unfinished import write_text
 
@@ -144,10 +141,7 @@ def test_text_is_read_and_written_in_an_encoding_that_is_named() -> None:
 
 HOLD = """
 import sys
-from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
-from softlabels.errors import TeacherError
 file = open(sys.argv[1], "r+b")
 platforms.lock(file, shared=sys.argv[2] == "shared")
 print("held", flush=True)
@@ -251,11 +245,8 @@ WATCHED = """
 import subprocess, sys
 CHILD = '''
 import sys, os, time
-sys.platform = "darwin"  # where a thread has to look for the parent
-from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.teacher import TeacherChoice
 from softlabels import platforms
-from softlabels.errors import TeacherError
+sys.platform = "darwin"  # where a thread has to look for the parent
 platforms._WATCHED_EVERY_S = 0.05
 platforms.die_with_parent(os.getppid())
 print(os.getpid(), flush=True)

@@ -9,19 +9,13 @@ from typing import Any
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import copy_file, copy_folder, private_folder
 from pipeline.teachers.backends import on_jax, on_tensorflow, on_torch
-from pipeline.teachers.backends.on_jax import jax_device, jax_pass, jax_place
-from pipeline.teachers.backends.on_tensorflow import tensorflow_device, tensorflow_pass, tensorflow_place
-from pipeline.teachers.backends.on_torch import torch_device, torch_pass, torch_place
 from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
 from pipeline.teachers.description import described
 from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
-OTHERS = {  # backends of Keras beside TensorFlow: a model and its device -> its pass, what is too much, where it runs
-    "jax": lambda model, device: (jax_pass(model, device), on_jax.is_out_of_memory, jax_place(device)),
-    "torch": lambda model, device: (torch_pass(model, device), on_torch.is_out_of_memory, torch_place(device)),
-}
+BACKENDS = {"tensorflow": on_tensorflow, "jax": on_jax, "torch": on_torch}  # of Keras
 
 
 def keras_teacher(choice: TeacherChoice) -> Teacher:
@@ -54,8 +48,7 @@ def keras_device(path: Path, device: str | None) -> Iterator[str]:
     Raises: TeacherError: it is not there.
     """
     backend = "tensorflow" if path.is_dir() else keras_backend()
-    ready = {"jax": jax_device, "torch": torch_device, "tensorflow": tensorflow_device}[backend]
-    with ready("gpu" if device in ("gpu", "cuda") else "cpu") as name:
+    with BACKENDS[backend].ready("gpu" if device in ("gpu", "cuda") else "cpu") as name:
         yield name
 
 
@@ -69,7 +62,7 @@ def keras_backend() -> str:
             "torch, whichever is installed"
         ) from e
     backend: str = keras.backend.backend()
-    if backend not in ("tensorflow", *OTHERS):
+    if backend not in BACKENDS:
         raise TeacherError(
             f"teacher 'keras' runs on TensorFlow, JAX or PyTorch, got KERAS_BACKEND={backend}: set it to "
             "tensorflow, jax or torch"
@@ -101,17 +94,13 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
         answers = keras.tree.flatten(model(batch, training=False))
         return [answers[i] for i in wanted]
 
-    if (backend := keras_backend()) in OTHERS:
-        forward, full, runs_on = OTHERS[backend](model, device)
-    else:
-        forward = tensorflow_pass(call, device)
-        full, runs_on = on_tensorflow.is_out_of_memory, tensorflow_place(device)
+    backend = BACKENDS[keras_backend()]
     return OpenModel(
         inputs=[Tensor(each.dtype, tuple(each.shape), each.name) for each in getattr(model, "inputs", None) or []],
         outputs=[Tensor(each.dtype, tuple(each.shape), name) for each, name in zip(outputs, names, strict=True)],
-        forward=forward,
-        is_out_of_memory=full,
-        runs_on=runs_on,
+        forward=backend.forward_pass(call if backend is on_tensorflow else model, device),
+        is_out_of_memory=backend.is_out_of_memory,
+        runs_on=backend.place(device),
     )
 
 
@@ -149,9 +138,9 @@ def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
     return OpenModel(
         inputs=next(iter(inputs.values())),
         outputs=[_tensor(f"{of}:{name}".lstrip(":"), spec) for (of, name), spec in outputs.items()],
-        forward=tensorflow_pass(call, device),
+        forward=on_tensorflow.forward_pass(call, device),
         is_out_of_memory=on_tensorflow.is_out_of_memory,
-        runs_on=tensorflow_place(device),
+        runs_on=on_tensorflow.place(device),
     )
 
 

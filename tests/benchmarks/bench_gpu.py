@@ -138,7 +138,7 @@ def decoding(folder: Path, manifest: Path) -> float:
     """Seconds to decode and cut what a manifest names, and nothing else."""
     begin = time.perf_counter()
     for line in manifest.read_text(encoding="utf-8").splitlines()[1:]:
-        cut_windows(read_audio(folder / line.split(",")[1], RATE), WINDOW)
+        cut_windows(read_audio(folder / line.split(",")[1], rate_hz=RATE), WINDOW)
     return time.perf_counter() - begin
 
 

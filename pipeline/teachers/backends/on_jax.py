@@ -15,7 +15,7 @@ FLAGS = "--xla_gpu_deterministic_ops=true"
 
 
 @contextlib.contextmanager
-def jax_device(device: str) -> Iterator[str]:
+def ready(device: str) -> Iterator[str]:
     """Inside the block, JAX works on a device; yields its name. Raises: TeacherError: it is not there."""
     if FLAGS not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
@@ -34,14 +34,14 @@ def jax_device(device: str) -> Iterator[str]:
         yield device
 
 
-def jax_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+def forward_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
     """One pass of a Keras model, in full float32: the 10 bits of TF32 would be further off than D0 allows."""
     import jax
     import keras
 
-    place = jax.devices(device)[0]
+    on = jax.devices(device)[0]
     values = [[each.value for each in some] for some in (model.trainable_variables, model.non_trainable_variables)]
-    weights = jax.device_put(values, place)
+    weights = jax.device_put(values, on)
 
     @functools.cache
     def compiled(wanted: tuple[int, ...]) -> Any:
@@ -53,12 +53,12 @@ def jax_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]],
 
     def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
         with jax.default_matmul_precision("highest"):
-            return [np.asarray(answer) for answer in compiled(wanted)(weights, jax.device_put(batch, place))]
+            return [np.asarray(answer) for answer in compiled(wanted)(weights, jax.device_put(batch, on))]
 
     return forward
 
 
-def jax_place(device: str) -> str:
+def place(device: str) -> str:
     """What a device is, for receipts."""
     import jax
 

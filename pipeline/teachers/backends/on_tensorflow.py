@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def tensorflow_device(device: str | None) -> Iterator[str]:
+def ready(device: str) -> Iterator[str]:
     """Make TensorFlow ready, and inside the block place everything on a device; yields its TensorFlow name.
 
     Raises: TeacherError: it is not there.
@@ -43,7 +43,7 @@ def tensorflow_device(device: str | None) -> Iterator[str]:
         yield name
 
 
-def tensorflow_pass(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+def forward_pass(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
     """One compiled graph a batch shape and choice of outputs, without what only the others need."""
     import tensorflow as tf
 
@@ -58,7 +58,7 @@ def tensorflow_pass(call: Callable, device: str) -> Callable[[np.ndarray, tuple[
     return forward
 
 
-def tensorflow_place(device: str) -> str:
+def place(device: str) -> str:
     """What a device is, for receipts."""
     import tensorflow as tf
 

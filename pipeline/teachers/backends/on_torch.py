@@ -11,7 +11,7 @@ from softlabels.errors import TeacherError
 
 
 @contextlib.contextmanager
-def torch_device(device: str) -> Iterator[str]:
+def ready(device: str) -> Iterator[str]:
     """Make PyTorch ready; yields the device's name.
 
     One thread, or on a GPU deterministic kernels without TF32; all of this for the whole process. A kernel that has no
@@ -35,7 +35,7 @@ def torch_device(device: str) -> Iterator[str]:
     yield device
 
 
-def torch_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
+def forward_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
     """One pass of a Keras model, without gradients."""
     import keras
     import torch
@@ -52,7 +52,7 @@ def torch_pass(model: Any, device: str) -> Callable[[np.ndarray, tuple[int, ...]
     return forward
 
 
-def torch_place(device: str) -> str:
+def place(device: str) -> str:
     """What a device is, for receipts."""
     import torch
 
