@@ -24,13 +24,13 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> softlabels.JoinedLabels:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The first batch of each Python call, and the one after its last; appended to while batches are made."""
-    made, make = [], tf_dataset._batches_of_call
+    made, make = [], tf_dataset.batches_of_call
 
     def noted(batches: Batches, first: int, end: int) -> list:
         made.append((int(first), int(end)))
         return make(batches, first, end)
 
-    monkeypatch.setattr(tf_dataset, "_batches_of_call", noted)
+    monkeypatch.setattr(tf_dataset, "batches_of_call", noted)
     return made
 
 
@@ -56,19 +56,19 @@ def test_an_epoch_of_small_batches_is_made_in_few_calls(labels, calls, workers: 
 @pytest.mark.parametrize(("batch_size", "together"), [(16, 16), (20, 16), (21, 15), (81, 4), (82, 1), (20_000, 1)])
 def test_a_call_makes_a_mebibyte_or_one_batch(labels, batch_size: int, together: int) -> None:
     batches = Batches(labels, BatchOptions(batch_size=batch_size))
-    assert tf_dataset._batches_a_call(batches) == together
+    assert tf_dataset.batches_a_call(batches) == together
 
 
 def test_the_audio_that_features_are_made_of_counts_too(labels) -> None:
     batches = Batches(labels, BatchOptions(batch_size=81, features=lambda audio: np.repeat(audio, 3, axis=1)))
-    assert tf_dataset._batches_a_call(batches) == 1
+    assert tf_dataset.batches_a_call(batches) == 1
 
 
 @pytest.mark.parametrize(("batch_size", "together"), [(1, 3), (2, 16), (5, 2), (17, 16)])
 def test_batches_of_any_size_are_the_same_however_many_a_call_makes(
     labels, monkeypatch, batch_size: int, together: int
 ) -> None:
-    monkeypatch.setattr(tf_dataset, "_batches_a_call", lambda batches: together)
+    monkeypatch.setattr(tf_dataset, "batches_a_call", lambda batches: together)
     options = {"batch_size": batch_size, "shuffle": True, "seed": 3, "features": lambda audio: audio[:, :7]}
     dataset = softlabels.make_dataset(labels, **options)
     two_passes = list(itertools.chain(dataset.as_numpy_iterator(), dataset.as_numpy_iterator()))
@@ -79,7 +79,7 @@ def test_batches_of_any_size_are_the_same_however_many_a_call_makes(
 def test_a_resume_in_the_middle_of_a_call_goes_on_there_over_the_short_end_of_an_epoch(
     labels, monkeypatch, position: int
 ) -> None:
-    monkeypatch.setattr(tf_dataset, "_batches_a_call", lambda batches: 4)
+    monkeypatch.setattr(tf_dataset, "batches_a_call", lambda batches: 4)
     options = {"batch_size": 4, "shuffle": True, "seed": 3}  # 5 batches a pass, the last of one row
     dataset = softlabels.make_dataset(labels, **options)
     dataset.set_state({**dataset.get_state(), "position": position})

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from softlabels.batches.frameworks.callbacks import call_python
+from softlabels.batches.calls.callbacks import call_python
+from softlabels.batches.calls.several import batches_a_call, batches_of_call
 from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
-
-CALL_BYTES, CALL_BATCHES = 1 << 20, 16  # that one Python call makes, at most, where a batch is smaller
 
 
 def make_dataset(
@@ -121,7 +120,7 @@ class _Stream:
         parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
-        together = _batches_a_call(self._batches) if workers else 1
+        together = batches_a_call(self._batches) if workers else 1
         made = (
             tf.data.Dataset.from_tensors(0)
             .flat_map(lambda _: self._calls(together))
@@ -153,10 +152,10 @@ class _Stream:
         return (first, made, end), batches
 
     def _load(self, first: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, Any]]:
-        """As `_batches_of_call`; what a batch consists of is below each other."""
+        """As `batches_of_call`; what a batch consists of is below each other."""
         example, widths = self._batches.example, _widths(self._batches.labels, self._batches.embedding_width)
         kinds = [tf.int64, example.dtype, tf.float32, tf.float16][: 2 + len(widths)]
-        load = partial(_batches_of_call, self._batches)
+        load = partial(batches_of_call, self._batches)
         made, x, *targets = call_python(load, [first, end], kinds, stateful=False)
         made.set_shape([])
         x.set_shape([None, *example.shape[1:]])
@@ -179,34 +178,6 @@ class _Stream:
 def _widths(labels: LabelRows, embedding_width: int) -> list[int]:
     """Of y_true, and of the embedding where there is one."""
     return [2 * len(labels.classes), *([embedding_width] if embedding_width else [])]
-
-
-def _batches_a_call(batches: Batches) -> int:
-    """How many batches one Python call makes: a call costs as much as the labels of hundreds of rows."""
-    audio = 4 * batches.audio.window_samples if batches.features else 0
-    x, y_true = batches.example.nbytes // len(batches.example), 8 * len(batches.labels.classes)
-    row = audio + x + y_true + 2 * batches.embedding_width  # bytes
-    together = CALL_BYTES // (batches.batch_size * row)
-    return 1 if together < CALL_BATCHES // 4 else min(together, CALL_BATCHES)  # so few save less than cutting costs
-
-
-def _batches_of_call(batches: Batches, first: int, end: int) -> list[Any]:
-    """How far it got, and the arrays of batches `first` to `end - 1`, below each other.
-
-    Of several it stops after a short one, and before one that fails: that is asked for alone, and fails in its turn.
-    """
-    if end == first + 1:
-        return [np.int64(end), *batches.arrays(int(first))]
-    made: list[tuple[np.ndarray, ...]] = []
-    for number in range(int(first), int(end)):
-        try:
-            made.append(batches.arrays(number))
-        except Exception:
-            break
-        if len(made[-1][0]) < batches.batch_size:
-            break
-    parts = zip(batches.no_arrays(), *made, strict=True)
-    return [np.int64(first + len(made)), *(np.concatenate(part) for part in parts)]
 
 
 def attach(
