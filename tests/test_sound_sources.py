@@ -167,11 +167,33 @@ def test_features_are_made_once_and_are_what_is_made_in_every_epoch(labels: Join
     assert sum(CALLS) <= 2  # two windows of silence, for the shape
 
 
-def test_longer_windows_have_features_of_their_own(labels: JoinedLabels) -> None:
-    how = {**HOW, "features": mean_and_peak, "window_s": 0.17}
-    expected = digest(map(Batches(labels, BatchOptions(**how)).load, range(4)))
-    for _ in range(2):
-        assert digest(map(Batches(labels, BatchOptions(**how, keep_features="1")).load, range(4))) == expected
+@pytest.mark.parametrize("audio", ["cache", "stream"])
+def test_longer_windows_have_features_of_their_own(corpus: Corpus, audio: str) -> None:
+    """Windows of one clip's end, and of one without a label, after which nothing is heard."""
+    samples = np.random.default_rng(9).uniform(-0.4, 0.4, 6 * 800).astype(np.float32)
+    samples[2900] = np.nan  # of the fourth of six windows
+    corpus.write_samples("c3.wav", samples, subtype="FLOAT")
+    labels = label(corpus).join(corpus.manifest)
+    how = {**HOW, "features": mean_and_peak, "audio": audio}
+    Batches(labels, BatchOptions(**how, keep_features="1"))
+    for seconds in (0.17, 0.23, 0.3):
+        expected = digest(map(Batches(labels, BatchOptions(**how, window_s=seconds)).load, range(4)))
+        for _ in range(2):
+            kept = Batches(labels, BatchOptions(**how, window_s=seconds, keep_features="1"))
+            assert digest(map(kept.load, range(4))) == expected
+
+
+def quantiles(x: np.ndarray) -> np.ndarray:
+    return np.quantile(x, [0.3, 0.7], axis=1).T.astype(np.float32)
+
+
+def test_windows_that_hold_the_same_sound_and_other_silence_have_other_features(corpus: Corpus) -> None:
+    corpus.write_manifest("clip_id,path,label\nc4,c4.wav,\n")  # half a window of sound
+    labels = label(corpus).join(corpus.manifest)
+    for seconds in (0.06, 0.08, 0.1):
+        how = {**HOW, "features": quantiles, "window_s": seconds}
+        kept, made = (Batches(labels, BatchOptions(**how, keep_features=version)) for version in ("1", None))
+        assert digest([kept.load(0)]) == digest([made.load(0)])
 
 
 def test_anything_that_changes_features_makes_others(corpus: Corpus, store) -> None:

@@ -80,8 +80,8 @@ def keep_features(
         raise ValueError(f"keep_features: expected features that are numbers, got {dtype} of shape {shape} a window")
     stretches = Stretches.of(labels.row_sounds(), audio.rate_hz)
     noted = {"version": VERSION, "given": version, "source": source_of(features), "form": form, "shape": shape}
-    noted |= {"dtype": dtype.str, "rate_hz": audio.rate_hz, "stretches": stretches.digest}
-    digest = hashlib.sha256(canonical_json(noted))
+    noted |= {"dtype": dtype.str, "rate_hz": audio.rate_hz, "samples": audio.window_samples}
+    digest = hashlib.sha256(canonical_json({**noted, "stretches": stretches.digest}))
     for places in _places(stretches, len(labels), audio.window_samples, cropping):
         digest.update(places.astype("<i8").tobytes())
     path = stretches.sounds.folder / typed_name("features", dtype, digest.hexdigest())
