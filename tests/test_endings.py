@@ -17,6 +17,7 @@ def test_scripts_end_whatever_tensorflow_is_about_to_ask_of_them(tmp_path: Path,
         ("live iterator", "features"),
         ("behind a prefetch", "features"),
         ("attached", "plain"),
+        ("recordings left open", "features"),
         ("exception", "plain"),
     )
     ends = {script: endings.ending(tmp_path, *script, patience=60) for script in scripts}

@@ -11,14 +11,15 @@ from pipeline.teachers.folding import derived
 from pipeline.teachers.folding.derived import fixed_windows, folded_model, hold_against
 from pipeline.teachers.folding.embedding import with_embedding
 from pipeline.teachers.folding.graph import Graph
+from pipeline.teachers.folding.image import power_by_logarithm
 from pipeline.teachers.folding.rewrites import (
     cosines,
     fix_shapes,
-    folded_bytes,
     folded_weights,
     spectra_into_weights,
     widen_pieces,
 )
+from pipeline.teachers.folding.versions import STEPS, folded_bytes, folded_digest
 from pipeline.teachers.interpreter import answer, open_interpreter, output
 from softlabels import TeacherError
 
@@ -124,7 +125,7 @@ def test_wide_pieces_make_the_same_frames(model: bytes) -> None:
     narrow = graph.to_bytes()
     assert widen_pieces(graph, layer)
     wide = graph.to_bytes()
-    assert wide == folded_bytes(model)
+    assert wide == folded_bytes(model, STEPS["1"])
     assert [gathered(Graph(narrow)), gathered(Graph(wide))] == [[(1, 6, 32, 2)], [(1, 6, 5, 13)]]
     np.testing.assert_allclose(score(wide, AUDIO), score(narrow, AUDIO), rtol=1e-6)
     assert not widen_pieces(graph, layer), "there is nothing left to widen"
@@ -133,7 +134,7 @@ def test_wide_pieces_make_the_same_frames(model: bytes) -> None:
 @pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("batch", [None, 1])
 def test_a_folded_model_answers_as_float64_does(batch: int | None, portable: bool) -> None:
-    folded = folded_bytes(convert(real_layer, batch, SAMPLES))
+    folded = folded_bytes(convert(real_layer, batch, SAMPLES), STEPS["2"])
     np.testing.assert_allclose(score(folded, AUDIO, portable=portable), expected(AUDIO), rtol=1e-5)
 
 
@@ -148,7 +149,7 @@ def test_layers_that_share_their_constants_keep_their_own() -> None:
 
     frames = AUDIO[0, : 2 * FRAME].reshape(2, FRAME).astype(np.float64)
     parts = [(np.fft.rfft(frames * window).real @ MEL).max(axis=0) for window in (WINDOW, WINDOW.astype(float) ** 2)]
-    folded = folded_bytes(convert(two, 1, SAMPLES))
+    folded = folded_bytes(convert(two, 1, SAMPLES), STEPS["2"])
     assert "RFFT2D" not in kinds(folded)
     np.testing.assert_allclose(score(folded, AUDIO)[0], np.concatenate(parts), rtol=1e-4, atol=1e-5)
 
@@ -161,7 +162,7 @@ def test_a_spectrum_that_somebody_else_reads_too_is_left_alone() -> None:
         return tf.tensordot(tf.cast(found, tf.float32), MEL, 1)[:, 0] + tf.reduce_sum(tf.abs(found))
 
     with pytest.raises(TeacherError, match="nothing to fold: expected frames times a constant window, RFFT2D"):
-        folded_bytes(convert(also_abs, 1, SAMPLES))
+        folded_bytes(convert(also_abs, 1, SAMPLES), ())
 
 
 @pytest.mark.parametrize("size", [8, 50, 1024])
@@ -181,9 +182,9 @@ def test_folded_weights_are_the_matrix_product() -> None:
 def test_a_folded_model_is_the_same_twice_and_its_constants_are_aligned(model: bytes) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    folded = folded_bytes(model)
-    assert folded_bytes(model) == folded
-    assert Graph(folded).digest() == Graph(folded_bytes(model)).digest()
+    folded = folded_bytes(model, STEPS["2"])
+    assert folded_bytes(model, STEPS["2"]) == folded
+    assert folded_digest(folded, "2") == folded_digest(folded_bytes(model, STEPS["2"]), "2")
     root = schema.Model.GetRootAs(folded)
     offsets = [root.Buffers(i)._tab.Vector(root.Buffers(i)._tab.Offset(4)) for i in range(root.BuffersLength())
                if not root.Buffers(i).DataIsNone()]  # fmt: skip
@@ -192,7 +193,7 @@ def test_a_folded_model_is_the_same_twice_and_its_constants_are_aligned(model: b
 
 
 def test_the_digest_knows_every_constant(model: bytes) -> None:
-    graph = Graph(folded_bytes(model))
+    graph = Graph(folded_bytes(model, STEPS["2"]))
     digest = graph.digest()
     layer = next(operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED")
     weights = graph.constant(layer.inputs[1]).copy()
@@ -207,6 +208,28 @@ def test_a_model_is_derived_once_and_then_read_from_the_cache(model: bytes, cach
     assert file.read_bytes() == first[0]
     monkeypatch.setattr(derived, "_derive", None)
     assert folded_model("tiny.tflite", model) == first
+
+
+def test_every_version_is_kept_under_its_own_name(model: bytes, cache: Path) -> None:
+    """And a later one that rewrites nothing more of a model computes the same as the first."""
+    made = [folded_model("tiny.tflite", model, version)[0] for version in ("1", "2")]
+    assert sorted("-fold1-" in file.name for file in cache.iterdir()) == [False, True]
+    assert folded_model("tiny.tflite", model)[0] == made[1]
+    assert made[0] == made[1], "np.hanning is even about another sample than a spectrum is"
+
+
+def test_a_rewrite_after_which_the_answers_are_others_is_left_out(model: bytes, cache: Path, monkeypatch) -> None:
+    def wrong(graph: Graph) -> None:
+        layer = next(operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED")
+        graph.replace_input(layer, 1, graph.constant(layer.inputs[1]) * 1.5)
+
+    right = folded_model("tiny.tflite", model, "1")[0]
+    monkeypatch.setitem(STEPS, "2", (power_by_logarithm, wrong))
+    assert folded_bytes(model, STEPS["2"]) != right
+    assert folded_model("tiny.tflite", model, "2")[0] == right
+    monkeypatch.setattr(derived, "MOST_DIFFERENCE", 0)
+    with pytest.raises(TeacherError, match="expected the folded model to answer within 0 of the file"):
+        derived._derive("tiny.tflite", model, "2")
 
 
 def test_a_damaged_file_in_the_cache_is_made_again(model: bytes, cache: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def make_sounds(folder: Path) -> Corpus:
     made.write_samples("loud.wav", generator.normal(0, 3, 9000).astype(np.float32), subtype="FLOAT")
     (made.folder / "copy.flac").write_bytes((made.folder / "long.flac").read_bytes())
     clips = ["early,long.flac,0.013,0.66", "next,long.flac,0.61,0.95", "late,long.flac,3.7,", "copied,copy.flac,0,0.2"]
+    clips += [f"inner,wide.wav,{4814 / 48_000!r},0.5"]  # whose first window, in whole samples, begins before it
     clips += [f"{name.partition('.')[0]},{name},,," for name in ("tone.mp3", "wide.wav", "quiet.wav", "loud.wav")]
     lines = [clip.rstrip(",") + "," * (3 - clip.rstrip(",").count(",")) for clip in clips]
     made.write_manifest("\n".join(["clip_id,path,start_s,end_s", *lines]) + "\n")
@@ -54,9 +56,22 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> JoinedLabels:
     return label(made).join(made.manifest)
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, softlabels.SoftLabelStore]:
+    made = make_corpus(tmp_path_factory.mktemp("labelled"))
+    return made, label(made)
+
+
 @pytest.fixture
-def labels(corpus: Corpus, store) -> JoinedLabels:
-    """Six small files of one clip each."""
+def labels(labelled, tmp_path: Path) -> JoinedLabels:
+    """Six small files of one clip each, of which nothing is kept yet."""
+    corpus, store = labelled
+    return store.join(corpus.manifest, cache_dir=tmp_path / "kept")
+
+
+@pytest.fixture
+def own_labels(corpus: Corpus, store) -> JoinedLabels:
+    """The same of a corpus that may be changed, kept in its store."""
     return store.join(corpus.manifest)
 
 
@@ -71,6 +86,7 @@ def decoded(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(decoding, "stream_audio", stream)
     monkeypatch.setattr(kept_audio, "PART_S", 0)  # every file is a part
+    monkeypatch.setattr(in_parts, "THREADS", 1)  # one after the other
     return paths
 
 
@@ -262,9 +278,10 @@ def test_what_a_build_left_is_believed_only_if_it_is_what_was_made(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+import softlabels.kept.in_parts as in_parts
 import softlabels.sound.decoding as decoding, softlabels.sound.kept_audio as kept_audio
 from softlabels.labels.joined_labels import JoinedLabels
-kept_audio.PART_S = 0
+kept_audio.PART_S, in_parts.THREADS = 0, 1
 real, seen = decoding.check_content, []
 def check(path, sha256):
     seen.append(path)
@@ -296,17 +313,17 @@ def test_two_that_start_together_decode_once(labels: JoinedLabels, decoded: list
     assert (first == second, len(decoded)) == (True, 6)
 
 
-def test_processes_build_what_one_builds_and_pass_on_what_is_wrong(corpus: Corpus, labels, monkeypatch) -> None:
+def test_processes_build_what_one_builds_and_pass_on_what_is_wrong(corpus: Corpus, own_labels, monkeypatch) -> None:
     monkeypatch.setattr(kept_audio, "PART_S", 0)
     monkeypatch.setattr(kept_audio, "PROCESS_S", 0.1)
     path = corpus.folder / "c3.wav"
     good, state = path.read_bytes(), path.stat()
     corpus.write_audio("c3.wav", 0.4, seed=77)
     with pytest.raises(AudioError, match="changed-since-probe: clip 'c3': .*--probe-again"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     path.write_bytes(good)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert KeptAudio(labels).read(np.arange(14)).tobytes() == WindowAudio(labels).read(np.arange(14)).tobytes()
+    assert KeptAudio(own_labels).read(np.arange(14)).tobytes() == WindowAudio(own_labels).read(np.arange(14)).tobytes()
 
 
 def test_a_full_disk_and_one_without_room_are_one_error_and_leave_nothing(labels: JoinedLabels, monkeypatch) -> None:
@@ -342,25 +359,25 @@ def test_a_damaged_page_is_an_error_and_never_sound(sounds: JoinedLabels) -> Non
     assert KeptAudio(sounds, rate_hz=44_100, form="float32").read([0]).tobytes() == truth[:1].tobytes()  # made again
 
 
-def test_verify_looks_at_kept_audio_too(labels: JoinedLabels, store) -> None:
-    KeptAudio(labels)
+def test_verify_looks_at_kept_audio_too(own_labels: JoinedLabels, store) -> None:
+    KeptAudio(own_labels)
     assert list(joins_problems(store.storage)) == []
-    flip(kept_file(labels), 300)
+    flip(kept_file(own_labels), 300)
     (problem,) = joins_problems(store.storage)
     assert "is damaged" in problem
 
 
-def test_a_strangers_audio_in_a_store_is_made_again(labels: JoinedLabels, monkeypatch, tmp_path: Path) -> None:
-    truth, path = KeptAudio(labels).read(np.arange(14)), kept_file(labels)
+def test_a_strangers_audio_in_a_store_is_made_again(own_labels: JoinedLabels, monkeypatch, tmp_path: Path) -> None:
+    truth, path = KeptAudio(own_labels).read(np.arange(14)), kept_file(own_labels)
     values = np.load(path)
     path.unlink()
     write_soft(path, values.shape, [values[::-1]], dtype=values.dtype)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
-    assert KeptAudio(labels).read(np.arange(14)).tobytes() == truth.tobytes()
+    assert KeptAudio(own_labels).read(np.arange(14)).tobytes() == truth.tobytes()
 
 
-def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Corpus, labels, monkeypatch) -> None:
-    KeptAudio(labels)
+def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Corpus, own_labels, monkeypatch) -> None:
+    KeptAudio(own_labels)
     digested, real = [], decoding.audio_sha256
 
     def digest(path, **how):
@@ -368,22 +385,24 @@ def test_a_file_that_changed_is_noticed_once_when_the_audio_is_opened(corpus: Co
         return real(path, **how)
 
     monkeypatch.setattr(decoding, "audio_sha256", digest)
-    KeptAudio(labels).read(np.arange(14))
+    KeptAudio(own_labels).read(np.arange(14))
     assert digested == []
     os.utime(corpus.folder / "c2.wav", (1, 1))
     for _ in range(2):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     assert digested == ["c2.wav"]  # the second time it is known
     corpus.write_audio("c4.wav", 0.05, seed=99)
     for _ in range(2):
         with pytest.raises(AudioError, match=r"changed-since-probe: clip 'c4': the file is sha256:.*--probe-again"):
-            KeptAudio(labels)
+            KeptAudio(own_labels)
     (corpus.folder / "c4.wav").unlink()
     with pytest.raises(AudioError, match=r"missing: clip 'c4': .* at 'c4.wav'; `softlabels run` checks the corpus"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
 
 
-def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(corpus: Corpus, labels, decoded, monkeypatch) -> None:
+def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(
+    corpus: Corpus, own_labels, decoded, monkeypatch
+) -> None:
     real = decoding.check_content
 
     def stop(path: str, sha256: str) -> None:
@@ -393,14 +412,14 @@ def test_a_file_that_changed_while_a_build_was_stopped_is_noticed(corpus: Corpus
 
     monkeypatch.setattr(decoding, "check_content", stop)
     with pytest.raises(EnvironmentTrouble):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     monkeypatch.setattr(decoding, "check_content", real)
     samples, hz = soundfile.read(corpus.folder / decoded[0])
     soundfile.write(corpus.folder / decoded[0], samples[::-1], hz)
     with contextlib.suppress(AudioError):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
     with pytest.raises(AudioError, match="changed-since-probe"):
-        KeptAudio(labels)
+        KeptAudio(own_labels)
 
 
 def test_kept_audio_of_many_small_files_names_the_first_that_is_gone(tmp_path: Path) -> None:
@@ -411,3 +430,42 @@ def test_kept_audio_of_many_small_files_names_the_first_that_is_gone(tmp_path: P
     with pytest.raises(AudioError, match="missing: clip 'c1'"):  # before anything is decoded
         KeptAudio(labels)
     assert not list(labels.path.parent.glob("*audio*"))
+
+
+BUILDING = """
+import sys, time
+from pathlib import Path
+import softlabels.kept.in_parts as in_parts, softlabels.sound.kept_audio as kept_audio
+from softlabels.labels.joined_labels import JoinedLabels
+kept_audio.PART_S, kept_audio.PROCESS_S, real = 0, 0.1, in_parts._Notes.add
+def add(self, number, checksum):
+    real(self, number, checksum)
+    print("a part", flush=True)
+    time.sleep(60)
+in_parts._Notes.add = add
+kept_audio.KeptAudio(JoinedLabels.open(Path(sys.argv[1]), root=Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.storms
+def test_processes_of_a_build_that_was_killed_are_gone(labels: JoinedLabels) -> None:
+    command = [sys.executable, "-c", BUILDING, str(labels.path), str(labels.root.absolute())]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as building:
+        assert building.stdout.readline() == "a part\n"
+        children = Path(f"/proc/{building.pid}/task/{building.pid}/children").read_text().split()
+        building.kill()
+    assert len(children) >= 2
+    for _ in range(100):
+        left = [child for child in children if is_running(child)]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
+    assert KeptAudio(labels).read(np.arange(14)).tobytes() == WindowAudio(labels).read(np.arange(14)).tobytes()
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

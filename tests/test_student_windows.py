@@ -206,6 +206,14 @@ def test_a_crop_that_is_its_window_has_its_label_bit_for_bit(any_hop) -> None:
         np.testing.assert_array_equal(one[fixed], other[fixed])
 
 
+@pytest.mark.parametrize("window_s", [None, 0.0621, 0.16])
+def test_crops_of_exclusive_labels_are_distributions(any_hop, window_s: float | None) -> None:
+    batches = Batches(any_hop.labels.exclusive(), BatchOptions(crops="random", window_s=window_s, batch_size=200))
+    y_true = batches.arrays(0)[1]
+    assert y_true.shape == (len(any_hop.labels), 8)
+    np.testing.assert_allclose(y_true[:, 4:].sum(axis=1), 1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("length", [500, 800, 1600])
 def test_starts_are_uniform_around_their_windows_and_reach_every_part_evenly(any_hop, length: int) -> None:
     cropping, hop = Cropping(any_hop.labels, length, RATE), any_hop.labels.window.hop_samples
@@ -213,6 +221,10 @@ def test_starts_are_uniform_around_their_windows_and_reach_every_part_evenly(any
     draws = np.random.default_rng(4).random((1500, len(rows)))
     starts = np.stack([cropping.around(rows, uniform).start for uniform in draws])  # (epochs, rows)
     assert (starts.min(), starts.max()) == (0, last)
+    lowest, highest = (cropping.around(rows, np.full(len(rows), u)).start for u in (0.0, 1 - 1e-9))
+    fits = np.arange(len(rows)) * hop <= last  # others are moved into the clip, and share its last samples
+    assert (lowest[1:] == highest[:-1] + 1)[fits[1:]].all(), "no gap, and no start that two rows have"
+    assert len(set(lowest[~fits])) <= 1
     inner = [i for i in range(1, len(rows) - 1) if (i + 1) * hop <= last]
     for i in inner:
         offset = starts[:, i] - i * hop + hop // 2
@@ -291,6 +303,17 @@ def test_a_state_from_before_there_were_crops_still_resumes(truth) -> None:
     assert dataset.get_state()["position"] == 2
 
 
+def test_numpys_numbers_are_as_good_as_pythons(truth) -> None:
+    numbers = {"seed": np.int64(3), "window_s": np.float32(0.05), "upsample": np.float32(0.5), "batch_size": np.int8(4)}
+    numbers["rate_hz"] = np.int16(4000)
+    one = truth.batches(**numbers, shuffle=True, crops="random")
+    other = truth.batches(**{name: number.item() for name, number in numbers.items()}, shuffle=True, crops="random")
+    assert one.position_of(json.loads(json.dumps(other.state(3)))) == 3
+    assert json.dumps(one.state(3)) == json.dumps(other.state(3))
+    for number in (0, 40, 700):  # beyond 8 bits
+        assert digest([one.load(number)]) == digest([other.load(number)])
+
+
 def test_crops_differ_by_epoch_and_seed_and_between_two_draws_of_a_row(truth) -> None:
     def starts(seed: int, epoch: int, **options) -> np.ndarray:
         batches = truth.batches(seed=seed, crops="random", **options)
@@ -326,6 +349,16 @@ def test_crops_differ_by_epoch_and_seed_and_between_two_draws_of_a_row(truth) ->
         ({"window_s": 2.5, "crops": "random"}, "window_s: expected at most 0.8 s"),
         ({"crops": "centre"}, "crops: expected 'random' or None, got 'centre'"),
         ({"crops": True}, "crops: expected 'random' or None, got True"),
+        ({"batch_size": 0}, "batch_size: expected a whole number, 1 or more, got 0"),
+        ({"batch_size": 16.0}, "batch_size: expected a whole number, 1 or more, got 16.0"),
+        ({"crops": "random", "seed": -1}, "seed: expected a whole number from 0 up, got -1"),
+        ({"crops": "random", "seed": 0.5}, "seed: expected a whole number from 0 up, got 0.5"),
+        ({"window_s": 0.05, "rate_hz": 0}, "rate_hz: expected a whole number from 1 to 10000000, or None, got 0"),
+        (
+            {"window_s": 0.05, "rate_hz": 24e3},
+            "rate_hz: expected a whole number from 1 to 10000000, or None, got 24000.0",
+        ),
+        ({"window_s": 0.05, "rate_hz": -8000}, "rate_hz: expected a whole number"),
         ({"upsample": -0.1}, "upsample: expected a number from 0"),
         ({"upsample": 2}, "upsample: expected a number from 0 .rows as they are. to 1 .classes equally., got 2"),
         ({"upsample": np.nan}, "upsample: expected a number from 0"),

@@ -13,7 +13,7 @@ import softlabels
 from pipeline import RunOptions, TeacherChoice
 from pipeline.models import first_opening
 from pipeline.teachers.birdnet import find_birdnet
-from pipeline.teachers.folding.derived import FOLDING
+from pipeline.teachers.folding.derived import FOLDING, FOLDINGS
 from pipeline.teachers.loading import as_labelled, load_teacher
 from softlabels import StoreError, TeacherError
 
@@ -104,10 +104,14 @@ def test_settings_that_a_teacher_knows_itself_are_refused() -> None:
 def test_a_store_says_whether_its_teacher_is_folded_unless_the_user_does() -> None:
     folded = dataclasses.replace(SPEC, fold=FOLDING, source_digest="s")
     assert as_labelled(TeacherChoice(), folded).fold is True
+    for version in FOLDINGS:  # an older store goes on with its own
+        of_store = dataclasses.replace(folded, fold=version)
+        assert [as_labelled(TeacherChoice(fold=fold), of_store).folding for fold in (None, True)] == [version] * 2
+    assert as_labelled(TeacherChoice(fold=False), folded).folding == ""
     assert as_labelled(TeacherChoice(), SPEC).fold is False, "an older store, made before any was folded"
     assert as_labelled(TeacherChoice(fold=False), folded).fold is False
     assert as_labelled(TeacherChoice(kind="litert"), SPEC).fold is None
-    with pytest.raises(StoreError, match=f"the store's teacher has folding 0, this softlabels makes folding {FOLDING}"):
+    with pytest.raises(StoreError, match=r"the store's teacher has folding 0, this softlabels makes folding 1 and 2"):
         as_labelled(TeacherChoice(), dataclasses.replace(folded, fold="0"))
 
 

@@ -22,7 +22,7 @@ import softlabels
 from pipeline.cli.commands import main
 from pipeline.drafts.class_mapping import DraftRow, write_draft
 from pipeline.report.suspects import Suspect, write_suspects
-from softlabels import Clip, SoftLabelStore
+from softlabels import Clip, SoftLabelStore, platforms
 from softlabels.calibration.report import Report
 from softlabels.errors import EnvironmentTrouble, StorageFullError, StoreError
 from softlabels.kept import built_once
@@ -159,6 +159,7 @@ WHO_WRITES = {
     "pipeline/exports/birdnet_stm32.py",
     "pipeline/exports/detections.py",
     "pipeline/exports/dataset_folder.py",
+    "softlabels/platforms.py",  # /dev/null
     "pipeline/terminal/streams.py",  # /dev/null
 }
 WRITING = {"to_csv", "to_parquet", "write_bytes", "savez", "save_array", "open_memmap", "tofile", "touch"}
@@ -316,7 +317,7 @@ def test_a_disk_that_cannot_hold_a_store_is_found_out_before_anything_is_probed(
     corpus: Corpus, monkeypatch, capsys, library: type
 ) -> None:
     without_links(monkeypatch, errno.EPERM)
-    monkeypatch.setattr(unfinished.ctypes, "CDLL", lambda *_, **__: library())
+    monkeypatch.setattr(platforms.ctypes, "CDLL", lambda *_, **__: library())
     monkeypatch.setattr(prepare, "probe_files", lambda *_, **__: pytest.fail("it was probed"))
     monkeypatch.chdir(corpus.folder)
     before = names_in(corpus.folder)
@@ -455,6 +456,6 @@ def test_without_links_the_cache_keeps_files_all_the_same(tmp_path, monkeypatch)
     with FileCache(tmp_path, 1000).borrow("", lambda: [b"a", b"b"]) as path:
         assert path.read_bytes() == b"ab"
     assert names_in(tmp_path) == {path.name}
-    monkeypatch.setattr(unfinished.ctypes, "CDLL", lambda *_, **__: NoRename())
+    monkeypatch.setattr(platforms.ctypes, "CDLL", lambda *_, **__: NoRename())
     with pytest.raises(EnvironmentTrouble, match="XDG_CACHE_HOME"):
         FileCache(tmp_path, 1000).borrow("", lambda: [b"c"]).__enter__()

@@ -18,6 +18,7 @@ from pipeline.terminal.flags import check_flags
 from pipeline.terminal.printing import messages, tell_end, tell_error
 from pipeline.terminal.streams import lenient_streams, others_silent
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, StorageFullError
+from softlabels.platforms import WARNINGS
 from softlabels.storage.unfinished import NO_ROOM
 from softlabels.texts import printable
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     with safe_path(), lenient_streams() as end_output:
         argv = sys.argv[1:] if argv is None else argv
         args = make_parser(only=argv[0] if argv else "").parse_args(argv)
-        for warning in (signal.SIGTERM, signal.SIGUSR1):
+        for warning in WARNINGS:
             signal.signal(warning, _terminate)
         with messages(quiet=args.quiet, verbose=args.verbose), others_silent(verbose=args.verbose):
             return _run_command(args, end_output)

@@ -27,7 +27,7 @@ from softlabels.threads import read_ahead
 from softlabels.windows import WindowSpec, cut_windows
 
 JITTER_S = 0.05  # BirdNET's answer changes with a shift of one sample; beyond 50 ms it is another window
-READ_AHEAD = 16  # windows that are read, decoded and cut while the teacher is at work
+READ_AHEAD = 16  # windows, or a batch, that are read, decoded and cut while the teacher is at work
 LOST_FILES, LOST_SHARE = 10, 0.2  # so many of a shard's files missing, and such a share of them, is a lost mount
 _deck = TapeDeck()  # of this process: its next shard is often of the same long file
 Key = tuple[PlannedClip, int]  # a clip and the index of one of its windows
@@ -86,7 +86,9 @@ def label_shard(
     """
     check_root(root)
     findings, shifts = Findings(), jitter_shifts(jitters, window.rate_hz)
-    windows = findings.take_out(read_ahead(_windows(clips, window, shifts, root), depth=READ_AHEAD))
+    windows = findings.take_out(
+        read_ahead(_windows(clips, window, shifts, root), depth=max(READ_AHEAD, teacher.batch_size))
+    )
     scored = _mean_of_shifts(_scored(windows, teacher, embedded), len(shifts))
     rounded = [(key, row.astype(np.float32)) for key, row in scored]  # the only rounding
     _check_mount(clips, findings, root)

@@ -260,7 +260,7 @@ def make_shard(task: ShardTask) -> tuple[bytes, Receipt]:
         rows=len(rows),
         quarantined=tuple(findings.quarantined),
         audio=findings.audio,
-        environment=environment(),
+        environment=environment(getattr(teacher, "runs_on", "")),
         numerics_class=numerics,
         plan=task.plan,
     )
@@ -309,14 +309,15 @@ def _warm_teacher(choice: TeacherChoice) -> tuple[Teacher, str]:
 
 
 @functools.cache
-def environment() -> dict[str, str]:
-    """Versions of everything that computes a byte of a shard."""
+def environment(runs_on: str = "") -> dict[str, str]:
+    """Versions of everything that computes a byte of a shard; runs_on: what a teacher in batches says of itself."""
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "libsndfile": soundfile.__libsndfile_version__,
         **versions,
+        **({"runs_on": runs_on} if runs_on else {}),
     }
 
 

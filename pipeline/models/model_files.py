@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from softlabels.digests import sha256_of_bytes
 from softlabels.errors import EnvironmentTrouble, TeacherError
+from softlabels.platforms import NO_WAIT
 
 PIECE = 1 << 20
 
@@ -93,7 +94,7 @@ def read_model(model: Path) -> bytes:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """A regular file: a pipe would block and a device never end. Raises: TeacherError."""
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NO_WAIT))  # noqa: SIM115
     except OSError as e:
         raise _unreadable(path, e) from e
     with file:

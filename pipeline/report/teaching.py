@@ -23,7 +23,8 @@ def what_is_taught(
     Nothing of it is kept: who trains joins with a class list of their own.
     """
     options = JoinOptions(missing="drop", canary=False, min_coverage=0.0, other_labels=other_labels)
-    with tempfile.TemporaryDirectory() as folder:
+    # On Windows the join stays, being open, in the folder for what may be deleted.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             labels = join(store, manifest, classes=classes, options=options, root=root, cache_dir=folder)
             found = labels.recommended().calibration

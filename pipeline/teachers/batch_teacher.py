@@ -22,6 +22,7 @@ _Answer = TypeVar("_Answer")
 class BatchTeacher:
     """A model that scores waveforms in batches of one size. Attributes as in `Teacher`.
 
+    runs_on: what computes it, on which device.
     spec_fields: what its model is asked and what is done around it, for the spec. embedding_width: 0 is none.
 
     Raises: TeacherError: the model is not one from waveforms to (batch, classes) float32, what it has does not decide
@@ -33,7 +34,7 @@ class BatchTeacher:
         self.name, self.notice, self.digest = description.name, description.notice, digest
         self.classes, self.rate_hz = description.classes, description.rate_hz
         self.activation, self.outputs = description.activation, description.outputs
-        self._path, self._model = str(description.model), model
+        self._path, self._model, self.runs_on = str(description.model), model, model.runs_on
         self._passage = open_passage(self._path, model, len(description.classes), description.handling)
         self.window_samples, self.embedding_width = self._passage.layout.samples, self._passage.width
         self.spec_fields = self._passage.spec_fields | {"taxonomy_year": description.taxonomy_year}

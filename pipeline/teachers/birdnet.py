@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.teachers.description import Description, read_labels
+from pipeline.teachers.folding.derived import FOLDING
 from pipeline.teachers.litert import LiteRTTeacher
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
@@ -33,8 +34,8 @@ def load_birdnet(choice: TeacherChoice) -> Teacher:
         activation="sigmoid",
         outputs="logits",
     )
-    how = {"portable": choice.portable, "folded": choice.fold is not False, "embedded": choice.embedding}
-    return LiteRTTeacher(description, **how)
+    folding = "" if choice.fold is False else choice.folding or FOLDING
+    return LiteRTTeacher(description, portable=choice.portable, folding=folding, embedded=choice.embedding)
 
 
 def find_birdnet() -> tuple[Path, Path]:

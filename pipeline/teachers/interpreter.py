@@ -11,6 +11,18 @@ import numpy as np
 from softlabels.errors import TeacherError
 
 
+def check_litert() -> None:
+    """Raises: TeacherError: LiteRT is not installed, as where it has no wheel."""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError as e:
+        raise TeacherError(
+            f"BirdNET and other TFLite models need LiteRT (ai-edge-litert), which cannot be loaded here: {e}; it has "
+            "wheels for Linux, Windows and Macs with Apple's own processors. Label on one of these, or take a `keras` "
+            "or `onnx` teacher; reading a store and training need no LiteRT"
+        ) from e
+
+
 def open_interpreter(
     model: str,
     content: bytes,

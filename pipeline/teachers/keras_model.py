@@ -1,4 +1,4 @@
-"""Keras teachers, from a `.keras` file or a SavedModel folder, run by TensorFlow."""
+"""Keras teachers: a `.keras` file on any backend of Keras, or a SavedModel folder, run by TensorFlow."""
 
 import contextlib
 import functools
@@ -13,6 +13,9 @@ import numpy as np
 
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import copy_file, copy_folder, private_folder
+from pipeline.teachers.backends import on_jax, on_torch
+from pipeline.teachers.backends.on_jax import jax_device, jax_pass, jax_place
+from pipeline.teachers.backends.on_torch import torch_device, torch_pass, torch_place
 from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
 from pipeline.teachers.description import described
 from pipeline.teachers.signatures.model import OpenModel, Tensor
@@ -20,13 +23,17 @@ from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
 logger = logging.getLogger(__name__)
+OTHERS = {  # backends of Keras beside TensorFlow: a model and its device -> its pass, what is too much, where it runs
+    "jax": lambda model, device: (jax_pass(model, device), on_jax.is_out_of_memory, jax_place(device)),
+    "torch": lambda model, device: (torch_pass(model, device), on_torch.is_out_of_memory, torch_place(device)),
+}
 
 
 def keras_teacher(choice: TeacherChoice) -> Teacher:
-    """The teacher of `--teacher keras`: a `.keras` file or a SavedModel folder, run by TensorFlow.
+    """The teacher of `--teacher keras`: a `.keras` file, on the backend that Keras has, or a SavedModel folder.
 
-    It sets TensorFlow to one thread, if that is still to be had, because workers are many and threads can change
-    bits; and on a GPU to deterministic kernels without TF32. Both hold for the whole process.
+    It sets TensorFlow or PyTorch to one thread, if that is still to be had, because workers are many and threads can
+    change bits; and on a GPU to deterministic kernels without TF32. Both hold for the whole process.
 
     Raises: TeacherError: settings missing, the model not confirmed by its sha256 or not one that fits, no such device.
       EnvironmentTrouble: no memory for it.
@@ -41,8 +48,38 @@ def keras_teacher(choice: TeacherChoice) -> Teacher:
             confirm(choice, digest)
         device, window = choice.device or "cpu", description.handling.window_samples
         try_in_child(Opening(kind="keras", model=copy, digest=digest, shown=shown, device=device, window=window))
-        with tensorflow_device(choice.device) as place:
+        with keras_device(path, choice.device) as place:
             return BatchTeacher(choice, description, open_keras(copy, place, shown=shown), digest=digest)
+
+
+@contextlib.contextmanager
+def keras_device(path: Path, device: str | None) -> Iterator[str]:
+    """Make ready what runs a model, and inside the block place everything on a device; yields its name there.
+
+    Raises: TeacherError: it is not there.
+    """
+    backend = "tensorflow" if path.is_dir() else keras_backend()
+    ready = {"jax": jax_device, "torch": torch_device, "tensorflow": tensorflow_device}[backend]
+    with ready("gpu" if device in ("gpu", "cuda") else "cpu") as name:
+        yield name
+
+
+def keras_backend() -> str:
+    """What Keras runs on here. Raises: TeacherError: nothing that is known here."""
+    try:
+        import keras
+    except ImportError as e:
+        raise TeacherError(
+            f"teacher 'keras' needs Keras and its backend: {e}; install it, or set KERAS_BACKEND to tensorflow, jax or "
+            "torch, whichever is installed"
+        ) from e
+    backend: str = keras.backend.backend()
+    if backend not in ("tensorflow", *OTHERS):
+        raise TeacherError(
+            f"teacher 'keras' runs on TensorFlow, JAX or PyTorch, got KERAS_BACKEND={backend}: set it to "
+            "tensorflow, jax or torch"
+        )
+    return backend
 
 
 @contextlib.contextmanager
@@ -87,8 +124,6 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
         )
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        raise TeacherError(f"teacher 'keras' runs on TensorFlow, got KERAS_BACKEND={keras.backend.backend()}: unset it")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as e:  # a model's own layers may raise anything
@@ -100,11 +135,17 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
         answers = keras.tree.flatten(model(batch, training=False))
         return [answers[i] for i in wanted]
 
+    if (backend := keras_backend()) in OTHERS:
+        forward, full, runs_on = OTHERS[backend](model, device)
+    else:
+        forward = _compiled(call, device)
+        full, runs_on = _is_out_of_memory, _place(device)
     return OpenModel(
         inputs=[Tensor(each.dtype, tuple(each.shape), each.name) for each in getattr(model, "inputs", None) or []],
         outputs=[Tensor(each.dtype, tuple(each.shape), name) for each, name in zip(outputs, names, strict=True)],
-        forward=_compiled(call, device),
-        is_out_of_memory=_is_out_of_memory,
+        forward=forward,
+        is_out_of_memory=full,
+        runs_on=runs_on,
     )
 
 
@@ -144,6 +185,7 @@ def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
         outputs=[_tensor(f"{of}:{name}".lstrip(":"), spec) for (of, name), spec in outputs.items()],
         forward=_compiled(call, device),
         is_out_of_memory=_is_out_of_memory,
+        runs_on=_place(device),
     )
 
 
@@ -183,6 +225,15 @@ def _compiled(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, .
             return [np.asarray(answer) for answer in graph(wanted)(tf.constant(batch))]
 
     return forward
+
+
+def _place(device: str) -> str:
+    """What a device is, for receipts."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU") if "GPU" in device else []
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    return f"TensorFlow {tf.__version__} on {details.get('device_name', device.strip('/'))}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

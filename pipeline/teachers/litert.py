@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import read_model
 from pipeline.teachers.description import Description, described
-from pipeline.teachers.folding.derived import FOLDING, folded_model
+from pipeline.teachers.folding.derived import folded_model
 from pipeline.teachers.interpreter import open_interpreter
 from pipeline.teachers.signatures.layout import layout_of
 from pipeline.teachers.signatures.model import OpenModel, Tensor
@@ -35,7 +35,7 @@ class LiteRTTeacher:
     batch_size = BATCH_SIZE
 
     def __init__(
-        self, description: Description, *, portable: bool = False, folded: bool = False, embedded: bool = False
+        self, description: Description, *, portable: bool = False, folding: str = "", embedded: bool = False
     ) -> None:
         self.name, self.notice, self.classes = description.name, description.notice, description.classes
         self.activation, self.outputs, model = description.activation, description.outputs, description.model
@@ -46,10 +46,9 @@ class LiteRTTeacher:
         self.digest = hashlib.sha256(content).hexdigest()
         how: dict[str, Any] = {"portable": portable, "window": handling.window_samples}
         try_in_child(Opening(kind="litert", model=content, digest=self.digest, shown=str(model), **how))
-        self.folding = self.source_digest = ""
-        if folded:
-            self.folding, self.source_digest = FOLDING, self.digest
-            content, self.digest = folded_model(str(model), content)
+        self.folding, self.source_digest = folding, self.digest if folding else ""
+        if folding:
+            content, self.digest = folded_model(str(model), content, folding)
         opened = open_litert(str(model), _embedded(str(model), content) if embedded else content, **how)
         roles = Roles(scores=0, embedding=1) if embedded else None  # in the order of a file that was made here
         self._passage = open_passage(str(model), opened, len(self.classes), handling, roles=roles)

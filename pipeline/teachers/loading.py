@@ -5,6 +5,7 @@ import importlib
 
 from pipeline.options import flag_of
 from pipeline.search_path import look_here_last
+from pipeline.teachers.interpreter import check_litert
 from pipeline.teachers.known.models import KNOWN
 from pipeline.teachers.known.places import backend_of
 from pipeline.teachers.own_code import hidden_module, place_of, theirs_explained
@@ -31,6 +32,7 @@ def load_teacher(choice: TeacherChoice) -> Teacher:
 
 def _load(choice: TeacherChoice) -> Teacher:
     if choice.kind == "birdnet":
+        check_litert()
         from pipeline.teachers.birdnet import load_birdnet
 
         _refuse_settings(choice, *READING, *BATCH_SETTINGS)
@@ -43,6 +45,7 @@ def _load(choice: TeacherChoice) -> Teacher:
         _refuse_settings(choice, *DESCRIBED, *(name for name, holds in fixed.items() if holds))
     backend = backend_of(choice.kind, choice.model)
     if backend == "litert":
+        check_litert()
         from pipeline.teachers.litert import load_litert
 
         _refuse_settings(choice, *BATCH_SETTINGS)
@@ -69,21 +72,22 @@ def works_in_batches(choice: TeacherChoice) -> bool:
 def as_labelled(choice: TeacherChoice, spec: LabelSpec) -> TeacherChoice:
     """The choice, with folding, batch size and embedding of a store's teacher, unless it says itself which.
 
-    Raises: StoreError: the store's teacher was folded in another way than this version of softlabels does it.
+    Raises: StoreError: the store's teacher was folded in a way that this version of softlabels does not know.
     """
-    from pipeline.teachers.folding.derived import FOLDING
-
     choice = dataclasses.replace(choice, embedding=choice.embedding or bool(spec.embedding))
     if works_in_batches(choice):
         return dataclasses.replace(choice, batch_size=choice.batch_size or spec.batch_size, batch_fixed=True)
-    if choice.kind != "birdnet" or choice.fold is not None:
+    if choice.kind != "birdnet" or choice.fold is False:
         return choice
-    if spec.fold not in ("", FOLDING):
+    from pipeline.teachers.folding.derived import FOLDINGS
+
+    if spec.fold not in ("", *FOLDINGS):
         raise StoreError(
-            f"the store's teacher has folding {spec.fold}, this softlabels makes folding {FOLDING}: install the "
-            "version of softlabels named in the store's requirements.txt, or label into another store"
+            f"the store's teacher has folding {spec.fold}, this softlabels makes folding {' and '.join(FOLDINGS)}: "
+            "install the version of softlabels named in the store's requirements.txt, or label into another store"
         )
-    return dataclasses.replace(choice, fold=bool(spec.fold))
+    fold = bool(spec.fold) if choice.fold is None else choice.fold
+    return dataclasses.replace(choice, fold=fold, folding=spec.fold)
 
 
 def _refuse_settings(choice: TeacherChoice, *names: str) -> None:

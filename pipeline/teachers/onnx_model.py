@@ -75,6 +75,7 @@ def open_onnx(path: Path, device: str, *, shown: str = "") -> OpenModel:
         inputs=[_tensor(node) for node in inputs],
         outputs=[_tensor(node) for node in outputs],
         forward=forward,
+        runs_on=f"onnxruntime {runtime.__version__} by {name}",
         is_out_of_memory=lambda error: isinstance(error, MemoryError) or any(t in str(error) for t in OUT_OF_MEMORY),
     )
 

@@ -1,11 +1,8 @@
 """The process in which a model file is opened first; see `first_opening`. Nothing of it is left but its exit code."""
 
 import contextlib
-import ctypes
 import json
 import os
-import resource
-import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from pipeline.teachers.litert import open_litert
 from pipeline.teachers.signatures.layout import layout_of
 from pipeline.teachers.signatures.model import OpenModel
 from softlabels.errors import SoftLabelsError
+from softlabels.platforms import c_function, end_after, limit_memory
 
 M_PERTURB = -6  # malloc.h
 FILLINGS = (0xA5, 0xFF, 0)
@@ -36,7 +34,7 @@ def main() -> None:
         if _is_no_memory(e):
             os._exit(NO_MEMORY)
         words = str(e) if isinstance(e, SoftLabelsError) else f"model '{how['shown']}': {type(e).__name__}: {e}"
-        Path(how["refusal"]).write_text(words[:MOST_WORDS], errors="replace")
+        Path(how["refusal"]).write_text(words[:MOST_WORDS], encoding="utf-8", errors="replace")
         os._exit(REFUSED)
     os._exit(LIVED)
 
@@ -46,20 +44,20 @@ def fill_memory(byte: int) -> None:
 
     A reader that uses what nobody has written is found out more surely.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_PERTURB, byte)
+    if mallopt := c_function("mallopt"):
+        mallopt(M_PERTURB, byte)
 
 
 def limit_this_process(most_s: int, *, memory: bool) -> None:
     """No longer than so many seconds, no more memory than is free, no core dump; and the first to go if memory ends."""
-    signal.alarm(most_s)  # by default it kills, and the parent may be gone
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    end_after(most_s)  # the parent may be gone
+    limit_memory(0)
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of Linux, as what follows
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
         if memory:
-            resource.setrlimit(resource.RLIMIT_DATA, (free, free))
+            limit_memory(free)
 
 
 def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device: str, window: int | None) -> None:
@@ -72,9 +70,9 @@ def score_silence(kind: Kind, path: Path, *, shown: str, portable: bool, device:
 
         _score(shown, open_onnx(path, device, shown=shown), window)
         return
-    from pipeline.teachers.keras_model import open_keras, tensorflow_device
+    from pipeline.teachers.keras_model import keras_device, open_keras
 
-    with tensorflow_device(device) as name:
+    with keras_device(path, device) as name:
         _score(shown, open_keras(path, name, shown=shown), window)
 
 

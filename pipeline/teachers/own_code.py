@@ -1,6 +1,7 @@
 """A teacher of somebody's own is somebody's own code: what it raises is told with its place, and cannot end a run."""
 
 import importlib.util
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from pathlib import Path
 from softlabels.errors import EnvironmentTrouble, SoftLabelsError, TeacherError
 from softlabels.os_errors import is_store_trouble
 
-_NOT_THEIRS = tuple(f"{Path(__file__).parents[2] / package}/" for package in ("pipeline", "softlabels"))
-_INSTALLED = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_NOT_THEIRS = tuple(f"{Path(__file__).parents[2] / package}{os.sep}" for package in ("pipeline", "softlabels"))
+_INSTALLED = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 @contextmanager

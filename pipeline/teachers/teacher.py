@@ -52,6 +52,7 @@ class TeacherChoice:
     output: which of the model's outputs is what, `scores=NAME` or `embedding=NAME`; () is whichever fits.
     window_s, pool, scale, offset, peak, remove_mean: see `Handling` in `signatures.passage`.
     fold: False for BirdNET's file as it is; None is what the store says, and for a new one folded.
+    folding: the version of folding, as stores name it; "" is the newest.
     batch_size: windows per forward pass, halved while memory does not suffice unless batch_fixed.
     """
 
@@ -79,6 +80,7 @@ class TeacherChoice:
     remove_mean: bool = option(False, "take the mean off every window, before --peak")
     portable: bool = option(False, "equal bytes on any x86-64 CPU, for 3 x the time")
     fold: bool | None = option(None, "birdnet: its file as it is, at half the speed; a store keeps to one")
+    folding: str = ""
     model_sha256: str | None = option(
         None, "keras: confirms the model, because loading one may run code in it", metavar="HEX"
     )

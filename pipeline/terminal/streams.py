@@ -9,13 +9,13 @@ native code, loky's workers their tracebacks, and a teacher of somebody's own pr
 """
 
 import contextlib
-import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
 from softlabels.errors import EnvironmentTrouble
+from softlabels.platforms import c_function
 
 
 @contextlib.contextmanager
@@ -50,14 +50,14 @@ def others_silent(*, verbose: bool) -> Iterator[None]:
             os.dup2(where, number)
             stack.callback(os.dup2, before, number)
         yield
-        with contextlib.suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).fflush(None)  # what it holds back still goes there
+        if flush := c_function("fflush"):
+            flush(None)  # what it holds back still goes there
 
 
 def _of_our_own(stream: TextIO | None, stack: contextlib.ExitStack) -> TextIO:
     """The same stream on another descriptor; one that is no descriptor of this process (a test's) as it is."""
     if stream is None:
-        return stack.enter_context(open(os.devnull, "w"))
+        return stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
     try:
         stream.flush()
         descriptor = os.dup(stream.fileno())

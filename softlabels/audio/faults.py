@@ -17,6 +17,7 @@ from typing import Any
 from softlabels.audio.tags import recording_span
 from softlabels.errors import AudioError, EnvironmentTrouble, SoftLabelsError
 from softlabels.os_errors import ABSENT, is_environment
+from softlabels.platforms import READ, read_at, read_into
 
 BUFFER_BYTES = 1 << 16  # an MP3 is read in pieces of a frame
 
@@ -55,10 +56,10 @@ class AudioBytes(io.RawIOBase):
             mode = os.stat(path).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
                 raise AudioError("unreadable: expected a file, found a pipe, socket or device")
-            self._descriptor = descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = descriptor = os.open(path, READ)
             self.size = os.fstat(descriptor).st_size
             if stat.S_ISREG(mode):
-                self._start, end = recording_span(lambda count, at: os.pread(descriptor, count, at), self.size)
+                self._start, end = recording_span(lambda count, at: read_at(descriptor, count, at), self.size)
                 self.size = end - self._start
         self.buffered = io.BufferedReader(self, BUFFER_BYTES)
 
@@ -79,7 +80,7 @@ class AudioBytes(io.RawIOBase):
             return 0
         try:
             wanted = memoryview(buffer)[: max(0, self.size - self._position)]
-            got = os.preadv(self._descriptor, [wanted], self._start + self._position)
+            got = read_into(self._descriptor, wanted, self._start + self._position)
         except OSError as e:
             self.error = e
             return 0

@@ -17,6 +17,7 @@ from softlabels.audio.decode import DEFAULT_BUDGET
 from softlabels.audio.faults import os_errors_explained
 from softlabels.errors import AudioError, EnvironmentTrouble, StoreError
 from softlabels.os_errors import is_environment
+from softlabels.platforms import leaves_folder
 from softlabels.storage.bucket import ObjectStorage
 from softlabels.storage.file_cache import user_cache
 from softlabels.storage.location import Location
@@ -72,7 +73,7 @@ def local_file(
     """
     if isinstance(root, Path):
         with below_root(root):
-            yield root / path
+            yield _below(root, path)
         return
     if sha256:
         with user_cache().borrow(sha256, lambda: _download(root, path, _fetchable(root, path, max_bytes))) as file:
@@ -93,7 +94,7 @@ def file_state(root: Location, path: str) -> FileState:
     """What a recording is now, without reading it. Raises: AudioError: missing; EnvironmentTrouble."""
     if isinstance(root, Path):
         with below_root(root), os_errors_explained(root / path):
-            state = os.stat(root / path)
+            state = os.stat(_below(root, path))
         return state.st_size, state.st_mtime_ns, "", state.st_ino
     size, tag = _state(root, path)
     return size, 0, tag, 0
@@ -113,6 +114,13 @@ def file_states(root: Location, paths: Iterable[str]) -> dict[str, FileState]:
     for found in in_threads(bucket(root).states, calls, threads=LISTINGS):
         states |= {by_key[key]: (size, 0, tag, 0) for key, (size, tag) in found.items() if key in by_key}
     return states
+
+
+def _below(root: Path, path: str) -> Path:
+    """Where a recording is. Raises: AudioError: missing: what this system takes for a path out of the root is none."""
+    if leaves_folder(path):
+        raise AudioError("missing: its path leads out of the audio root on this system")
+    return root / path
 
 
 @functools.lru_cache(maxsize=4)

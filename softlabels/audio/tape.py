@@ -39,6 +39,11 @@ class Tape:
         """Whether sample `start` is still to come, or kept."""
         return start >= (self._kept[0][0] if self._kept else self.end)
 
+    def trim(self, keep: int) -> None:
+        """Let go of all but the latest samples, at least `keep` of them."""
+        while self._kept and self.kept - len(self._kept[0][1]) >= keep:
+            self._kept.popleft()
+
     def play(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """The samples from start to stop, as blocks; the file is left as soon as they have come.
 
@@ -59,8 +64,7 @@ class Tape:
         for block in self._blocks:
             position, self.end = self.end, self.end + len(block)
             self._kept.append((position, block))
-            while self._kept and self.kept - len(self._kept[0][1]) >= self.keep:
-                self._kept.popleft()
+            self.trim(self.keep)
             yield position, block
         self.over = True
 

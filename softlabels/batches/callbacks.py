@@ -58,6 +58,7 @@ atexit.register(_calls.end)  # runs before what TensorFlow, imported above, has 
 def call_python(function: Callable[..., Any], arguments: list[tf.Tensor], types: Any, *, stateful: bool = True) -> Any:
     """`tf.numpy_function` of a function that is called no more once Python ends."""
 
+    @tf.autograph.experimental.do_not_convert  # or each call runs what AutoGraph makes of us, down to NumPy
     @functools.wraps(function)
     def called(*values: object) -> Any:
         with _calls:

@@ -15,7 +15,7 @@ from softlabels.windows import rescale_samples, seconds_to_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crops:
+class PlacedCrops:
     """Where n crops are.
 
     start, length: (n,) int64 samples of the file at the teacher's rate, up to the end of the run; what labels are for.
@@ -40,20 +40,23 @@ class Cropping:
     """Finds the crops of rows. length: of the student's window, in samples at the teacher's rate."""
 
     def __init__(self, labels: LabelRows, length: int, rate_hz: int) -> None:
-        self._runs, self._window, self._rate_hz = labels.runs(), labels.window, rate_hz
-        self._length = length
+        self._labels, self._length, self._rate_hz = labels, length, rate_hz
+        self._runs, self._window = labels.runs(), labels.window
+
+    def __reduce__(self) -> tuple:
+        return Cropping, (self._labels, self._length, self._rate_hz)  # runs are found again where the labels are opened
 
     @property
     def longest_run(self) -> int:
         """In samples at the teacher's rate."""
         return int((self._runs.end - self._runs.start).max())
 
-    def at(self, rows: np.ndarray) -> Crops:
+    def at(self, rows: np.ndarray) -> PlacedCrops:
         """Those that begin where the windows of their rows do."""
         run = self._run_of(rows)
         return self._crops(run, self._window_starts(rows, run))
 
-    def around(self, rows: np.ndarray, uniform: np.ndarray) -> Crops:
+    def around(self, rows: np.ndarray, uniform: np.ndarray) -> PlacedCrops:
         """Those that begin nearer to the window of their row than to any other, and lie within their run.
 
         uniform: (n,) float64 in [0, 1): which of the samples where they may begin.
@@ -74,10 +77,10 @@ class Cropping:
     def _window_starts(self, rows: np.ndarray, run: np.ndarray) -> np.ndarray:
         return self._runs.start[run] + (rows - self._runs.row[run]) * self._window.hop_samples
 
-    def _crops(self, run: np.ndarray, start: np.ndarray) -> Crops:
+    def _crops(self, run: np.ndarray, start: np.ndarray) -> PlacedCrops:
         end, sound_start = self._runs.end[run], self._at_student_rate(start)
         as_teacher = self._length == self._window.window_samples  # then padded where the teacher's window was
-        return Crops(
+        return PlacedCrops(
             start=start,
             length=np.full(len(start), self._length) if as_teacher else np.clip(end - start, 1, self._length),
             sound_start=sound_start,

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from softlabels.windows import MAX_RATE_HZ
+
 Features = Callable[[np.ndarray], np.ndarray]
 Crops = Literal["random"]
 Audio = Literal["cache", "cache-float32", "stream"]
@@ -34,8 +36,16 @@ class BatchOptions:
     keep_features: str | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}")
+        for name in ("batch_size", "rate_hz", "seed", "window_s", "upsample"):
+            value = getattr(self, name)
+            if isinstance(value, np.number):  # JSON takes none of NumPy's, and 8 or 32 bits would overflow
+                object.__setattr__(self, name, value.item())
+        if not _is_whole(self.batch_size) or self.batch_size < 1:
+            raise ValueError(f"batch_size: expected a whole number, 1 or more, got {self.batch_size!r}")
+        if self.rate_hz is not None and not (_is_whole(self.rate_hz) and 1 <= self.rate_hz <= MAX_RATE_HZ):
+            raise ValueError(f"rate_hz: expected a whole number from 1 to {MAX_RATE_HZ}, or None, got {self.rate_hz!r}")
+        if not _is_whole(self.seed) or self.seed < 0:
+            raise ValueError(f"seed: expected a whole number from 0 up, got {self.seed!r}")
         if self.shuffle not in (False, True, "recordings"):
             raise ValueError(f"shuffle: expected False, True or 'recordings', got {self.shuffle!r}")
         if self.window_s is not None and not (_is_number(self.window_s) and self.window_s > 0):
@@ -62,5 +72,9 @@ class BatchOptions:
             raise ValueError(f"keep_features: crops={self.crops!r} takes other sound in every epoch; keep none of it")
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,12 +5,13 @@ Nothing here knows a join, so a report can read windows of a store in the very s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from softlabels.audio.containers.container import seeks_exactly
+from softlabels.audio.containers.container import Container, seeks_exactly
 from softlabels.audio.decode import AudioInfo
 from softlabels.classes.class_list import ClassList
 from softlabels.sound.stretches import RowSounds
@@ -99,7 +100,8 @@ class RowPlaces:
         path = clips["path"].combine_chunks().dictionary_encode()
         recording, first, rate_hz = path.indices.to_numpy(), clips["start"].to_numpy(), clips["rate_hz"].to_numpy()
         enters_hz = np.zeros(len(path.dictionary), np.int64)
-        enters = np.array([seeks_exactly(name, "PCM_16") for name in clips["container"].to_pylist()], bool)
+        entered = [name for name in get_args(Container) if seeks_exactly(name, "PCM_16")]
+        enters = pc.is_in(clips["container"], pa.array(entered)).to_numpy()
         enters_hz[recording] = np.where(enters, rate_hz, 0)
         starts = window.starts(first, rate_hz, 0)[clip_row] + window_index.astype(np.int64) * window.hop_samples
         return cls(recording=recording[clip_row], start=starts, enters_hz=enters_hz)

@@ -5,11 +5,12 @@ it, and going on at batch n goes on with the very bytes that would have come.
 """
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from softlabels.batches.crops import Crops, cropping, student_window
+from softlabels.batches.crops import PlacedCrops, cropping, student_window
 from softlabels.batches.options import BatchOptions, Features
 from softlabels.batches.order import recordings_order, say_cost
 from softlabels.batches.rows import LabelRows
@@ -36,7 +37,7 @@ class Batches:
                 f"windows={labels.windows!r} made one row of the windows of {len(pooled)} clips, such as {pooled[0]!r}"
                 ": a row without a window has no audio; join with windows='each'"
             )
-        self.labels, self.options = labels, options
+        self.labels, self.options = labels, replace(options, sampling_weights=None)  # their running sum is kept
         self.batch_size, self.features = options.batch_size, options.features
         self._shuffle, self._seed = options.shuffle, options.seed
         self.embedding_width = labels.embedding_width if options.embedding else 0
@@ -47,7 +48,7 @@ class Batches:
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
         self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
-        if self._shuffle is True and isinstance(self.audio, WindowAudio):
+        if self._shuffle is True and isinstance(self.audio, WindowAudio) and not options.keep_features:
             rows = np.concatenate([self.rows(n) for n in range(min(100, len(self)))])
             say_cost(labels.places(), rows, self.batch_size, self.audio)
         self.example = _example(self.features, self.audio.window_samples)
@@ -65,6 +66,11 @@ class Batches:
         first, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.labels))
         order = self._epoch_order(epoch)
         return np.arange(first, end) if order is None else order[first:end]
+
+    def no_arrays(self) -> tuple[np.ndarray, ...]:
+        """`arrays` of a batch of no rows."""
+        embedding = [self.labels.embedding([])] if self.embedding_width else []
+        return self.example[:0], self.labels.y_true([]), *embedding
 
     def load(self, number: int) -> tuple[np.ndarray, np.ndarray | dict[str, np.ndarray]]:
         """Batch `number` of the stream: x, and y_true, with embeddings as `named_targets`; see `arrays`."""
@@ -84,13 +90,13 @@ class Batches:
             return x, *self.labels.cropped(*wanted, embedding=bool(self.embedding_width))
         return x, self.labels.y_true(rows), *([self.labels.embedding(rows)] if self.embedding_width else [])
 
-    def _x(self, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+    def _x(self, rows: np.ndarray, crops: PlacedCrops | None) -> np.ndarray:
         if self._kept is not None:
             return self._kept.read(rows)
         sound = read_crops(self.audio, rows, crops)
         return sound if self.features is None else made_of(self.features, sound, self.example)
 
-    def _crops(self, number: int, rows: np.ndarray) -> Crops | None:
+    def _crops(self, number: int, rows: np.ndarray) -> PlacedCrops | None:
         """Of a batch; by (seed, epoch, place in the epoch), so that a row that is drawn twice has two crops."""
         if self._cropping is None:
             return None

@@ -1,6 +1,7 @@
 """Joined labels in tf.data: whole batches of audio and targets, or targets attached to a user's own pipeline."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from softlabels.batches.callbacks import call_python
 from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
+
+CALL_BYTES, CALL_BATCHES = 1 << 20, 16  # that one Python call makes, at most, where a batch is smaller
 
 
 def make_dataset(
@@ -118,37 +121,92 @@ class _Stream:
         parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
-        return (
+        together = _batches_a_call(self._batches) if workers else 1
+        made = (
             tf.data.Dataset.from_tensors(0)
-            .flat_map(lambda _: tf.data.Dataset.range(*call_python(self._begin, [], [tf.int64, tf.int64])))
-            .map(self._load, **parallel)  # one Python call a batch, never one a row
-            .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
+            .flat_map(lambda _: self._calls(together))
+            .map(self._one if together == 1 else self._several, **parallel)  # a Python call each, never one a row
             .prefetch(workers)  # 0 is none
+        )
+        return (
+            (made if together == 1 else made.flat_map(self._singly))
+            .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
             .map(self._count)
             .with_options(options)
         )
+
+    def _calls(self, together: int) -> tf.data.Dataset:
+        """What each call of a pass makes: the number of a batch, or of a first one and the one after the last."""
+        begin, end = call_python(self._begin, [], [tf.int64, tf.int64])
+        firsts = tf.data.Dataset.range(begin, end, together)
+        return firsts if together == 1 else firsts.map(lambda n: (n, tf.minimum(n + together, end)))
 
     def _begin(self) -> tuple[np.int64, np.int64]:
         first, self._next = self._next, self._next + len(self._batches)
         return np.int64(first), np.int64(self._next)
 
-    def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def _one(self, number: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, Any]]:
+        return number, self._load(number, number + 1)[1]
+
+    def _several(self, first: tf.Tensor, end: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, Any]]:
+        made, batches = self._load(first, end)
+        return (first, made, end), batches
+
+    def _load(self, first: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, Any]]:
+        """As `_batches_of_call`; what a batch consists of is below each other."""
         example, widths = self._batches.example, _widths(self._batches.labels, self._batches.embedding_width)
-        kinds = [example.dtype, tf.float32, tf.float16][: 1 + len(widths)]
-        x, *targets = call_python(self._batches.arrays, [number], kinds, stateful=False)
+        kinds = [tf.int64, example.dtype, tf.float32, tf.float16][: 2 + len(widths)]
+        load = partial(_batches_of_call, self._batches)
+        made, x, *targets = call_python(load, [first, end], kinds, stateful=False)
+        made.set_shape([])
         x.set_shape([None, *example.shape[1:]])
         for target, width in zip(targets, widths, strict=True):
             target.set_shape([None, width])
-        return number, x, named_targets(*targets)
+        return made, (x, named_targets(*targets))
 
-    def _count(self, number: tf.Tensor, x: tf.Tensor, targets: Any) -> tuple[tf.Tensor, Any]:
+    def _singly(self, call: tuple[tf.Tensor, ...], batches: tuple[tf.Tensor, Any]) -> tf.data.Dataset:
+        """The batches of a call, each with its number; what it left out is made one by one."""
+        first, made, end = call
+        cut = tf.data.Dataset.from_tensors(batches).rebatch(self._batches.batch_size)
+        rest = tf.data.Dataset.range(made, end).map(self._one)
+        return tf.data.Dataset.zip(tf.data.Dataset.range(first, made), cut).concatenate(rest)
+
+    def _count(self, number: tf.Tensor, batch: tuple[tf.Tensor, Any]) -> tuple[tf.Tensor, Any]:
         with tf.control_dependencies([self._taken.assign(number + 1)]):
-            return tf.identity(x), tf.nest.map_structure(tf.identity, targets)
+            return tf.nest.map_structure(tf.identity, batch)
 
 
 def _widths(labels: LabelRows, embedding_width: int) -> list[int]:
     """Of y_true, and of the embedding where there is one."""
     return [2 * len(labels.classes), *([embedding_width] if embedding_width else [])]
+
+
+def _batches_a_call(batches: Batches) -> int:
+    """How many batches one Python call makes: a call costs as much as the labels of hundreds of rows."""
+    audio = 4 * batches.audio.window_samples if batches.features else 0
+    x, y_true = batches.example.nbytes // len(batches.example), 8 * len(batches.labels.classes)
+    row = audio + x + y_true + 2 * batches.embedding_width  # bytes
+    together = CALL_BYTES // (batches.batch_size * row)
+    return 1 if together < CALL_BATCHES // 4 else min(together, CALL_BATCHES)  # so few save less than cutting costs
+
+
+def _batches_of_call(batches: Batches, first: int, end: int) -> list[Any]:
+    """How far it got, and the arrays of batches `first` to `end - 1`, below each other.
+
+    Of several it stops after a short one, and before one that fails: that is asked for alone, and fails in its turn.
+    """
+    if end == first + 1:
+        return [np.int64(end), *batches.arrays(int(first))]
+    made: list[tuple[np.ndarray, ...]] = []
+    for number in range(int(first), int(end)):
+        try:
+            made.append(batches.arrays(number))
+        except Exception:
+            break
+        if len(made[-1][0]) < batches.batch_size:
+            break
+    parts = zip(batches.no_arrays(), *made, strict=True)
+    return [np.int64(first + len(made)), *(np.concatenate(part) for part in parts)]
 
 
 def attach(
@@ -160,7 +218,9 @@ def attach(
 
     Elements are dictionaries with `clip_id` (batch,) strings and `start_s` (batch,), where each crop starts in its
     file, and perhaps `duration_s` (batch,), where it is not the teacher's window; or with `row` (batch,), row numbers
-    of the join. What else they hold is x, alone or as a dictionary.
+    of the join. What else they hold is x, alone or as a dictionary. Of small batches many are best served at once:
+
+        ds.batch(1024).map(softlabels.attach(labels)).rebatch(64)
 
     Args:
       labels: the joined labels, one window a row.
@@ -184,6 +244,7 @@ def attach(
     def of_crops(*crops: Any) -> list[np.ndarray]:
         return [labels.y_true_at(*crops, how=how), *([labels.embedding_at(*crops, how=how)] if embedding else [])]
 
+    @tf.autograph.experimental.do_not_convert  # nothing here depends on values, and AutoGraph cannot read all of it
     def attached(element: dict[str, tf.Tensor]) -> tuple[Any, Any]:
         rest = _checked_element(element)
         if "row" in element:

@@ -38,7 +38,8 @@ class Trainable:
     ) -> "LabelPyDataset":
         """The batches of `make_dataset` as a `keras.utils.PyDataset`, for Keras on any backend.
 
-        `fit(..., shuffle=False)` keeps their order; by default Keras shuffles whole batches once more.
+        `fit(..., shuffle=False)` keeps their order; by default Keras shuffles whole batches once more, so that streamed
+        audio is decoded again and again.
 
         Args:
           workers: Keras's threads that prepare batches; the others are as in `make_dataset`.
@@ -83,7 +84,8 @@ class Trainable:
     ) -> "grain.MapDataset":
         """The batches of `make_dataset` as a `grain.MapDataset` of `epochs` epochs; needs the extra `grain`.
 
-        `.to_iter_dataset()` iterates over it with threads, worker processes and a state, as grain does.
+        `.to_iter_dataset()` iterates over it with threads, worker processes and a state, as grain does. Each of k
+        worker processes makes every k-th batch, and decodes nearly all streamed audio that is resampled.
         Example:
           >>> len(labels.as_grain(batch_size=4, epochs=2))
           8

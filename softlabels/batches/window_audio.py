@@ -36,7 +36,7 @@ class WindowAudio:
         self.rate_hz = rate_hz or grid.rate_hz
         teachers = rescale_samples(grid.window_samples, from_hz=grid.rate_hz, to_hz=self.rate_hz)
         self.window_samples = window_samples or teachers
-        self._here: _Here | None = None
+        self._here = _Here(self.rate_hz, self.window_samples)
 
     def read(self, rows: Sequence[int] | np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
         """(rows, window_samples) float32, zero-padded after the end of a clip.
@@ -72,7 +72,7 @@ class WindowAudio:
 
     def _this_process(self) -> "_Here":
         """Threads and files of this process: a forked one inherits the object without its threads, and locks in use."""
-        if self._here is None or self._here.process != os.getpid():
+        if self._here.process != os.getpid():
             self._here = _Here(self.rate_hz, self.window_samples)
         return self._here
 

@@ -8,7 +8,6 @@ same; what somebody else built is built again, and replaced only if it was somet
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from softlabels.digests import sha256_of, sha256_of_file
 from softlabels.errors import EnvironmentTrouble, JoinError
 from softlabels.kept.soft_file import DIGEST_BYTES
 from softlabels.os_errors import told
+from softlabels.platforms import NO_LINK, NO_WAIT, lock
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 from softlabels.storage.protocol import TEMPORARY, Storage
@@ -31,7 +31,7 @@ IN_STORE = "joins"
 SWEEP_AFTER_S = 86_400
 _PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP}
 _OURS = re.compile(
-    re.escape(TEMPORARY) + r"([0-9a-f]{16}(\.npy)?|(join-[0-9a-f]{64}|\w+(-\w+)?-[0-9a-f]{64}\.npy)(\.lock|\.done|))"
+    re.escape(TEMPORARY) + r"([0-9a-f]{16}(\.npy)?|(join-[0-9a-f]{64}|\w+(-\w+)?-[0-9a-f]{64}\.npy)(\.lock)?)"
 )
 
 
@@ -148,16 +148,16 @@ def _content(path: Path) -> str:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a path; where the file system has none, go on without: built twice, with the same outcome."""
-    lock = path.parent / f"{TEMPORARY}{path.name}.lock"
-    with open(
-        os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "wb"
-    ) as file:
+    name = path.parent / f"{TEMPORARY}{path.name}.lock"
+    with open(os.open(name, os.O_RDWR | os.O_CREAT | NO_LINK | NO_WAIT, 0o666), "wb") as file:
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            # Where an open file cannot be deleted it stays, empty, and is swept one day.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                name.unlink()
 
 
 def _sweep(folder: Path) -> None:

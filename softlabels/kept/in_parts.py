@@ -11,6 +11,8 @@ import concurrent.futures
 import contextlib
 import os
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ from softlabels.kept.soft_file import SoftFile, seal
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.protocol import TEMPORARY
 from softlabels.storage.unfinished import allocate, full_disk_named, remove
+from softlabels.threads import in_threads
 
+THREADS = 4  # of a build in one process: decoders and NumPy let others run for most of their time
 _PIECE = 1 << 24  # bytes read at once to be held against their checksum
 Make = Callable[[SoftFile, Any], None]
 
@@ -71,13 +75,14 @@ def build_in_parts(
     make: Make,
     *,
     processes: int = 1,
+    threads: int | None = None,
 ) -> list[int]:
     """Make an array with checksums, at `temporary`, of which the next build of `target` finds what this one has done.
 
     Args:
       target: where it will be; one builder at a time, or several that write the same.
       parts: always the same for a target. make: writes what one of them is about; it pickles where processes are many.
-      processes: that make parts at once; 1 is this one.
+      processes: that make parts at once; 1 is this one, with so many threads.
     Returns: the numbers of the parts that were done before.
     Raises: StorageFullError: no room, before anything is made; EnvironmentTrouble: a process was killed; and what
       `make` raises: parts that are done stay so.
@@ -96,7 +101,7 @@ def build_in_parts(
     at = sum(parts[number].seconds for number in done)
     what = f"{target.name.partition('-')[0]}, {_bytes(shape, dtype) / 1e9:,.2f} GB"
     with tqdm(total=round(total), initial=round(at), desc=what, unit="s", disable=None, leave=False, delay=1) as bar:
-        for number, checksum in _made(partial, [(n, parts[n]) for n in todo], make, processes):
+        for number, checksum in _made(partial, [(n, parts[n]) for n in todo], make, processes, threads or THREADS):
             notes.add(number, checksum)
             bar.update(parts[number].seconds)
     with partial.open("r+b") as file:
@@ -164,16 +169,19 @@ def _begin(partial: Path, notes: _Notes, shape: tuple[int, int], dtype: DTypeLik
         raise
 
 
-def _made(partial: Path, todo: list[tuple[int, Part]], make: Make, processes: int) -> Iterator[tuple[int, int]]:
+def _made(
+    partial: Path, todo: list[tuple[int, Part]], make: Make, processes: int, threads: int
+) -> Iterator[tuple[int, int]]:
     """Number and checksum of each part, as soon as it is made."""
     if min(processes, len(todo)) < 2:
-        for number, part in todo:
-            yield number, _make(partial, make, part)
+        calls = ((partial, make, part) for _, part in todo)
+        sums = in_threads(_make, calls, threads=min(threads, os.cpu_count() or 1))
+        yield from zip((number for number, _ in todo), sums, strict=True)
         return
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    pool = ProcessPoolExecutor(min(processes, len(todo)))
+    pool = ProcessPoolExecutor(min(processes, len(todo)), initializer=_end_with, initargs=(os.getpid(),))
     try:
         waiting = iter(todo)
         running: dict[concurrent.futures.Future, int] = {}
@@ -194,6 +202,17 @@ def _made(partial: Path, todo: list[tuple[int, Part]], make: Make, processes: in
         ) from e
     finally:
         pool.shutdown(wait=True, kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end once its parent is gone, which may be killed: nobody writes on unsupervised."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make(partial: Path, make: Make, part: Part) -> int:

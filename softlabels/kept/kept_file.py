@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 
 from softlabels.digests import sha256_of_file
 from softlabels.errors import EnvironmentTrouble, JoinError
+from softlabels.platforms import NO_WAIT, READ
 
 SMALL = 16 << 20  # bytes that are copied into memory: a mapped file that is cut meanwhile kills its reader
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, None}
@@ -49,7 +50,7 @@ def reading(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A regular file, open for reading. Raises: OSError; ValueError: a pipe, a device."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+    with open(os.open(path, READ | NO_WAIT), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("expected a file")
         yield file

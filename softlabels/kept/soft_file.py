@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike
 
 from softlabels.errors import JoinError
 from softlabels.kept.kept_file import REPAIR, map_array, opened, reading
+from softlabels.platforms import read_at, write_at
 from softlabels.storage.unfinished import allocate
 from softlabels.threads import in_threads
 
@@ -114,7 +115,7 @@ def _row_numbers(rows: Any, count: int) -> np.ndarray:
 def page_sums(descriptor: int, end: int, pages: range) -> list[int]:
     """The checksums of some pages of a file, the last of which ends at byte `end`. Raises: OSError."""
     first = pages.start * PAGE
-    data = memoryview(os.pread(descriptor, min(pages.stop * PAGE, end) - first, first))
+    data = memoryview(read_at(descriptor, min(pages.stop * PAGE, end) - first, first))
     return [zlib.crc32(data[i * PAGE : (i + 1) * PAGE]) for i in range(len(pages))]
 
 
@@ -128,7 +129,7 @@ def open_soft(path: Path, shape: tuple[int, int], *, verify: bool = False, dtype
         end = offset + array.nbytes
         length = 4 * -(-end // PAGE)  # of the checksums
         fits = os.fstat(file.fileno()).st_size == end + length + DIGEST_BYTES and array.shape == shape
-        sums, digest = (os.pread(file.fileno(), n, at) for n, at in ((length, end), (DIGEST_BYTES, end + length)))
+        sums, digest = (read_at(file.fileno(), n, at) for n, at in ((length, end), (DIGEST_BYTES, end + length)))
         if not fits or digest != hashlib.sha256(sums).digest():
             columns = "classes" if _kind(path) == "soft labels" else "numbers"
             raise JoinError(
@@ -212,7 +213,7 @@ class SoftFile:
         data = np.ascontiguousarray(values, self.array.dtype).data.cast("B")
         offset = self.array.offset + first * self.array.itemsize
         while data:  # a call may write less than it is given
-            written = os.pwrite(self._descriptor, data, offset)
+            written = write_at(self._descriptor, data, offset)
             data, offset = data[written:], offset + written
 
 

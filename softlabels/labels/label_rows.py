@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softlabels.aligned import aligned_empty
 from softlabels.batches.rows import CropRule, Pooling, RowPlaces, Runs, WindowSound
 from softlabels.batches.sampling import best_rows, sampling_weights
 from softlabels.calibration.report import CalibrationReport
@@ -125,7 +126,7 @@ class LabelRows:
         rows, arrays = checked_rows(rows, len(self)), self._saved.arrays
         width = 2 * len(self.classes)
         if out is None:
-            out = np.empty((len(rows), width), np.float32)
+            out = aligned_empty((len(rows), width))
         elif out.shape != (len(rows), width) or out.dtype != np.float32:
             raise ValueError(f"out: expected float32 of shape {(len(rows), width)}, got {out.dtype} {out.shape}")
         hard, soft = out[:, : width // 2], out[:, width // 2 :]
@@ -208,8 +209,10 @@ class LabelRows:
           (2, 5)
         """
         kept, rows = self._embeddings(), checked_rows(rows, len(self))
-        if out is not None and (out.shape != (len(rows), kept.shape[1]) or out.dtype != HALF):
-            shape = (len(rows), kept.shape[1])
+        shape = (len(rows), kept.shape[1])
+        if out is None:
+            out = aligned_empty(shape, HALF)
+        elif out.shape != shape or out.dtype != HALF:
             raise ValueError(f"out: expected float16 of shape {shape}, got {out.dtype} {out.shape}")
         return kept.checked(rows).take(rows, axis=0, out=out, mode="clip")  # checked: so "clip" only spares a buffer
 

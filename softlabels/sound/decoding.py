@@ -16,7 +16,7 @@ from softlabels.sound.stretches import FileSound
 from softlabels.storage.location import Location
 from softlabels.threads import read_ahead
 
-_AHEAD = 4  # blocks of the decoder
+_AHEAD, _LONG_S = 4, 30  # blocks of the decoder; a file of so many seconds is worth a thread
 _TOGETHER = 64  # blocks of ours that are written at once
 
 
@@ -61,7 +61,9 @@ def write_files(
             check_content(path, file.sha256)
             first, last = file.runs[0][0] * BLOCK, min(file.runs[-1][1] * BLOCK, file.end)
             stream = stream_audio(path, rate_hz=rate_hz, start=first, stop=last, expected=file.audio)
-            for block, samples in _in_blocks(read_ahead(stream, depth=_AHEAD), file.runs[0][0]):
+            if last - first >= _LONG_S * rate_hz:
+                stream = read_ahead(stream, depth=_AHEAD)
+            for block, samples in _in_blocks(stream, file.runs[0][0]):
                 for begin, end, row in file.runs:
                     some = samples[max(0, begin - block) : max(0, end - block)]
                     if len(some):

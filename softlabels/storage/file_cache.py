@@ -7,7 +7,6 @@ that somebody has borrowed is locked and stays.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 from softlabels.digests import is_sha256, known_sha256
 from softlabels.errors import EnvironmentTrouble
+from softlabels.platforms import NO_LINK, OPEN_IS_LOCKED, READ, lock, used_at
 from softlabels.storage.protocol import TEMPORARY
 from softlabels.storage.unfinished import clock, take_name, unfinished
 
@@ -79,7 +79,7 @@ class FileCache:
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context(path.open("rb"))
-                _lock(file, fcntl.LOCK_SH)
+                _lock_shared(file)
                 state, here = os.fstat(file.fileno()), os.stat(path)
                 content = known_sha256(path)
             except FileNotFoundError:  # cleared, perhaps between opening and locking
@@ -104,7 +104,7 @@ class FileCache:
             try:
                 temporary = stack.enter_context(unfinished(self.folder / "content"))
                 file = stack.enter_context(open(temporary, "xb"))
-                _lock(file, fcntl.LOCK_SH)  # stays with the file when it is renamed
+                _lock_shared(file)  # stays with the file when it is renamed
             except OSError as e:
                 raise self._trouble(e) from e
             for piece in pieces:
@@ -139,10 +139,11 @@ class FileCache:
             if size <= self.limit:
                 return
             fresh = clock(self.folder) - IDLE_S
-            for state, path in sorted(files, key=lambda file: (file[0].st_ctime_ns, file[0].st_atime_ns)):
+            for state, path in sorted(files, key=lambda file: used_at(file[0])):
                 if size <= self.limit * ROOM:
                     return
-                if TEMPORARY not in path or state.st_mtime < fresh:  # it is made before it is locked
+                # It is made before it is locked, if being open is not enough.
+                if TEMPORARY not in path or state.st_mtime < fresh or OPEN_IS_LOCKED:
                     size -= state.st_size if _delete_unused(path) else 0
 
     def _trouble(self, e: OSError) -> EnvironmentTrouble:
@@ -157,9 +158,9 @@ def _cache_at(folder: Path, limit: int) -> FileCache:
     return FileCache(folder, limit)
 
 
-def _lock(file: BinaryIO, how: int) -> None:
+def _lock_shared(file: BinaryIO) -> None:
     with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(file, how)
+        lock(file, shared=True)
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
@@ -171,9 +172,12 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 def _delete_unused(path: str) -> bool:
     """Whether nobody had borrowed the file, so that it is gone now; a link is nobody's to delete."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        if OPEN_IS_LOCKED and not os.path.islink(path):
+            os.unlink(path)
+            return True
+        with open(os.open(path, READ | NO_LINK), "rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, wait=False)
             except BlockingIOError:
                 return False
             except OSError:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from softlabels.errors import EnvironmentTrouble, StorageFullError, StoreError
+from softlabels.platforms import NO_WAIT, READ
 from softlabels.storage.protocol import MOST_AT_ONCE, TEMPORARY, WRITING_S, Storage, may_sweep, too_large
 from softlabels.storage.unfinished import NOT_OFFERED, clock, finish, full_disk_named, take_name, unfinished, write_new
 
@@ -83,7 +84,7 @@ class LocalStorage(Storage):
         """A descriptor. Raises: FileNotFoundError, also below what is no folder; StoreError: no file at all."""
         path = f"{self.root}/{key}"
         try:
-            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # of a pipe, none waits
+            return os.open(path, READ | NO_WAIT)  # of a pipe, none waits
         except NotADirectoryError as e:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from e
         except OSError as e:

@@ -1,7 +1,6 @@
 """Written beside its place first, then moved there: the one way a file or folder comes to be, intact or not at all."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
@@ -13,11 +12,11 @@ from typing import TextIO
 import numpy as np
 
 from softlabels.errors import StorageFullError
+from softlabels.platforms import read_at, rename_if_free, replace_file, sync, take_room, write_at
 from softlabels.storage.protocol import TEMPORARY
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_OFFERED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
-_HERE, _NO_REPLACE = -100, 1  # AT_FDCWD and RENAME_NOREPLACE of Linux
 _LONGEST_SUFFIX, _PIECE = 32, 1 << 20
 
 
@@ -41,7 +40,7 @@ def finish(temporary: Path, target: Path, *, replace: bool = True) -> None:
     """
     _sync_all(temporary)
     if replace:
-        os.replace(temporary, target)
+        replace_file(temporary, target)
     else:
         take_name(temporary, target)
     _sync(target.parent)
@@ -95,7 +94,7 @@ def write_text(target: str | Path, text: str) -> None:
 def take_name(temporary: Path, target: Path) -> None:
     """Give a finished file a name that nobody has: of several who try, one does. Its first name may stay.
 
-    By a link. FAT, exFAT and some shares have none; Linux has a rename that replaces nothing, as good for all who use
+    By a link. FAT, exFAT and some shares have none; then by a rename that replaces nothing, as good for all who use
     one machine. (An empty file made exclusively, then replaced, would be read empty by others, and stay if we died.)
     Raises: FileExistsError: somebody has it. OSError: of `NOT_OFFERED`, the file system can do neither.
     """
@@ -104,12 +103,8 @@ def take_name(temporary: Path, target: Path) -> None:
     except OSError as e:
         if e.errno not in NOT_OFFERED:
             raise
-        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-        if rename is None:
+        if not rename_if_free(temporary, target):
             raise
-        if rename(_HERE, os.fsencode(temporary), _HERE, os.fsencode(target), _NO_REPLACE):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(target)) from None
 
 
 @contextlib.contextmanager
@@ -129,14 +124,14 @@ def full_disk_named(place: str, name: str) -> Iterator[None]:
 def allocate(descriptor: int, size: int) -> None:
     """Take room for the first bytes of a new file: written through a map, a full disk is a SIGBUS, not an error."""
     try:
-        os.posix_fallocate(descriptor, 0, max(1, size))
-    except (AttributeError, OSError) as e:
-        if getattr(e, "errno", errno.ENOSYS) not in NOT_OFFERED:
+        take_room(descriptor, max(1, size))
+    except OSError as e:
+        if e.errno not in NOT_OFFERED:
             raise
         for start in range(0, size, _PIECE):
-            piece = os.pread(descriptor, min(_PIECE, size - start), start).ljust(min(_PIECE, size - start), b"\0")
+            piece = read_at(descriptor, min(_PIECE, size - start), start).ljust(min(_PIECE, size - start), b"\0")
             while piece:  # a call may write less than it is given
-                written = os.pwrite(descriptor, piece, start)
+                written = write_at(descriptor, piece, start)
                 piece, start = piece[written:], start + written
 
 
@@ -171,7 +166,7 @@ def remove(path: Path) -> None:
         if not path.is_dir():
             raise
         aside = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
-        os.replace(path, aside)
+        replace_file(path, aside)
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -188,11 +183,7 @@ def _sync_all(path: Path) -> None:
 def _sync(path: Path) -> None:
     """Let a file, or the names in a folder, survive a power cut; not every file system does so for a folder."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
     except OSError as e:
         if not path.is_dir() or e.errno not in (*NOT_OFFERED, errno.EACCES):
             raise

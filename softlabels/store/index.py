@@ -1,6 +1,5 @@
 """What a store has planned and labelled, from plan and receipts alone: a Census, or window by window a StoreIndex."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from softlabels.errors import StoreError
+from softlabels.platforms import memory_of_machine
 from softlabels.ragged import places_by_value, ranges
 from softlabels.records.plan_file import SCHEMA, times_of
 from softlabels.records.quarantine import Quarantined
@@ -163,8 +163,8 @@ def build_index(plans: Sequence[pa.Table], receipts: Mapping[int, ReceiptHead], 
 
 def _check_memory(windows: int) -> None:
     """Raises: StoreError: no machine like this one can hold the index; of a plan that was made up, most likely."""
-    needed, there = windows * BYTES_A_WINDOW, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
+    needed, there = windows * BYTES_A_WINDOW, memory_of_machine()
+    if needed > there > 0:
         raise StoreError(
             f"its plans have {windows:,} windows, whose index takes {needed >> 30:,} GB; this machine has "
             f"{there >> 30:,} GB of memory"

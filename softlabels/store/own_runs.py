@@ -18,6 +18,7 @@ from typing import Any
 
 from softlabels.digests import canonical_json, sha256_of
 from softlabels.os_errors import told
+from softlabels.platforms import NO_LINK, NO_WAIT, is_mine_alone
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.location import absolute, location
 from softlabels.storage.protocol import Storage
@@ -104,8 +105,8 @@ def _path(place: list[str]) -> Path:
 
 def _read_own(path: Path) -> bytes:
     """The content of a file that only this user can have written. Raises: OSError, ValueError."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NO_LINK | NO_WAIT)) as file:
         state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+        if not stat.S_ISREG(state.st_mode) or not is_mine_alone(state):
             raise ValueError(f"'{path}' may be another user's")
         return file.read(MOST_BYTES)

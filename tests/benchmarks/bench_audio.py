@@ -1,7 +1,7 @@
 """Audio for training: kept once, beside decoding once, and beside what other loaders do; and what int16 does to it.
 
     python tests/benchmarks/bench_audio.py FOLDER [--parts hour clips snr] [--minutes 5 15 60] [--clips 1000]
-                                                  [--rounds 3] [--recording FILE]
+                                                  [--rounds 3] [--recording FILE] [--songs FOLDER --seeds 5]
 
 FOLDER keeps the recordings, which are made of noise and calls, or of FILE's sound again and again. Everything is read
 from a warm page cache; rounds take turns, and the median counts.
@@ -16,6 +16,8 @@ generator does: two processes, soundfile, scipy's resample_poly, one example aft
 torchaudio and `datasets` need torch, and decode with torchcodec, which needs FFmpeg's libraries on LD_LIBRARY_PATH; who
 cannot run is left out, and said. "kept" ones keep their features: ours with keep_features, `datasets` with map.
 snr: signal to noise of kept int16, beside whole numbers of 16 bits as a WAV has them, and scaled by a file's peak.
+student (with --songs, the work folder of `proof_songs.py`): the small student of the songs, taught by the default
+recipe with all annotations, gets kept int16 instead of the samples in training and test, seed by seed.
 The last line of stdout is one JSON object.
 """
 
@@ -365,6 +367,10 @@ def bench_clips(folder: Path, clips: int, rounds: int, recording: str | None) ->
                 print(f"{name}: left out: {done.stderr.strip().splitlines()[-1:]}", flush=True)
             else:
                 taken[name].append(json.loads(done.stdout.splitlines()[-1]))
+                print(
+                    f"{name}: {', '.join(f'{clips / one:,.0f}' for one in taken[name][-1])} windows a second",
+                    flush=True,
+                )
     found = {}
     for name, runs in taken.items():
         if runs:
@@ -408,6 +414,44 @@ def bench_snr(folder: Path, recording: str | None) -> dict[str, dict[str, float]
     return found
 
 
+# --- what a student makes of it
+
+
+def bench_student(folder: Path, songs: Path, seeds: int) -> dict[str, object]:
+    from arms import recommended
+    from proof_songs import REPORT
+    from students import LogMel, answers_each
+
+    import softlabels
+
+    labels = [corpus.make(songs).join(cache_dir=folder / "kept") for corpus in REPORT]
+    pictures: dict[str, list[Path]] = {}
+    for audio in ("stream", "cache"):
+        for name, each in zip(("train", "test"), labels, strict=True):
+            path = folder / audio / name / "x.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            batches = softlabels.make_dataset(each, 128, LogMel(), LogMel().rate_hz, audio=audio)
+            np.save(path, np.concatenate([x.numpy() for x, _ in batches]))
+            pictures.setdefault(audio, []).append(path)
+    hard = labels[1].hard()
+    sung = hard.max(axis=1) == 1
+    lessons = [recommended(labels[0], seed) for seed in range(seeds)]
+    right = {}
+    for audio, paths in pictures.items():
+        logits = answers_each([(lesson, *paths) for lesson in lessons], jobs=1)
+        right[audio] = np.stack([one[sung].argmax(axis=1) == hard[sung].argmax(axis=1) for one in logits])
+    apart = right["cache"].mean(axis=1) - right["stream"].mean(axis=1)  # (seeds,)
+    error = float(apart.std(ddof=1) / np.sqrt(seeds))
+    test = [np.load(paths[1]) for paths in pictures.values()]
+    found = {name: float(one.mean()) for name, one in right.items()}
+    found |= {"int16 - float32": float(apart.mean()), "standard error": error}
+    found["pictures apart at most"] = float(np.abs(test[0] - test[1]).max())
+    found["pictures' deviation"] = float(test[0].std())
+    for name, value in found.items():
+        print(f"{name:28}{value:12.6f}")
+    return found
+
+
 def table(title: str, seconds: dict[str, float], of: str) -> None:
     print(f"\n{title}")
     for name, value in seconds.items():
@@ -422,6 +466,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--recording")
+    parser.add_argument("--songs", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--contender")
     options = parser.parse_args()
     sys.modules["bench_audio"] = sys.modules[__name__]
@@ -440,6 +486,8 @@ def main() -> None:
         found["clips"] = bench_clips(options.folder, options.clips, options.rounds, options.recording)
     if "snr" in options.parts:
         found["snr"] = bench_snr(options.folder, options.recording)
+    if options.songs:
+        found["student"] = bench_student(options.folder, options.songs, options.seeds)
     print(json.dumps(found))
 
 

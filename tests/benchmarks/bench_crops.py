@@ -8,9 +8,11 @@ summed over the teacher's classes and averaged over the crops. Beside it the tea
 crop one sample later, and what every interpolation has to beat, the KL to the mean over all windows.
 
 Crops of --window-s, shorter than the teacher's window, are held against the teacher's scores of the crop padded with
-zeros to its window: "centred" is what batches do, the label of the teacher's window with the same centre, by "linear"
-or by "nearest"; "overlap" weights windows by what they share with the crop. Beside it, what no label can get below: the
-padded crop against the teacher's own scores of the window around the same centre.
+zeros to its window. "overlap", which random crops have in batches, weights windows by what they share with the crop;
+"begins" and "centred" interpolate between windows as for the teacher's window that begins with the crop, or has its
+centre. Without crops= a shorter window has the label of the teacher's window that begins with it: "scored window that
+begins so". That one shares its phase with the padded crop: the lines with "shifted" hold the same against the mean over
+crops that are padded before too, by up to 25 ms.
 
 The last line of stdout is one JSON object.
 """
@@ -34,6 +36,7 @@ from softlabels.audio.decode import read_audio
 from softlabels.batches.rows import CropRule as How
 
 HOPS_S = (3.0, 1.5, 1.0, 0.5)
+SHIFTS = (0, 37, 101, 233, 411, 603, 857, 1201)  # samples
 LOWEST = 2.0**-126  # the smallest normal float32: a stored probability of 0 needs a logarithm
 HIGHEST = 1 - 2.0**-24
 
@@ -108,17 +111,22 @@ def shorter_distances(
             distances[f"hop {hop_s:g} s, {place} linear"] = divergence(scored, labelled)
         overlap = labels.soft_at(clips, own_s, duration_s, how="overlap")
         distances[f"hop {hop_s:g} s, overlap"] = divergence(scored, overlap)
-    distances["scored window that begins so"] = divergence(scored, score_crops(teacher, samples, own))
-    distances["scored window centred so"] = divergence(scored, score_crops(teacher, samples, starts))
+    shifted = np.mean([score_crops(teacher, samples, own, length, before=shift) for shift in SHIFTS], axis=0)
+    for place, of in (("begins", own), ("is centred", starts)):
+        window = score_crops(teacher, samples, of)
+        distances[f"scored window that {place} so"] = divergence(scored, window)
+        distances[f"shifted, window that {place} so"] = divergence(shifted, window)
     distances["one sample later"] = divergence(scored, score_crops(teacher, samples, own + 1, length))
     return distances
 
 
-def score_crops(teacher: Teacher, samples: np.ndarray, starts: np.ndarray, length: int | None = None) -> np.ndarray:
-    """(crops, classes) float64 probabilities, by the teacher itself; shorter crops are padded with zeros at the end."""
+def score_crops(
+    teacher: Teacher, samples: np.ndarray, starts: np.ndarray, length: int | None = None, *, before: int = 0
+) -> np.ndarray:
+    """(crops, classes) float64 probabilities, by the teacher itself, of crops padded with zeros to its window."""
     window = teacher.window_samples
-    length = window if length is None else length
-    crops = [np.pad(samples[start : start + length], (0, window - length)) for start in starts]
+    cut = [samples[start : start + (window if length is None else length)] for start in starts]
+    crops = [np.pad(crop, (before, window - before - len(crop))) for crop in cut]
     logits = np.concatenate([teacher.score(crop[None]).copy() for crop in crops])  # (crops, classes)
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
@@ -148,11 +156,11 @@ def print_machine(recording: Path, seconds: float, classes: int, crops: int) -> 
 
 def print_table(title: str, distances: dict[str, np.ndarray]) -> None:
     """Mean and its standard error, and the median: a few crops with a loud bird weigh most."""
-    print(f"\n{title}\n{'':<28}{'mean':>8}{'± s.e.':>8}{'median':>8}{'/ one sample later':>20}")
+    print(f"\n{title}\n{'':<36}{'mean':>8}{'± s.e.':>8}{'median':>8}{'/ one sample later':>20}")
     jitter = distances["one sample later"].mean()
     for name, each in distances.items():
         error = each.std(ddof=1) / np.sqrt(len(each))
-        print(f"{name:<28}{each.mean():8.3f}{error:8.3f}{np.median(each):8.3f}{each.mean() / jitter:20.2f}")
+        print(f"{name:<36}{each.mean():8.3f}{error:8.3f}{np.median(each):8.3f}{each.mean() / jitter:20.2f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ memory: `labels.y_true(rows, out=out)` in shuffled order, `np.copyto` of as many
 array as large as the soft labels, and `np.take` of the soft half alone out of that array, which is what reading
 rows at random costs.
 loaders: rows a second of a shuffled pass, from making the iterator to its last batch. Peers that give tensors are held
-against ours in tf.data, grain, which gives NumPy, against ours in NumPy. Peers get it easy: Hugging Face and grain over
+against ours in tf.data (where a batch is small, the labels of up to 16 come from one call, as the README of the labels
+shows), grain, which gives NumPy, against ours in NumPy. Peers get it easy: Hugging Face and grain over
 Arrow bring the soft half only; "rows in memory" is `[hard | soft]` made beforehand.
 scan: `store.read()` of a freshly opened store, digests and page checksums verified, against `read_row_group(0)` of
 the same files. The last line of stdout is one JSON object of ratios, ours over the peer's; above 1 is faster.
@@ -46,6 +47,7 @@ SIZES = {100: (1_000_000, 400_000, 40_000), 6522: (40_000, 40_000, 6_000)}  # cl
 WINDOWS_OF_CLIP = 10
 BATCHES = (64, 256, 1024)
 MEMCPY_TARGET, LOADER_TARGET, SCAN_TARGET = 0.5, 10.0, 0.9
+CALL_BYTES = 2 << 20  # of labels that one Python call of our tf.data pipeline gets, where a batch is smaller
 TURN_BYTES = 64 << 20  # that a candidate moves in one turn of the memory table
 
 
@@ -167,14 +169,13 @@ def ours_numpy(case: Case) -> Iterator[np.ndarray]:
         yield case.labels.y_true(rows[first : first + case.batch], out=out)
 
 
-def ours_tf_data(case: Case) -> Iterable:
+def ours_tf_data(case: Case, together: int = 16) -> Iterable:
+    """together: batches whose labels one Python call gets; as many as that are a few megabytes at most."""
     rows = case.pass_rows("ours")
-    return (
-        tf.data.Dataset.from_tensor_slices({"row": rows, "x": np.zeros(len(rows), np.float32)})
-        .batch(case.batch)
-        .map(softlabels.attach(case.labels), num_parallel_calls=2)
-        .prefetch(2)
-    )
+    together = max(1, min(together, CALL_BYTES // (8 * case.classes * case.batch)))
+    many = tf.data.Dataset.from_tensor_slices({"row": rows, "x": np.zeros(len(rows), np.float32)})
+    many = many.batch(together * case.batch).map(softlabels.attach(case.labels), num_parallel_calls=2)
+    return (many.rebatch(case.batch) if together > 1 else many).prefetch(2)
 
 
 def generator_parquet(case: Case) -> Iterable:
@@ -241,6 +242,7 @@ def grain_over(source: Any, batch: int) -> Iterable:
 LOADERS: dict[str, Callable[[Case], Iterable]] = {
     "ours, numpy": ours_numpy,
     "ours, tf.data": ours_tf_data,
+    "ours, tf.data, a batch a call": partial(ours_tf_data, together=1),
     "from_generator, Parquet": generator_parquet,
     "from_generator, rows in memory": generator_memory,
     "datasets.to_tf_dataset": hugging_face,

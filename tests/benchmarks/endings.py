@@ -1,6 +1,6 @@
 """Training scripts of many kinds, each in a process of its own: do they end once they have printed their last line?
 
-    python tests/benchmarks/endings.py [--times 30] [--patience 5] [--only KIND]
+    PYTHONPATH=tests python tests/benchmarks/endings.py [--times 30] [--patience 5] [--only KIND]
 
 The kinds: `fit` with repeat, with early stopping, with an exception and with Ctrl-C in the middle; an iterator that is
 still alive, also behind a prefetch, a shuffle and `attach`; a dataset that is made again and again, as in a notebook;
@@ -96,6 +96,11 @@ KINDS = {  # script, exit code
         "import tensorflow as tf\nrows = tf.data.Dataset.range(len(labels)).map(lambda row: {'row': row, 'x': row})\n"
         "rows = rows.repeat().batch(8).map(softlabels.attach(labels), num_parallel_calls=4).prefetch(4)\n"
         "batches = iter(rows)\nfor _ in range(12): next(batches)",
+        0,
+    ),
+    "recordings left open": (
+        "dataset = softlabels.make_dataset(labels, 8, rate_hz=4000, shuffle='recordings', workers=4)\n"
+        "batches = iter(dataset.repeat())\nfor _ in range(12): next(batches)",
         0,
     ),
     "iterator in a cycle": (

@@ -15,25 +15,27 @@ from softlabels.storage.file_cache import user_folder
 from softlabels.storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
-FOLDING = "1"  # goes up whenever `folded_bytes` makes other bytes
+FOLDINGS = ("1", "2")  # as `versions` makes them: stores name theirs, so what one of them makes never changes
+FOLDING = FOLDINGS[-1]
 MOST_DIFFERENCE = 1e-3  # of a logit
 
 
-def folded_model(model: str, content: bytes) -> tuple[bytes, str]:
+def folded_model(model: str, content: bytes, folding: str = FOLDING) -> tuple[bytes, str]:
     """The folded model: from the cache, or derived now and checked.
 
     Args:
       model: what to call it in an error.
       content: the bytes of its file.
+      folding: one of `FOLDINGS`.
     Returns: the bytes of the folded model, and the digest of what it computes, the same on every machine.
     Raises: TeacherError: it cannot be folded, or it answers differently when folded.
     """
     storage = LocalStorage(user_folder())
-    prefix = f"{sha256_of_bytes(content)}-fold{FOLDING}-"
+    prefix = f"{sha256_of_bytes(content)}-fold{folding}-"
     kept = _find_kept(storage, prefix)
     if kept is not None:
         return kept
-    derived, digest = _derive(model, content)
+    derived, digest = _derive(model, content, folding)
     key = f"models/{prefix}{digest}-{sha256_of_bytes(derived)}.tflite"
     try:
         storage.put(key, derived)  # workers that start together write the same bytes
@@ -56,17 +58,25 @@ def _find_kept(storage: LocalStorage, prefix: str) -> tuple[bytes, str] | None:
     return None
 
 
-def _derive(model: str, content: bytes) -> tuple[bytes, str]:
+def _derive(model: str, content: bytes, folding: str) -> tuple[bytes, str]:
+    """The file with as many rewrites of that version as hold: where its answers are others, the last is left out."""
     # Here, because the schema takes long to import and is seldom needed.
-    from pipeline.teachers.folding.graph import Graph
-    from pipeline.teachers.folding.rewrites import folded_bytes
+    from pipeline.teachers.folding.versions import STEPS, folded_bytes, folded_digest
 
-    try:
-        derived = folded_bytes(content)
-    except TeacherError as e:
-        raise TeacherError(f"model '{model}': {e}; --no-fold takes the file as it is") from e
-    hold_against(model, content, derived)
-    return derived, Graph(derived).digest()
+    steps = STEPS[folding]
+    while True:
+        try:
+            derived = folded_bytes(content, steps)
+        except TeacherError as e:
+            raise TeacherError(f"model '{model}': {e}; --no-fold takes the file as it is") from e
+        try:
+            hold_against(model, content, derived)
+        except TeacherError:
+            if not steps:
+                raise
+            steps = steps[:-1]
+            continue
+        return derived, folded_digest(derived, folding)
 
 
 def hold_against(model: str, original: bytes, derived: bytes) -> None:

@@ -11,6 +11,7 @@ from softlabels.errors import TeacherError
 
 NO_TENSOR = -1  # where an operator leaves an input out
 KINDS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+OPTIONS = ("padding", "strideH", "strideW", "axis", "keepDims", "fusedActivationFunction")  # that rewrites give
 DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.COMPLEX64: np.dtype("<c8"),
@@ -85,6 +86,64 @@ class Graph:
         self.set_shape(len(self._main.tensors) - 1, value.shape)
         self.redirect(operator, position, len(self._main.tensors) - 1)
 
+    def add_constant(self, value: np.ndarray) -> int:
+        """A tensor of its own that the file holds; float32 or int32."""
+        kind = next(number for number, dtype in DTYPES.items() if dtype == value.dtype)
+        tensor = self._add_tensor(kind, value.shape)
+        self._main.tensors[tensor].buffer = self._add_buffer(value)
+        return tensor
+
+    def insert(
+        self, before: schema.OperatorT, kind: str, inputs: list[int], shape: tuple[int, ...], **options: object
+    ) -> int:
+        """The tensor that a new operator makes: of this shape and of its first input's type.
+
+        Args:
+          before: the operator that it runs before.
+          options: fields of the schema's options of that kind.
+        """
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._opcode(kind)
+        name = "Reducer" if kind == "MEAN" else "".join(part.title() for part in kind.split("_"))
+        name += "Options"
+        if hasattr(schema.BuiltinOptions, name):
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            operator.builtinOptions = getattr(schema, name + "T")()
+            vars(operator.builtinOptions).update(options)
+        tensor = self._add_tensor(self._main.tensors[inputs[0]].type, shape)
+        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array([tensor], np.int32)
+        self.operators.insert(self.operators.index(before), operator)
+        return tensor
+
+    def replace(self, operators: list[schema.OperatorT], tensor: int) -> None:
+        """Drop operators that follow each other, and let who makes `tensor` make what the last of them made."""
+        maker = self.maker(tensor)
+        if maker is None:
+            raise TeacherError(f"cannot be folded: expected an operator to make tensor {tensor}")
+        maker.outputs = operators[-1].outputs
+        self.operators = [operator for operator in self.operators if operator not in operators]
+
+    def edit(self, operator: schema.OperatorT, **options: int) -> None:
+        """Change options of an operator that is there."""
+        vars(operator.builtinOptions).update(options)
+
+    def _opcode(self, kind: str) -> int:
+        number = vars(schema.BuiltinOperator)[kind]
+        for index, code in enumerate(self._model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
+        self._model.operatorCodes.append(code)
+        return len(self._model.operatorCodes) - 1
+
+    def _add_tensor(self, kind: int, shape: tuple[int, ...]) -> int:
+        new = schema.TensorT()
+        new.type, new.buffer = kind, 0
+        self._main.tensors.append(new)
+        self.set_shape(len(self._main.tensors) - 1, shape)
+        return len(self._main.tensors) - 1
+
     def redirect(self, operator: schema.OperatorT, position: int, tensor: int) -> None:
         """Let an operator read another tensor."""
         operator.inputs = np.array(operator.inputs, np.int32)
@@ -98,6 +157,9 @@ class Graph:
 
     def maker(self, tensor: int) -> schema.OperatorT | None:
         return next((operator for operator in self.operators if tensor in operator.outputs), None)
+
+    def readers(self, tensor: int) -> list[schema.OperatorT]:
+        return [operator for operator in self.operators if tensor in operator.inputs]
 
     def has_one_reader(self, tensor: int) -> bool:
         """Whether one operator reads it, once, and it is no output of the model."""
@@ -113,16 +175,18 @@ class Graph:
         builder.Finish(self._model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 
-    def digest(self) -> str:
+    def digest(self, options: tuple[str, ...] = ()) -> str:
         """sha256 of the operators, tensors and constants that are read.
 
         Not of the packed file: versions of flatbuffers lay it out differently. The options of the operators are left
-        out, as versions of the schema add to them; nothing here edits them, so the source's digest covers them.
+        out, as versions of the schema add to them, but for those that are named: `OPTIONS` where rewrites edit them.
         """
         digest, read = hashlib.sha256(), self.drop_unread()
         for operator in self.operators:
             numbers = [list(map(int, tensors)) for tensors in (operator.inputs, operator.outputs)]
             digest.update(repr((self.kind(operator), numbers)).encode())
+            chosen = [(name, int(getattr(operator.builtinOptions, name, 0))) for name in options]
+            digest.update(repr(chosen).encode() if chosen else b"")
         for number in sorted(read - {NO_TENSOR}):
             tensor = self._main.tensors[number]
             digest.update(repr((int(number), tensor.type, self.shape(number))).encode())

@@ -1,4 +1,4 @@
-"""Folding: the same TFLite model with less to compute. Bytes in, bytes out; files and checks are in `derived.py`.
+"""The spectra of a TFLite model folded into the layers that read them: what every version of folding begins with.
 
 Three rewrites, at the fixed batch that the file is made for:
 
@@ -27,15 +27,11 @@ PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 MOST_PADDING = 0.02  # of a frame: what the layer may have to multiply by zero for wider pieces
 
 
-def folded_bytes(content: bytes) -> bytes:
-    """The same model with its shapes fixed, its spectra folded and its frames cut from wide pieces.
+def fold_spectra(graph: Graph) -> list[OperatorT]:
+    """Fix the shapes and fold the spectra; returns the layers that read frames then.
 
-    Args:
-      content: a TFLite model; one batch size.
-    Returns: a TFLite model that answers the same within rounding; its `Graph.digest` is the same on every machine.
     Raises: TeacherError: it has no spectrum that can be folded.
     """
-    graph = Graph(content)
     fix_shapes(graph)
     layers = spectra_into_weights(graph)
     if not layers:
@@ -43,9 +39,7 @@ def folded_bytes(content: bytes) -> bytes:
             "nothing to fold: expected frames times a constant window, RFFT2D, its real part, and a FULLY_CONNECTED "
             "with constant weights"
         )
-    for layer in layers:
-        widen_pieces(graph, layer)
-    return graph.to_bytes()
+    return layers
 
 
 def fix_shapes(graph: Graph) -> int:
@@ -158,10 +152,10 @@ def folded_weights(window: np.ndarray, mel: np.ndarray) -> np.ndarray:
 def cosines(size: int) -> np.ndarray:
     """(size,) float64: cos(2 pi j / size), correctly rounded: in decimals, as libm's differ between machines."""
     with localcontext(prec=60):
-        return np.array([float(_cosine(2 * PI * j / size)) for j in range(size)])
+        return np.array([float(cosine_of(2 * PI * j / size)) for j in range(size)])
 
 
-def _cosine(angle: Decimal) -> Decimal:
+def cosine_of(angle: Decimal) -> Decimal:
     """By its power series, to 50 decimals and more; exact zeros come out as 1e-50 and are made zeros."""
     total = term = Decimal(1)
     square = angle * angle
@@ -198,7 +192,7 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     pieces of 2 samples for 511 frames of 2,048 at a hop of 278. Here a piece is the widest divisor of the hop that
     makes a frame at most `MOST_PADDING` longer; the layer's weights are zero on the excess.
     """
-    framing = _framing(graph, layer)
+    framing = framing_of(graph, layer)
     width = _piece_width(framing) if framing else 0
     if not framing or width <= framing.width:
         return False
@@ -220,7 +214,7 @@ def widen_pieces(graph: Graph, layer: OperatorT) -> bool:
     return True
 
 
-def _framing(graph: Graph, layer: OperatorT) -> Framing | None:
+def framing_of(graph: Graph, layer: OperatorT) -> Framing | None:
     """How the frames of a layer are cut, if it is as `tf.signal.frame` does and nobody else reads the steps."""
     steps, operator = [], layer
     for kind in ("RESHAPE", "GATHER", "RESHAPE", "STRIDED_SLICE"):

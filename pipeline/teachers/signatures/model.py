@@ -30,12 +30,14 @@ class OpenModel:
     inputs, outputs: in the order in which the model lists them, which means nothing.
     forward: the input as its layout has it, float32, and the positions of some outputs -> those outputs.
     is_out_of_memory: whether an exception of `forward` says that the batch is too large for this machine.
+    runs_on: what computes it, and on which device, for receipts.
     """
 
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     forward: Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]
     is_out_of_memory: Callable[[Exception], bool] = lambda error: isinstance(error, MemoryError)
+    runs_on: str = ""
 
 
 def listed(inputs: Sequence[Tensor], outputs: Sequence[Tensor] = ()) -> str:

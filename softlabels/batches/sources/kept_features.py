@@ -16,13 +16,15 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from softlabels.batches.crops import Cropping
 from softlabels.batches.options import Features
 from softlabels.batches.rows import LabelRows
-from softlabels.batches.sources.sound_source import RowAudio, read_crops
+from softlabels.batches.sources.sound_source import RowAudio, enters_anywhere, read_crops
+from softlabels.batches.window_audio import WindowAudio
 from softlabels.digests import canonical_json
 from softlabels.kept.built_once import open_or_build
 from softlabels.kept.in_parts import Part, build_in_parts, processes_for
@@ -89,7 +91,10 @@ def keep_features(
         seconds = len(labels) * _check_alone(features, audio, cropping, min(BATCH, len(labels)))
         make = partial(_write, features=features, audio=audio, cropping=cropping, like=example)
         what = path, temporary, (len(labels), math.prod(shape)), dtype, _parts(len(labels), math.prod(shape), audio)
-        build_in_parts(*what, make, processes=_processes(make, seconds))
+        # What is streamed from its start is read on from part to part; side by side each part would begin again.
+        in_order = isinstance(audio, WindowAudio) and not enters_anywhere(stretches.sounds, audio.rate_hz)
+        processes = 1 if in_order else _processes(make, seconds)
+        build_in_parts(*what, make, processes=processes, threads=1 if in_order else None)
         built.append(path)
 
     kept = open_or_build(path, lambda: KeptFeatures(path, len(labels), shape, dtype), build)
@@ -129,12 +134,20 @@ def source_of(features: Features) -> str:
     if not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isclass(function)):
         function = type(function)
     try:
-        return inspect.getsource(function)
+        return inspect.getsource(function) + _columns(function)
     except (OSError, TypeError) as e:
         raise ValueError(
             f"keep_features: the source of {features!r} cannot be read ({e}), so nobody could tell when it changes; "
             "define it in a file or in a cell of a notebook"
         ) from e
+
+
+def _columns(function: Any) -> str:
+    """Which columns a lambda takes of its lines: `getsource` gives those in full, and others may stand there."""
+    if getattr(function, "__name__", "") != "<lambda>":
+        return ""
+    places = [column for *_, first, end in function.__code__.co_positions() for column in (first, end) if column]
+    return f"{min(places, default=0)} to {max(places, default=0)}"
 
 
 def _check_alone(features: Features, audio: RowAudio, cropping: Cropping | None, rows: int) -> float:

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softlabels.batches.crops import Crops
+from softlabels.batches.crops import PlacedCrops
 from softlabels.batches.options import Audio
 from softlabels.batches.rows import LabelRows
 from softlabels.batches.window_audio import WindowAudio
 from softlabels.errors import JoinError, StorageFullError
 from softlabels.sound.kept_audio import KeptAudio, kept_bytes, kept_path
 from softlabels.sound.samples import BLOCK, SampleFormat
-from softlabels.sound.stretches import Stretches
+from softlabels.sound.stretches import RowSounds, Stretches
 
 logger = logging.getLogger(__name__)
 MOST_BYTES = 10 * 10**9  # that are kept where nobody asked for it, and never more than half of what is free
@@ -53,7 +53,7 @@ def audio_of(
     return WindowAudio(labels, rate_hz=rate_hz, window_samples=window_samples)
 
 
-def read_crops(audio: RowAudio, rows: np.ndarray, crops: Crops | None) -> np.ndarray:
+def read_crops(audio: RowAudio, rows: np.ndarray, crops: PlacedCrops | None) -> np.ndarray:
     """(rows, window_samples) float32 of rows, or of crops that were made of them."""
     return audio.read(rows) if crops is None else crops.silenced(audio.read(rows, crops.sound_start))
 
@@ -63,14 +63,17 @@ def form_of(audio: Audio | None) -> SampleFormat:
     return "int16" if audio == "cache" else "float32"
 
 
+def enters_anywhere(sounds: RowSounds, rate_hz: int) -> bool:
+    """Whether no window costs what lies before it in its file, as far as the container says."""
+    clips = sounds.clips
+    entered = pc.is_in(clips["container"], pa.array(_ENTERED))
+    return pc.all(pc.and_(pc.equal(clips["rate_hz"], rate_hz), entered)).as_py() is not False
+
+
 def _best(labels: LabelRows, rate_hz: int) -> Audio:
     """Kept audio where streaming costs more than reading, and there is room for it."""
     sounds = labels.row_sounds()
-    clips = sounds.clips
-    costly = pc.or_(
-        pc.not_equal(clips["rate_hz"], rate_hz), pc.invert(pc.is_in(clips["container"], pa.array(_ENTERED)))
-    )
-    if not pc.any(costly).as_py():
+    if enters_anywhere(sounds, rate_hz):
         return "stream"
     stretches = Stretches.of(sounds, rate_hz)
     seconds = stretches.blocks * BLOCK / rate_hz

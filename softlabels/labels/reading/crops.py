@@ -10,8 +10,11 @@ from typing import Any, get_args
 import numpy as np
 
 from softlabels.batches.rows import CropRule, Runs
+from softlabels.evidence.agreement import row_blocks
 from softlabels.labels.arrays import JoinArrays
 from softlabels.windows import WindowSpec, rescale_samples
+
+BLOCK = 1 << 16  # labels worked on at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,23 +80,35 @@ def weighted_labels(crops: CropRows, y_true: Callable[[np.ndarray, np.ndarray], 
 
     y_true: writes those of (n,) rows to an (n, width) float32 array.
     """
-    half = width // 2
     labels = np.zeros((len(crops.row), width), np.float32)
-    gone = ~crops.covered  # (n,) a window that has a part in the crop has no label
-    begun = np.zeros(len(labels), bool)
-    values = np.empty_like(labels)
-    for row, weight in zip(crops.row.T, crops.weight.T, strict=True):
-        takes_part = weight > 0
-        gone |= takes_part & (row < 0)
-        y_true(np.maximum(row, 0), values)
-        hard, soft = values[:, :half], values[:, half:]
-        before = labels[:, :half]
-        differs = begun[:, None] & (before != hard) & ((before == before) | (hard == hard))  # NaN equals NaN
-        labels[:, :half] = np.where(takes_part[:, None], np.where(differs, np.nan, hard), before)
-        labels[:, half:] += np.where(takes_part[:, None], (weight[:, None] * soft).astype(np.float32), 0)
-        begun |= takes_part
-    labels[gone] = np.nan
+    values = np.empty((min(len(labels), max(1, BLOCK // width)), width), np.float32)
+    for block in row_blocks(len(labels), width, BLOCK):  # small ones stay in the processor's cache
+        _add_labels(crops.row[block], crops.weight[block], y_true, labels[block], values)
+    taken = crops.weight > 0
+    labels[~crops.covered | (taken & (crops.row < 0)).any(axis=1)] = np.nan  # a window in it has no label
     return labels
+
+
+def _add_labels(row: np.ndarray, weight: np.ndarray, y_true: Callable, labels: np.ndarray, values: np.ndarray) -> None:
+    """Add some crops' labels to (n, width) zeros; values: at least as many rows to work in."""
+    half, begun = labels.shape[1] // 2, np.zeros(len(labels), bool)
+    for rows, share in zip(row.T, weight.T, strict=True):
+        some = np.flatnonzero(share > 0)  # (m,) the crops that this window takes part in
+        if not len(some):
+            continue
+        found = values[: len(some)]
+        y_true(np.maximum(rows[some], 0), found)
+        hard, soft = found[:, :half], found[:, half:]
+        labels[some, :half] = np.where(begun[some, None], _agreed(labels[some, :half], hard), hard)
+        labels[some, half:] += np.multiply(share[some, None], soft, out=soft, casting="same_kind")
+        begun[some] = True
+
+
+def _agreed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n, classes) the hard labels of both; NaN where they differ."""
+    if np.array_equal(one.view(np.int32), other.view(np.int32)):  # as most neighbours are; NaN equals NaN here
+        return one
+    return np.where((one == other) | (one != one) & (other != other), one, np.float32(np.nan))
 
 
 def _samples(name: str, seconds: Any, n: int, rate_hz: int) -> np.ndarray:
