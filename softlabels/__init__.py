@@ -29,8 +29,8 @@ from softlabels.errors import (
 )
 
 if TYPE_CHECKING:
+    from softlabels.batches.frameworks.tf_dataset import attach, make_dataset
     from softlabels.batches.mixup import mixup
-    from softlabels.batches.tf_dataset import attach, make_dataset
     from softlabels.classes.class_list import ClassList
     from softlabels.corpus.manifest import Clip, read_manifest, write_manifest
     from softlabels.joins.ensemble import join
@@ -53,13 +53,13 @@ _LAZY = {
     "JoinedLabels": "softlabels.labels.joined_labels",
     "SoftLabelStore": "softlabels.soft_label_store",
     "TeacherAgreement": "softlabels.loss.metrics",
-    "attach": "softlabels.batches.tf_dataset",
+    "attach": "softlabels.batches.frameworks.tf_dataset",
     "check_targets": "softlabels.loss.targets",
     "class_weights_to_sample_weights": "softlabels.loss.targets",
     "distillation_loss": "softlabels.loss.distillation",
     "join": "softlabels.joins.ensemble",
     "load_labels": "softlabels.labels.joined_labels",
-    "make_dataset": "softlabels.batches.tf_dataset",
+    "make_dataset": "softlabels.batches.frameworks.tf_dataset",
     "mixup": "softlabels.batches.mixup",
     "open": "softlabels.soft_label_store",
     "pack_targets": "softlabels.loss.targets",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import label, make_corpus
 
 import softlabels
-from softlabels.batches import tf_dataset
+from softlabels.batches.frameworks import tf_dataset
 from softlabels.batches.options import BatchOptions
 from softlabels.batches.stream import Batches
 

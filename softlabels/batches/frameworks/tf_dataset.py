@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from softlabels.batches.callbacks import call_python
+from softlabels.batches.frameworks.callbacks import call_python
 from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shuffle
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
