@@ -23,8 +23,8 @@ from pipeline.models import first_opening
 from pipeline.models.first_opening import Opening
 from pipeline.models.model_files import copy_folder, private_folder
 from pipeline.teachers import keras_model, onnx_model
+from pipeline.teachers.backends.on_tensorflow import tensorflow_device
 from pipeline.teachers.batch_teacher import confirm, largest_batch
-from pipeline.teachers.keras_model import tensorflow_device
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.scoring import wide_probabilities
 from softlabels import TeacherError
@@ -135,7 +135,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hungry_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras has no memory for more than four windows; a real allocator takes ten seconds to say so."""
-    compiled = keras_model._compiled
+    compiled = keras_model.tensorflow_pass
 
     def hungry(call: Callable, device: str) -> Callable[..., list[np.ndarray]]:
         forward = compiled(call, device)
@@ -147,7 +147,7 @@ def hungry_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return checked
 
-    monkeypatch.setattr(keras_model, "_compiled", hungry)
+    monkeypatch.setattr(keras_model, "tensorflow_pass", hungry)
 
 
 def folder_digest(folder: Path) -> str:

@@ -1,20 +1,16 @@
 """Keras teachers: a `.keras` file on any backend of Keras, or a SavedModel folder, run by TensorFlow."""
 
 import contextlib
-import functools
-import logging
-import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.models.first_opening import Opening, try_in_child
 from pipeline.models.model_files import copy_file, copy_folder, private_folder
-from pipeline.teachers.backends import on_jax, on_torch
+from pipeline.teachers.backends import on_jax, on_tensorflow, on_torch
 from pipeline.teachers.backends.on_jax import jax_device, jax_pass, jax_place
+from pipeline.teachers.backends.on_tensorflow import tensorflow_device, tensorflow_pass, tensorflow_place
 from pipeline.teachers.backends.on_torch import torch_device, torch_pass, torch_place
 from pipeline.teachers.batch_teacher import BatchTeacher, check_settings, confirm
 from pipeline.teachers.description import described
@@ -22,7 +18,6 @@ from pipeline.teachers.signatures.model import OpenModel, Tensor
 from pipeline.teachers.teacher import Teacher, TeacherChoice
 from softlabels.errors import TeacherError
 
-logger = logging.getLogger(__name__)
 OTHERS = {  # backends of Keras beside TensorFlow: a model and its device -> its pass, what is too much, where it runs
     "jax": lambda model, device: (jax_pass(model, device), on_jax.is_out_of_memory, jax_place(device)),
     "torch": lambda model, device: (torch_pass(model, device), on_torch.is_out_of_memory, torch_place(device)),
@@ -82,35 +77,6 @@ def keras_backend() -> str:
     return backend
 
 
-@contextlib.contextmanager
-def tensorflow_device(device: str | None) -> Iterator[str]:
-    """Make TensorFlow ready, and inside the block place everything on a device; yields its TensorFlow name.
-
-    Raises: TeacherError: it is not there.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as an exception
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    on_gpu = device in ("gpu", "cuda")
-    if on_gpu and not gpus:
-        there = ", ".join(sorted({found.device_type.lower() for found in tf.config.list_physical_devices()}))
-        raise TeacherError(f"--device {device}: expected a GPU that TensorFlow can use, got only: {there}")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)  # else the first process takes all of it
-    except RuntimeError:
-        logger.warning("TensorFlow was already in use and keeps its threads: labels may differ in their last bits")
-    if on_gpu:
-        tf.config.experimental.enable_op_determinism()
-        tf.config.experimental.enable_tensor_float_32_execution(False)  # 10 bits would be further off than D0 allows
-    name = "/GPU:0" if on_gpu else "/CPU:0"
-    with tf.device(name):
-        yield name
-
-
 def open_keras(path: Path, device: str, *, shown: str = "") -> OpenModel:
     """A `.keras` file or a SavedModel folder as TensorFlow opens it. Raises: TeacherError: it cannot."""
     return (_open_saved_model if path.is_dir() else _open_keras_file)(path, device, shown or str(path))
@@ -138,8 +104,8 @@ def _open_keras_file(path: Path, device: str, shown: str) -> OpenModel:
     if (backend := keras_backend()) in OTHERS:
         forward, full, runs_on = OTHERS[backend](model, device)
     else:
-        forward = _compiled(call, device)
-        full, runs_on = _is_out_of_memory, _place(device)
+        forward = tensorflow_pass(call, device)
+        full, runs_on = on_tensorflow.is_out_of_memory, tensorflow_place(device)
     return OpenModel(
         inputs=[Tensor(each.dtype, tuple(each.shape), each.name) for each in getattr(model, "inputs", None) or []],
         outputs=[Tensor(each.dtype, tuple(each.shape), name) for each, name in zip(outputs, names, strict=True)],
@@ -183,9 +149,9 @@ def _open_saved_model(path: Path, device: str, shown: str) -> OpenModel:
     return OpenModel(
         inputs=next(iter(inputs.values())),
         outputs=[_tensor(f"{of}:{name}".lstrip(":"), spec) for (of, name), spec in outputs.items()],
-        forward=_compiled(call, device),
-        is_out_of_memory=_is_out_of_memory,
-        runs_on=_place(device),
+        forward=tensorflow_pass(call, device),
+        is_out_of_memory=on_tensorflow.is_out_of_memory,
+        runs_on=tensorflow_place(device),
     )
 
 
@@ -210,33 +176,3 @@ def _inputs(signature: Any) -> list[Tensor]:
 
 def _tensor(name: str, spec: Any) -> Tensor:
     return Tensor(spec.dtype.name, tuple(spec.shape) if spec.shape.rank is not None else (), name)
-
-
-def _compiled(call: Callable, device: str) -> Callable[[np.ndarray, tuple[int, ...]], list[np.ndarray]]:
-    """One compiled graph a batch shape and choice of outputs, without what only the others need."""
-    import tensorflow as tf
-
-    @functools.cache
-    def graph(wanted: tuple[int, ...]) -> Any:
-        return tf.function(lambda batch: call(batch, wanted), autograph=False, reduce_retracing=False)
-
-    def forward(batch: np.ndarray, wanted: tuple[int, ...]) -> list[np.ndarray]:
-        with tf.device(device):
-            return [np.asarray(answer) for answer in graph(wanted)(tf.constant(batch))]
-
-    return forward
-
-
-def _place(device: str) -> str:
-    """What a device is, for receipts."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU") if "GPU" in device else []
-    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
-    return f"TensorFlow {tf.__version__} on {details.get('device_name', device.strip('/'))}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import tensorflow as tf
-
-    return isinstance(error, tf.errors.ResourceExhaustedError | MemoryError) or "CUDA_ERROR_OUT_OF_MEMORY" in str(error)

@@ -1,4 +1,4 @@
-"""Keras models on JAX and on PyTorch, chosen by Keras's own KERAS_BACKEND: the device, and one pass.
+"""Models on TensorFlow, JAX and PyTorch, chosen by Keras's own KERAS_BACKEND: the device, and one pass.
 
-What TensorFlow needs is in `keras_model`. Imports nothing of ours but errors, and JAX or PyTorch only when called.
+Imports nothing of ours but errors, and a framework only when called.
 """
