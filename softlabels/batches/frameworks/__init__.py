@@ -1,1 +1,4 @@
-"""Batches for one framework each: tf.data, PyDataset, grain, PyTorch. Each file imports its own, and the stream."""
+"""Batches for one framework each: PyDataset, grain, PyTorch. Each file imports its own, and of the room the stream.
+
+Not here: tf.data, which needs more.
+"""
