@@ -99,7 +99,7 @@ def softmax_divergence(soft: Any, covered: Any, student: Any, *, temperature: fl
     q_rest, p_rest = _sum(others * q), _sum(others * p)  # (batch, 1) twice
     more = p_rest - q_rest  # (batch, 1)
     q_top, p_top = ops.maximum(_top(q), TINY), ops.maximum(_top(p), TINY)  # 0 only in a row without any mass
-    log_ratio = ops.where(p_rest < 0.5, ops.log1p(more / p_top), ops.log(q_top / p_top))  # (batch, 1)
+    log_ratio = ops.where(p_rest < 0.5, ops.log1p(more / p_top), ops.log(ops.maximum(q_top / p_top, TINY)))
     slope = ops.where(minor, p - q, -more)
     if not from_logits:
         slope = ops.where(x >= SLOPE_FLOOR, slope / x, 0.0)
