@@ -8,8 +8,9 @@ since it needs a finite logarithm. What that costs: its log is never below -87.3
 weighs e^(-87.3 / 20) = 1.3 % of its exact 1), and a probability below 2^-116, or of exactly 1 under sigmoid, gets
 no gradient from the teacher. Logits have neither limit.
 
-The gradient is written down, not derived by the framework: T (p_T - q_T) / T² needs no second exponential, and
-holds its precision where both sides agree. It has no second derivative.
+The gradient is written down, not derived by the framework: T (p_T - q_T) needs no second exponential, and holds its
+precision where both sides agree. It has no second derivative. Selections and comparisons cost a pass each over
+(batch, classes), so what is missing is a factor of 0 where it can be.
 
 Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
 """
@@ -32,7 +33,7 @@ def sigmoid_divergence(ops: Any, soft: Any, weight: Any, student: Any, *, temper
       student: (batch, classes) float32 log-odds, or probabilities p.
       temperature: T > 0.
       from_logits: whether `student` is log-odds.
-    Returns: (batch,) float32, each KL at least 0 up to rounding; without the factor T².
+    Returns: (batch,) float32, each KL at least 0 up to rounding, times T².
     """
     x = ops.stop_gradient(student)
     if from_logits:
@@ -48,7 +49,7 @@ def sigmoid_divergence(ops: Any, soft: Any, weight: Any, student: Any, *, temper
             divergence, slope = _of_log_odds(ops, soft, ops.log(x / not_x), temperature)
         slope = ops.where(variance >= SLOPE_FLOOR, slope / variance, 0.0)
     value = ops.sum(weight * divergence, axis=-1)
-    return _with_slope(ops, temperature * value, weight * slope, student) / temperature
+    return _scaled(ops, value, weight * slope, student, temperature)
 
 
 def _log_of_one_plus(ops: Any, x: Any) -> Any:
@@ -79,67 +80,67 @@ def softmax_divergence(
     Args:
       ops: `keras.ops` or `pytorch.ops`.
       soft: (batch, classes) float32 teacher probabilities q, no NaN, 0 where not covered.
-      covered: (batch, classes) float32, 1 for the classes the teacher knows and 0 for the others.
+      covered: (batch, classes) bool, the classes the teacher knows.
       student: (batch, classes) float32 logits, or probabilities p.
       temperature: T > 0.
       from_logits: whether `student` is logits.
-    Returns: (batch,) float32, at least 0 up to rounding; without the factor T². A row without any mass gets some
+    Returns: (batch,) float32, at least 0 up to rounding, times T². A row without any mass gets some
       finite number: give it no weight.
     """
     x = ops.stop_gradient(student)
     v, q = _softened(ops, soft, temperature)
     if from_logits:
-        z = ops.where(covered > 0.0, x, -FAR)
+        z = ops.where(covered, x, -FAR)
         z = (z - _top(ops, z)) * (1.0 / temperature)  # the largest first: what a large one adds to all would cost steps
         p = ops.softmax(z)
     else:
         x = ops.maximum(x, TINY)
-        z, p = _softened(ops, x * covered, temperature)
+        z, p = _softened(ops, x * ops.cast(covered, "float32"), temperature)
     # Where both are near 1 their difference is that of what they leave, which has finer steps.
-    major = q > 0.5
-    minor = 1.0 - ops.cast(major, "float32")
-    q_rest, p_rest = _sum(ops, minor * q), _sum(ops, minor * p)  # (batch, 1) twice
-    v_top, z_top = _top(ops, v), _top(ops, z)
-    log_ratio = _log_top(ops, p, p_rest) - _log_top(ops, q, q_rest)
-    slope = ops.where(major, q_rest - p_rest, p - q)
+    minor = q <= 0.5  # all but the class that the teacher is sure of
+    others = ops.cast(minor, "float32")
+    q_rest, p_rest = _sum(ops, others * q), _sum(ops, others * p)  # (batch, 1) twice
+    more = p_rest - q_rest  # (batch, 1)
+    q_top, p_top = ops.maximum(_top(ops, q), TINY), ops.maximum(_top(ops, p), TINY)  # 0 only in a row without any mass
+    log_ratio = ops.where(p_rest < 0.5, ops.log1p(more / p_top), ops.log(ops.maximum(q_top / p_top, TINY)))
+    slope = ops.where(minor, p - q, -more)
     if not from_logits:
         slope = ops.where(x >= SLOPE_FLOOR, slope / x, 0.0)
-    value = ops.sum(q * ((v - z) - (v_top - z_top)), axis=-1) - ops.squeeze(log_ratio, -1)
-    return _with_slope(ops, temperature * value, slope, student) / temperature
+    value = _sum(ops, q * ((v - z) - (_top(ops, v) - _top(ops, z)))) + log_ratio
+    return _scaled(ops, ops.squeeze(value, -1), slope, student, temperature)
 
 
 def _sum(ops: Any, x: Any) -> Any:
+    """(batch, classes) -> (batch, 1)."""
     return ops.sum(x, axis=-1, keepdims=True)
 
 
 def _top(ops: Any, x: Any) -> Any:
+    """(batch, classes) -> (batch, 1), the largest."""
     return ops.max(x, axis=-1, keepdims=True)
 
 
-def _log_top(ops: Any, p: Any, rest: Any) -> Any:
-    """Log of the largest; `rest` is what it leaves where that is less than a half."""
-    top = _top(ops, p)
-    return ops.where(rest < 0.5, ops.log1p(-rest), ops.log(top))
-
-
 def _softened(ops: Any, p: Any, temperature: float) -> tuple[Any, Any]:
-    """p -> log(p) / T, -FAR for 0, and its softmax."""
+    """p -> log(p) / T, -FAR for 0, and its softmax; of a row of zeros something finite.
+
+    -FAR comes after the product: a processor that fuses it with the softmax's difference would make inf of the two.
+    """
     if temperature == 1.0:
         return ops.maximum(ops.log(p), -FAR), p * (1.0 / ops.maximum(_sum(ops, p), TINY))
     v = ops.maximum(ops.log(p) * (1.0 / temperature), -FAR)
     return v, ops.softmax(v)
 
 
-def _with_slope(ops: Any, value: Any, slope: Any, student: Any) -> Any:
-    """`value`, (batch,), to which any framework gives the derivative `slope`, (batch, classes), by `student`."""
+def _scaled(ops: Any, value: Any, slope: Any, student: Any, temperature: float) -> Any:
+    """T² times `value`, (batch,), to which any framework gives the derivative T times `slope`, (batch, classes)."""
     if hasattr(ops, "with_slope"):
-        return ops.with_slope(value, slope, student)
+        return ops.with_slope(value * temperature**2, temperature * slope, student)
 
     def attached(student: Any) -> Any:
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
-            (upstream,) = arguments if upstream is None else (upstream,)
-            return ops.expand_dims(upstream, -1) * slope
+            (upstream,) = arguments if upstream is None else (upstream,)  # torch names it
+            return ops.expand_dims(upstream * temperature, -1) * slope
 
-        return value, gradient
+        return value * temperature**2, gradient
 
     return ops.custom_gradient(attached)(student)

@@ -101,9 +101,9 @@ class TeacherAgreement(keras.metrics.Metric):
         if soft is None:
             return
         student = ops.cast(student, "float32")
-        covered = ops.cast(ops.equal(soft, soft), "float32")  # (batch, classes), 0 for NaN
+        covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
         soft = ops.where(soft >= TINY, soft, 0.0)
-        count = ops.sum(covered, axis=-1)  # (batch,)
+        count = ops.sum(ops.cast(covered, "float32"), axis=-1)  # (batch,)
         told = count >= 2.0
         if self.activation == "softmax":
             told = ops.logical_and(told, ops.sum(soft, axis=-1) > 0.0)
@@ -116,7 +116,8 @@ class TeacherAgreement(keras.metrics.Metric):
         """(batch,) KL to the teacher at T = 1."""
         if self.activation == "softmax":
             return softmax_divergence(ops, soft, covered, student, temperature=1.0, from_logits=self.from_logits)
-        kl = sigmoid_divergence(ops, soft, covered, student, temperature=1.0, from_logits=self.from_logits)  # (batch,)
+        weight = ops.cast(covered, "float32")
+        kl = sigmoid_divergence(ops, soft, weight, student, temperature=1.0, from_logits=self.from_logits)  # (batch,)
         return kl / ops.maximum(count, 1.0)
 
     def result(self) -> dict[str, Any]:
@@ -143,4 +144,4 @@ def _weights(counts: Any, sample_weight: Any | None) -> Any:
 
 def _top(values: Any, covered: Any) -> Any:
     """(batch, classes) -> (batch,) index of the largest among the covered classes."""
-    return ops.argmax(ops.where(covered > 0.0, values, -3e38), axis=-1)
+    return ops.argmax(ops.where(covered, values, -3e38), axis=-1)

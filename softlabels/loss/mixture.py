@@ -52,7 +52,9 @@ class Mixture:
           known: how much of the hard half there is, in [0, 1].
           told: how far the teacher is believed, in [0, 1]; 0 where it gave nothing.
         """
-        return known * (1.0 - self.alpha * told), self.temperature**2 * told * (1.0 - (1.0 - self.alpha) * known)
+        both = known * told
+        taught = self.alpha * both
+        return known - taught, told - both + taught
 
 
 def _sigmoid_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> Any:
@@ -84,10 +86,10 @@ def _softmax_rows(mix: Mixture, hard: Any, soft: Any | None, student: Any) -> An
     known = ops.squeeze(ops.minimum(total, 1.0), -1)  # (batch,)
     if soft is None:
         return known * hard_term
-    covered = ops.cast(ops.equal(soft, soft), "float32")  # (batch, classes), 0 for NaN
+    covered = ops.equal(soft, soft)  # (batch, classes), False for NaN
     soft = ops.where(soft >= TINY, soft, 0.0)
     mass = ops.sum(soft, axis=-1)  # (batch,)
-    enough = ops.logical_and(ops.sum(covered, axis=-1) >= 2.0, mass >= max(mix.min_mass, TINY))
+    enough = ops.logical_and(ops.sum(ops.cast(covered, "float32"), axis=-1) >= 2.0, mass >= max(mix.min_mass, TINY))
     told = ops.where(enough, 1.0 if mix.trust is None else ops.sum(soft * mix.believed(), axis=-1) / mass, 0.0)
     hard_weight, soft_weight = mix.weights(known, told)
     temperature, logits = mix.temperature, mix.from_logits
