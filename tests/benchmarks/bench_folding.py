@@ -50,7 +50,7 @@ def alone(content: bytes) -> list[tuple[str, int, float, str]]:
     graph = Graph(content)
     main, operators = graph._main, list(graph.operators)
     held = [(buffer, buffer.data) for buffer in graph._model.buffers]
-    graph._model.signatureDefs = None
+    graph._model.signatureDefs, graph.content = None, b""  # so that no room is laid out for all of it
     found = []
     for operator in operators:
         graph._model.buffers = [buffer for buffer, _ in held]
@@ -172,9 +172,9 @@ def main() -> int:
         graph = Graph(models[name])
         products = sum(multiplications(graph, operator) for operator in graph.operators)
         limit = 2 * products / rate / 1e6
-        cells = f"{ms:.2f} | {ms / passes['shipped']:.3f} | {products / 1e6:.0f} | {limit:.2f} | {limit / ms:.0%}"
-        print(f"| {name} | {cells} |")
-        figures[name] = {"ms": round(ms, 3), "limit ms": round(limit, 3)}
+        asked = f"{products / 1e6:.0f} | {limit:.2f} | {limit / ms:.0%}" if name != "shipped" else "open shapes | |"
+        print(f"| {name} | {ms:.2f} | {ms / passes['shipped']:.3f} | {asked} |")
+        figures[name] = {"ms": round(ms, 3)} | ({"limit ms": round(limit, 3)} if name != "shipped" else {})
     good = True
     if args.recording:
         for name, difference in differences(models, args.recording, portable=args.portable).items():

@@ -1,14 +1,14 @@
-"""Half the spectra: frames folded on their middle; and a band that ends early, read from every second sample.
+"""Frames read with less: a low band from half of the samples, folded on their middle; another without being gathered.
 
-    thin_signal    a layer on frames of x that holds low frequencies only  ->  on frames of x low-passed and thinned
-    halve_frames   a layer on frames, its matrix even about their middle   ->  on x[n] + x[N - n], half as wide
+    halve_spectra     a layer on frames of x that holds low frequencies only, its matrix even about their middle  ->
+                      on frames of y, x low-passed and thinned: on y[n] + y[N - n], a quarter as wide
+    convolve_frames   a layer on gathered frames  ->  a convolution over pieces of the signal, which copies none
 
-The second holds because the real part of a spectrum has the same weight for n and N - n of N samples x, where the
-window is symmetric, so the two are added first. A window rounded to float32 is not quite symmetric, and what that lets
-through of loud low frequencies is seen in a band that begins above them: so the layer also reads means of blocks, with
-what is uneven in its weights. The first holds because such a matrix is made again, from every second of its columns, by
-the filter that the signal goes through here. Both are looked at in the numbers of the layer: where they do not hold,
-nothing is changed.
+The real part of a spectrum has the same weight for n and N - n of N samples x, where the window is symmetric, so the
+two can be added first. A window rounded to float32 is not quite symmetric, though, and what that lets through of loud
+sounds shows in bands where there is nothing else: so only a low band is folded, in which most of the power is. Such a
+matrix is made again, from every second of its columns, by the filter that the signal goes through here. All of it is
+looked at in the numbers of the layer: where it does not hold, nothing is changed.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 from ai_edge_litert.schema_py_generated import OperatorT, Padding
 
-from pipeline.teachers.folding.graph import Graph
+from pipeline.teachers.folding.graph import NO_TENSOR, Graph
 from pipeline.teachers.folding.rewrites import PI, Framing, cosine_of, framing_of
 
 MOST_UNEVEN = 1e-6  # of the largest weight: by how much those of n and N - n may differ
@@ -25,7 +25,6 @@ MOST_UNLIKE = 2e-6  # of the largest weight: by how much the thinned layer's may
 MOST_PADDING = 0.1  # of half a frame: rather multiplied by zero than gathered from narrow pieces
 THINNED = 2  # of so many samples one is left
 REACH, SHAPE = 15, 13  # of the low-pass: taps on either side, and the shape of its Kaiser window
-ODD_BLOCKS = 14  # a frame is cut into at least so many for what is uneven
 BLOCK = 16  # thinned samples that are made at once
 
 
@@ -41,28 +40,62 @@ class Frames:
 
 
 def halve_spectra(graph: Graph) -> int:
-    """Let the layers that read frames, and whose matrix is even, read folded frames; returns how many."""
-    found = [(layer, framing) for layer in graph.operators if (framing := _even_frames(graph, layer))]
+    """Let the layers that read frames, whose matrix is even and low, read thinned and folded ones; returns how many."""
+    found = [(layer, framing) for layer in graph.operators if (framing := _low_frames(graph, layer))]
     for layer, framing in found:
         weights, signal = graph.weights(layer.inputs[1]), int(framing.cut.inputs[0])
         frames = Frames(
             signal=signal, length=graph.shape(signal)[-1], count=framing.count, hop=framing.hop, size=framing.size
         )
-        thinned = frames.hop % THINNED == 0 and frames.length % (BLOCK * THINNED) == 0 and is_low(weights)
-        if thinned:
-            frames, weights = thin_signal(graph, layer, frames), weights[:, ::THINNED]
-        halve_frames(graph, layer, frames, weights, with_odd=not thinned)
+        halve_frames(graph, layer, thin_signal(graph, layer, frames), weights[:, ::THINNED])
     graph.drop_unread()
     return len(found)
 
 
-def _even_frames(graph: Graph, layer: OperatorT) -> Framing | None:
-    """How the frames of a layer are cut, where its matrix is even about their middle."""
+def convolve_frames(graph: Graph) -> int:
+    """Let a convolution over pieces as long as the hop do what a layer on gathered frames does; returns how many."""
+    found = [(layer, framing) for layer in graph.operators if (framing := _frames_of(graph, layer))]
+    count = 0
+    for layer, framing in found:
+        hop, pieces = framing.hop, -(-framing.size // framing.hop)
+        rows, weights = framing.count - 1 + pieces, graph.weights(layer.inputs[1])
+        signal = int(framing.cut.inputs[0])
+        if pieces * hop > framing.size * (1 + MOST_PADDING) or rows * hop > graph.shape(signal)[-1]:
+            continue
+        kernel = np.pad(weights, [(0, 0), (0, pieces * hop - framing.size)]).reshape(len(weights), 1, pieces, hop)
+        cut = _pieces(graph, layer, signal, 0, (1, 1, rows, hop))
+        constants = [graph.add_constant(kernel), _bias(graph, layer, len(weights))]
+        how = {"padding": Padding.VALID, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
+        how["fusedActivationFunction"] = layer.builtinOptions.fusedActivationFunction
+        shape = (1, 1, framing.count, len(weights))
+        frames = graph.insert(layer, "CONV_2D", [cut, *constants], shape, **how)
+        graph.replace([layer], _reshape(graph, layer, frames, *graph.shape(layer.outputs[0])))
+        count += 1
+    graph.drop_unread()
+    return count
+
+
+def _bias(graph: Graph, layer: OperatorT, bands: int) -> int:
+    given = int(layer.inputs[2]) if len(layer.inputs) > 2 else NO_TENSOR
+    return graph.add_constant(np.zeros(bands, np.float32)) if given == NO_TENSOR else given
+
+
+def _frames_of(graph: Graph, layer: OperatorT) -> Framing | None:
+    """How the frames that a layer with constant weights reads are cut."""
     if graph.kind(layer) != "FULLY_CONNECTED":
         return None
     framing, weights = framing_of(graph, layer), graph.constant(layer.inputs[1])
-    fits = framing is not None and weights is not None and weights.shape[1] == framing.size and _is_even(weights)
+    fits = framing is not None and weights is not None and weights.shape[1] == framing.size
     return framing if fits else None
+
+
+def _low_frames(graph: Graph, layer: OperatorT) -> Framing | None:
+    """The same, where they can be thinned and the matrix is even about their middle."""
+    framing = _frames_of(graph, layer)
+    if framing is None or framing.hop % THINNED:
+        return None
+    weights, length = graph.weights(layer.inputs[1]), graph.shape(framing.cut.inputs[0])[-1]
+    return framing if length % (BLOCK * THINNED) == 0 and _is_even(weights) and is_low(weights) else None
 
 
 def _is_even(weights: np.ndarray) -> bool:
@@ -72,17 +105,16 @@ def _is_even(weights: np.ndarray) -> bool:
     return weights.shape[1] % 4 == 0 and not wide[:, 0].any() and bool(apart <= MOST_UNEVEN * np.abs(wide).max())
 
 
-def halve_frames(graph: Graph, layer: OperatorT, frames: Frames, weights: np.ndarray, *, with_odd: bool) -> None:
+def halve_frames(graph: Graph, layer: OperatorT, frames: Frames, weights: np.ndarray) -> None:
     """Add every frame to itself reversed, without sample 0, and let the layer read half the sum.
 
     The frames of the reversed signal are cut in the same way and picked in the opposite order.
 
     Args:
       weights: (bands, N) of the layer, for N samples of a frame.
-      with_odd: also read the means of blocks of both, with the weights that are uneven.
     """
     half, last = frames.size // 2, frames.hop * (frames.count - 1)
-    width = _piece_width(frames.hop, half, max(frames.size // ODD_BLOCKS, 1) if with_odd else frames.hop)
+    width = _piece_width(frames.hop, half)
     pieces = -(-half // width)
     axis = _integers(graph, 1)
     reversed_signal = graph.insert(layer, "REVERSE_V2", [frames.signal, axis], (1, frames.length))
@@ -92,45 +124,39 @@ def halve_frames(graph: Graph, layer: OperatorT, frames: Frames, weights: np.nda
         _gather(graph, layer, signal, start, picks[::turn], width)
         for signal, start, turn in zip((frames.signal, reversed_signal), starts, (1, -1), strict=True)
     ]  # both (1, count, pieces, width)
-    parts = [graph.insert(layer, "ADD", cut, (1, frames.count, pieces, width))]
-    even, odd = _halves(weights, pieces, width)
-    columns = [even]
-    if with_odd:
-        axis, shape = _integers(graph, 3), (1, frames.count, pieces, 1)
-        parts += [graph.insert(layer, "MEAN", [each, axis], shape, keepDims=True) for each in cut]
-        columns += [odd.sum(axis=2, keepdims=True), -odd.sum(axis=2, keepdims=True)]
-        parts = [graph.insert(layer, "CONCATENATION", parts, (1, frames.count, pieces, width + 2), axis=3)]
-    matrix = np.concatenate(columns, axis=2).reshape(len(weights), -1)  # (bands, pieces * width)
-    graph.replace_input(layer, 1, matrix)
-    graph.redirect(layer, 0, _reshape(graph, layer, parts[0], 1, frames.count, matrix.shape[1]))
+    added = graph.insert(layer, "ADD", cut, (1, frames.count, pieces, width))
+    graph.replace_input(layer, 1, np.pad(_half(weights), [(0, 0), (0, pieces * width - half)]))
+    graph.redirect(layer, 0, _reshape(graph, layer, added, 1, frames.count, pieces * width))
 
 
-def _halves(weights: np.ndarray, pieces: int, width: int) -> list[np.ndarray]:
-    """[even, odd], (bands, pieces, width) float64: what samples 1 to N / 2 weigh with those opposite and against them.
+def _half(weights: np.ndarray) -> np.ndarray:
+    """(bands, N / 2) float64: what samples 1 to N / 2 weigh together with those opposite.
 
-    The middle sample is opposite itself and counted twice, so it weighs half. Zeros after it.
+    The middle sample is opposite itself and counted twice, so it weighs half.
     """
     wide, half = weights.astype(np.float64), weights.shape[1] // 2
-    here, opposite = wide[:, 1 : half + 1], wide[:, : half - 1 : -1]  # (bands, half): 1 to N / 2, N - 1 to N / 2
-    even, odd = (here + opposite) / 2, (here - opposite) / 2
+    even = (wide[:, 1 : half + 1] + wide[:, : half - 1 : -1]) / 2  # samples 1 to N / 2, and N - 1 to N / 2
     even[:, -1] /= 2
-    padding = [(0, 0), (0, pieces * width - half)]
-    return [np.pad(each, padding).reshape(len(wide), pieces, width) for each in (even, odd)]
+    return even
 
 
-def _piece_width(hop: int, half: int, widest: int) -> int:
+def _piece_width(hop: int, half: int) -> int:
     """The widest divisor of the hop that makes half a frame little longer; samples."""
-    return next(w for w in range(widest, 0, -1) if hop % w == 0 and -(-half // w) * w <= half * (1 + MOST_PADDING))
+    return next(w for w in range(hop, 0, -1) if hop % w == 0 and -(-half // w) * w <= half * (1 + MOST_PADDING))
 
 
 def _gather(graph: Graph, before: OperatorT, signal: int, start: int, picks: np.ndarray, width: int) -> int:
     """(1, *picks.shape, width): pieces of a signal of (1, length), counted from a sample on."""
-    rows = int(picks.max()) + 1
-    ends = [_integers(graph, 0, start), _integers(graph, 1, start + rows * width), _integers(graph, 1, 1)]
-    cut = graph.insert(before, "STRIDED_SLICE", [signal, *ends], (1, rows * width))
-    split = _reshape(graph, before, cut, 1, rows, width)
+    split = _pieces(graph, before, signal, start, (1, int(picks.max()) + 1, width))
     chosen = graph.add_constant(picks.astype(np.int32))
     return graph.insert(before, "GATHER", [split, chosen], (1, *picks.shape, width), axis=1)
+
+
+def _pieces(graph: Graph, before: OperatorT, signal: int, start: int, shape: tuple[int, ...]) -> int:
+    """As many samples of a signal, (1, length), as fit into a shape, from one of them on."""
+    end = start + int(np.prod(shape))
+    bounds = [_integers(graph, 0, start), _integers(graph, 1, end), _integers(graph, 1, 1)]
+    return _reshape(graph, before, graph.insert(before, "STRIDED_SLICE", [signal, *bounds], (1, end - start)), *shape)
 
 
 def _reshape(graph: Graph, before: OperatorT, tensor: int, *shape: int) -> int:

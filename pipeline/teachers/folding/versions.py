@@ -7,15 +7,15 @@ version makes never changes. A faster one is a further version.
 from collections.abc import Callable
 
 from pipeline.teachers.folding.graph import OPTIONS, Graph
-from pipeline.teachers.folding.halving import halve_spectra
+from pipeline.teachers.folding.halving import convolve_frames, halve_spectra
 from pipeline.teachers.folding.image import power_by_logarithm, stack_channels
 from pipeline.teachers.folding.mirror import mirror_image
 from pipeline.teachers.folding.rewrites import fold_spectra, widen_pieces
 
 Step = Callable[[Graph], object]
-STEPS: dict[str, tuple[Step, ...]] = {  # halve_spectra first or not at all; mirror_image looks for unstacked channels
+STEPS: dict[str, tuple[Step, ...]] = {  # mirror_image looks for channels that are not stacked yet
     "1": (),
-    "2": (halve_spectra, power_by_logarithm, mirror_image, stack_channels),
+    "2": (halve_spectra, convolve_frames, power_by_logarithm, mirror_image, stack_channels),
 }
 
 
@@ -33,7 +33,7 @@ def folded_bytes(content: bytes, steps: tuple[Step, ...]) -> bytes:
     for step in steps:
         step(graph)
     for layer in layers:
-        widen_pieces(graph, layer)  # those that are not halved
+        widen_pieces(graph, layer)  # where the layer still gathers its frames
     return graph.to_bytes()
 
 
