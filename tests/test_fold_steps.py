@@ -222,7 +222,12 @@ def network(x, *, pad: int = 1, end: str = "mean", read_twice: bool = False):
     last = tf.nn.conv2d(deep, LAST, 1, "SAME")
     if read_twice:
         last = last + tf.reduce_max(x * 2.0)
-    return tf.reduce_mean(last, [1, 2]) if end == "mean" else tf.reshape(last, [1, -1])
+    ends = {
+        "mean": lambda: tf.reduce_mean(last, [1, 2]),
+        "flat": lambda: tf.reshape(last, [1, -1]),
+        "image": lambda: last,
+    }
+    return ends[end]()
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 31, 1), (1, 14, 32, 1)])  # the second is padded evenly, as SAME does
@@ -242,9 +247,10 @@ def test_a_mirrored_image_needs_no_pad(shape: tuple[int, ...]) -> None:
     [
         ((1, 16, 32, 1), {"pad": 2}),
         ((1, 16, 32, 1), {"end": "flat"}),  # whoever reads it asks where a pixel is
+        ((1, 16, 32, 1), {"end": "image"}),
         ((1, 16, 32, 1), {"read_twice": True}),
     ],
-    ids=["wider", "no mean", "read twice"],
+    ids=["wider", "no mean", "given out", "read twice"],
 )
 def test_an_image_that_cannot_be_mirrored_is_left_alone(shape: tuple[int, ...], how: dict) -> None:
     plain, same, said = rewritten(lambda x: network(x, **how), mirror_image, *shape)
