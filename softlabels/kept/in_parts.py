@@ -11,8 +11,6 @@ import concurrent.futures
 import contextlib
 import os
 import shutil
-import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from numpy.typing import DTypeLike
 from softlabels.digests import sha256_of
 from softlabels.errors import EnvironmentTrouble, StorageFullError
 from softlabels.kept.soft_file import SoftFile, seal
+from softlabels.platforms import die_with_parent, read_at
 from softlabels.storage.file_cache import user_folder
 from softlabels.storage.protocol import TEMPORARY
 from softlabels.storage.unfinished import allocate, full_disk_named, remove
@@ -181,7 +180,7 @@ def _made(
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    pool = ProcessPoolExecutor(min(processes, len(todo)), initializer=_end_with, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(min(processes, len(todo)), initializer=die_with_parent, initargs=(os.getpid(),))
     try:
         waiting = iter(todo)
         running: dict[concurrent.futures.Future, int] = {}
@@ -204,17 +203,6 @@ def _made(
         pool.shutdown(wait=True, kill_workers=True)
 
 
-def _end_with(parent: int) -> None:
-    """Let this process end once its parent is gone, which may be killed: nobody writes on unsupervised."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _make(partial: Path, make: Make, part: Part) -> int:
     """Let one part be made. Returns: its checksum."""
     array = np.lib.format.open_memmap(partial, "r+")
@@ -228,7 +216,7 @@ def _sum(descriptor: int, array: np.memmap, part: Part) -> int:
     checksum, size = 0, array.itemsize
     for first, end in part.spans:
         for at in range(first * size, end * size, _PIECE):
-            piece = os.pread(descriptor, min(_PIECE, end * size - at), array.offset + at)
+            piece = read_at(descriptor, min(_PIECE, end * size - at), array.offset + at)
             checksum = zlib.crc32(piece, checksum)
     return checksum
 

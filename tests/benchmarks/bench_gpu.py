@@ -56,10 +56,12 @@ def make_model(path: Path) -> int:
     x = layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", kernel_initializer="he_normal")(x)
     for width, stride in BLOCKS:
         x = layers.DepthwiseConv2D(3, strides=stride, padding="same", depthwise_initializer="he_normal")(x)
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=0)(x)
         x = layers.Activation("relu")(x)
         x = layers.Conv2D(width, 1, activation="relu", kernel_initializer="he_normal")(x)
     model = keras.Model(wave, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x)))
+    noise = np.random.Generator(np.random.PCG64(2)).normal(0, 0.1, (16, RATE * SECONDS)).astype(np.float32)
+    model(noise, training=True)  # what normalises each layer, or all logits would be near 0
     model.save(path)
     return int(model.count_params())
 

@@ -36,7 +36,7 @@ def label(name: str, store: Path, repository: Path) -> softlabels.SoftLabelStore
         clips,
         store,
         root=repository,
-        teacher=pipeline.TeacherChoice(kind="birdnet", portable=True),
+        teacher=pipeline.TeacherChoice(kind="birdnet", portable=True, folding="1"),  # stores of that time go on with it
         labelling=pipeline.LabelOptions(shard_windows=5, **settings),
         options=pipeline.RunOptions(backend="sequential"),
     )
