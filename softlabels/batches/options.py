@@ -4,9 +4,9 @@ Not here: what only changes speed, such as `workers`.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -34,6 +34,11 @@ class BatchOptions:
     upsample: float = 0.0
     audio: Audio | None = None
     keep_features: str | None = None
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> "BatchOptions":
+        """Those among the arguments of a function, which has them all under their names."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls)})
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "rate_hz", "seed", "window_s", "upsample"):

@@ -49,20 +49,7 @@ class Trainable:
         """
         from softlabels.batches.frameworks.keras_dataset import LabelPyDataset
 
-        options = BatchOptions(
-            batch_size=batch_size,
-            features=features,
-            rate_hz=rate_hz,
-            shuffle=shuffle,
-            seed=seed,
-            sampling_weights=sampling_weights,
-            embedding=embedding,
-            window_s=window_s,
-            crops=crops,
-            upsample=upsample,
-            audio=audio,
-            keep_features=keep_features,
-        )
+        options = BatchOptions.among(locals())
         return LabelPyDataset(Batches(self, options), workers=workers)
 
     def as_grain(
@@ -92,18 +79,5 @@ class Trainable:
         """
         from softlabels.batches.frameworks.grain_dataset import grain_dataset
 
-        options = BatchOptions(
-            batch_size=batch_size,
-            features=features,
-            rate_hz=rate_hz,
-            shuffle=shuffle,
-            seed=seed,
-            sampling_weights=sampling_weights,
-            embedding=embedding,
-            window_s=window_s,
-            crops=crops,
-            upsample=upsample,
-            audio=audio,
-            keep_features=keep_features,
-        )
+        options = BatchOptions.among(locals())
         return grain_dataset(Batches(self, options), epochs)

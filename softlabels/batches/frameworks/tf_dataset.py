@@ -39,9 +39,8 @@ def make_dataset(
       features: maps (batch, samples) float32 audio to an array with the same first axis; None leaves the audio.
       rate_hz: the sample rate of the audio; None is the teacher's.
       shuffle: a new order every epoch, fixed by (seed, epoch): True mixes all rows. "recordings" takes recordings in
-        random order, some side by side (333 short ones, 43 long ones), each a little out of its own order: audio that
-        is streamed is decoded once an epoch, as with False, and takes up to 8 kB of memory for each hertz of `rate_hz`.
-        That holds for threads; of several worker processes each decodes what it passes over.
+        random order, some side by side, each a little out of its own: streamed audio is decoded once an epoch then, as
+        with False (by threads; each of several processes decodes what it passes over).
       seed: of the order.
       sampling_weights: (rows,) how often to draw each row, with replacement, fixed by (seed, epoch), as
         `labels.sampling_weights()` gives; None takes every row once an epoch.
@@ -52,20 +51,17 @@ def make_dataset(
         where streaming costs more than reading and there is room, else streams: the same bytes either way.
       keep_features: a version, such as "log-mel 1": what `features` makes is kept, too, for as long as its source, the
         sound and this text are the same. Change it with anything that the function uses. None keeps nothing.
-      window_s: seconds of the student's window, which begins where the teacher's does; None is as long as that. A
-        shorter one has the label of its row. A longer one has the labels of all windows that it overlaps, as `soft_at`
-        makes one of them, and zeros after the end of its clip.
+      window_s: seconds of the student's window, from where the teacher's begins; None is as long as that. A shorter one
+        has the label of its row, a longer one that of all it overlaps, as by `soft_at`, and zeros after its clip.
       crops: "random" begins each window in another place in every epoch, fixed by (seed, epoch): nearer to its row's
         window than to any other, and within its clip. Its label is that of its time, as by `soft_at`.
-      upsample: draw rows of rare classes more often, in epochs as long as before: each class comes at least this
-        share, from 0 to 1, of the most frequent one's rows. A class is there where people say so, and where nobody
-        annotated it if the teacher gives it 0.5 or more. Multiplies `sampling_weights`.
+      upsample: draw rows of rare classes more often, in epochs as long as before: each class at least this share, from
+        0 to 1, of the most frequent one's rows; what nobody annotated counts where the teacher gives it 0.5 or more.
       workers: batches made at once, ahead of the model; 0 makes each when it is asked for. The stream is the same.
     Returns: a `tf.data.Dataset` of known length: x as `features` gives it, y_true (batch, 2 * classes) float32. Every
       pass over it is the next epoch. Its `get_state()` and `set_state()` resume it.
     Raises: ValueError: no rows, pooled windows, features that change the first axis, an option that makes no sense, or
-      windows longer than any clip. JoinError: embeddings of labels
-      that have none.
+      windows longer than any clip. JoinError: embeddings of labels that have none.
     Example:
       >>> x, y_true = next(iter(softlabels.make_dataset(labels, batch_size=4, rate_hz=4000)))
       >>> x.shape, y_true.shape
@@ -73,20 +69,7 @@ def make_dataset(
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    options = BatchOptions(
-        batch_size=batch_size,
-        features=features,
-        rate_hz=rate_hz,
-        shuffle=shuffle,
-        seed=seed,
-        sampling_weights=sampling_weights,
-        embedding=embedding,
-        window_s=window_s,
-        crops=crops,
-        upsample=upsample,
-        audio=audio,
-        keep_features=keep_features,
-    )
+    options = BatchOptions.among(locals())
     stream = _Stream(Batches(labels, options))
     dataset = stream.pipeline(workers)
     dataset.get_state, dataset.set_state = stream.get_state, stream.set_state

@@ -122,20 +122,7 @@ def make_dataloader(
     """
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
-    options = BatchOptions(
-        batch_size=batch_size,
-        features=features,
-        rate_hz=rate_hz,
-        shuffle=shuffle,
-        seed=seed,
-        sampling_weights=sampling_weights,
-        embedding=embedding,
-        window_s=window_s,
-        crops=crops,
-        upsample=upsample,
-        audio=audio,
-        keep_features=keep_features,
-    )
+    options = BatchOptions.among(locals())
     batches = Batches(labels, options)
     return BatchLoader(
         BatchDataset(batches),
