@@ -21,6 +21,19 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_REGION": "us-east-1",
 }
+# S3 promises that of many conditional writes one wins; moto looks and writes in two steps, in a thread each.
+MOTO = """
+import functools, threading, moto.s3.responses, moto.server
+kind, lock = moto.s3.responses.S3Response, threading.Lock()
+def in_one_step(method):
+    @functools.wraps(method)
+    def call(*args, **options):
+        with lock:
+            return method(*args, **options)
+    return call
+kind._key_response_put, kind._key_response_post = map(in_one_step, (kind._key_response_put, kind._key_response_post))
+moto.server.main()
+"""
 _BINARY = {"Content-Type": "application/octet-stream"}  # moto would parse a form
 
 
@@ -146,9 +159,8 @@ def serve() -> Iterator[Server]:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     moto = subprocess.Popen(
-        [sys.executable, "-c", command],
+        [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"MOTO_ACCOUNT_ID": "1" * 12},
