@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import threading
+import traceback
 
 import numpy as np
 import pytest
@@ -148,3 +150,34 @@ def test_labels_attached_to_many_rows_are_cut_into_batches(labels, batch_size: i
     starts = range(0, 17, batch_size)
     wanted = [(rows[i : i + batch_size], labels.y_true(rows[i : i + batch_size])) for i in starts]
     assert_same(list(cut), wanted)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_autograph_has_nothing_to_do(labels, monkeypatch, workers: int) -> None:
+    made, load = [], tf_dataset._Stream._load
+
+    def noted(*args: object) -> object:
+        made.append([frame.filename for frame in traceback.extract_stack()])
+        return load(*args)
+
+    monkeypatch.setattr(tf_dataset._Stream, "_load", noted)
+    softlabels.make_dataset(labels, 1, workers=workers)
+    assert made
+    assert not [name for names in made for name in names if "__autograph_generated" in name]
+
+
+def test_tensorflow_has_nothing_to_tune(labels) -> None:
+    """Its tuner looks after 0.01, 0.02, 0.04, ... seconds, and the end of a pass may wait for its next look."""
+    assert softlabels.make_dataset(labels).options().autotune.enabled is False
+
+
+def test_what_follows_may_still_run_in_parallel(labels) -> None:
+    both = threading.Barrier(2, timeout=20)  # breaks where one is done after the other
+
+    def met(y_true: np.ndarray) -> np.ndarray:
+        both.wait()
+        return y_true
+
+    dataset = softlabels.make_dataset(labels, 1).take(16).map(lambda x, y: y)
+    dataset = dataset.map(lambda y: tf.numpy_function(met, [y], tf.float32), num_parallel_calls=tf.data.AUTOTUNE)
+    assert len(list(dataset.prefetch(tf.data.AUTOTUNE))) == 16

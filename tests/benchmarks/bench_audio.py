@@ -201,8 +201,11 @@ def bench_hour(folder: Path, minutes: int, rounds: int, recording: str | None) -
 
 
 def ours(folder: Path, epochs: int, **how: object) -> Iterator[float]:
+    import tensorflow as tf
+
     import softlabels
 
+    tf.data.Dataset.range(2).batch(2)  # awake, as others' libraries are
     labels = joined(folder)
     forget(folder)
     began = time.perf_counter()

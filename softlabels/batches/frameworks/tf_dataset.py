@@ -13,6 +13,8 @@ from softlabels.batches.options import Audio, BatchOptions, Crops, Features, Shu
 from softlabels.batches.rows import CropRule, LabelRows
 from softlabels.batches.stream import Batches, named_targets
 
+_as_it_is = tf.autograph.experimental.do_not_convert  # nothing here depends on values; AutoGraph takes half a second
+
 
 def make_dataset(
     labels: LabelRows,
@@ -103,17 +105,20 @@ class _Stream:
         parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False  # the count has to come after all prefetching
+        options.autotune.enabled = False  # nothing to tune; an iterator would wait for the tuner's next look, seconds
         together = batches_a_call(self._batches) if workers else 1
         made = (
             tf.data.Dataset.from_tensors(0)
-            .flat_map(lambda _: self._calls(together))
-            .map(self._one if together == 1 else self._several, **parallel)  # a Python call each, never one a row
+            .flat_map(_as_it_is(lambda _: self._calls(together)))
+            .map(
+                _as_it_is(self._one if together == 1 else self._several), **parallel
+            )  # a Python call each, never one a row
             .prefetch(workers)  # 0 is none
         )
         return (
-            (made if together == 1 else made.flat_map(self._singly))
+            (made if together == 1 else made.flat_map(_as_it_is(self._singly)))
             .apply(tf.data.experimental.assert_cardinality(len(self._batches)))
-            .map(self._count)
+            .map(_as_it_is(self._count))
             .with_options(options)
         )
 
@@ -121,7 +126,7 @@ class _Stream:
         """What each call of a pass makes: the number of a batch, or of a first one and the one after the last."""
         begin, end = call_python(self._begin, [], [tf.int64, tf.int64])
         firsts = tf.data.Dataset.range(begin, end, together)
-        return firsts if together == 1 else firsts.map(lambda n: (n, tf.minimum(n + together, end)))
+        return firsts if together == 1 else firsts.map(_as_it_is(lambda n: (n, tf.minimum(n + together, end))))
 
     def _begin(self) -> tuple[np.int64, np.int64]:
         first, self._next = self._next, self._next + len(self._batches)
@@ -150,7 +155,7 @@ class _Stream:
         """The batches of a call, each with its number; what it left out is made one by one."""
         first, made, end = call
         cut = tf.data.Dataset.from_tensors(batches).rebatch(self._batches.batch_size)
-        rest = tf.data.Dataset.range(made, end).map(self._one)
+        rest = tf.data.Dataset.range(made, end).map(_as_it_is(self._one))
         return tf.data.Dataset.zip(tf.data.Dataset.range(first, made), cut).concatenate(rest)
 
     def _count(self, number: tf.Tensor, batch: tuple[tf.Tensor, Any]) -> tuple[tf.Tensor, Any]:
@@ -198,7 +203,7 @@ def attach(
     def of_crops(*crops: Any) -> list[np.ndarray]:
         return [labels.y_true_at(*crops, how=how), *([labels.embedding_at(*crops, how=how)] if embedding else [])]
 
-    @tf.autograph.experimental.do_not_convert  # nothing here depends on values, and AutoGraph cannot read all of it
+    @_as_it_is
     def attached(element: dict[str, tf.Tensor]) -> tuple[Any, Any]:
         rest = _checked_element(element)
         if "row" in element:
