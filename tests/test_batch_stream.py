@@ -129,13 +129,20 @@ def test_a_fit_is_counted_batch_by_batch(labels) -> None:
         ({"batch_size": 8}, "expected batch_size 4, got 8"),
         ({"labels": "another"}, "expected labels"),
         ({"position": -1}, "expected position 'from 0 up', got -1"),
-        ({"version": 2}, "expected version 1, got 2"),
+        ({"version": 1}, "expected version 2, got 1"),
     ],
 )
 def test_a_state_of_other_batches_is_refused(labels, change: dict, message: str) -> None:
     for dataset in (softlabels.make_dataset(labels, **OPTIONS), labels.as_pydataset(**OPTIONS)):
         with pytest.raises(ValueError, match=f"set_state: {message}"):
             dataset.set_state({**dataset.get_state(), **change})
+
+
+def test_a_state_names_its_weights_as_any_cpu_would(labels) -> None:
+    weights = np.arange(1.0, len(labels) + 1)
+    total = np.cumsum(weights)
+    state = softlabels.make_dataset(labels, sampling_weights=weights).get_state()
+    assert state["weights"] == hashlib.sha256((total / total[-1]).tobytes()).hexdigest()
 
 
 def test_a_pydataset_goes_on_at_the_epoch_its_state_says(labels) -> None:

@@ -48,7 +48,7 @@ class LiteRTTeacher:
         try_in_child(Opening(kind="litert", model=content, digest=self.digest, shown=str(model), **how))
         self.folding, self.source_digest = folding, self.digest if folding else ""
         if folding:
-            content, self.digest = folded_model(str(model), content, folding)
+            content, self.digest = folded_model(str(model), content, folding, sha256=self.digest)
         opened = open_litert(str(model), _embedded(str(model), content) if embedded else content, **how)
         roles = Roles(scores=0, embedding=1) if embedded else None  # in the order of a file that was made here
         self._passage = open_passage(str(model), opened, len(self.classes), handling, roles=roles)

@@ -18,8 +18,9 @@ from softlabels.batches.sampling import upsampled
 from softlabels.batches.sources.kept_features import KeptFeatures, keep_features, made_of
 from softlabels.batches.sources.sound_source import audio_of, form_of, read_crops
 from softlabels.batches.window_audio import WindowAudio
+from softlabels.digests import sha256_of_bytes
 
-STATE_VERSION = 1
+STATE_VERSION = 2  # in version 1 `weights` was a sum, which another CPU could round otherwise
 
 
 class Batches:
@@ -45,6 +46,7 @@ class Batches:
             labels.embedding([0])  # built now: what is wrong is an error before any audio is read
         self._cropping = cropping(labels, options)
         self._cumulative = _cumulative(labels, options)
+        self._weighted = None if self._cumulative is None else sha256_of_bytes(self._cumulative.tobytes())
         self._order: tuple[int, np.ndarray | None] = (-1, None)  # of the epoch asked for last
         self._lock = threading.Lock()
         self.audio = audio_of(labels, options.rate_hz, student_window(labels, options)[1], options.audio)
@@ -123,14 +125,13 @@ class Batches:
         return position
 
     def _identity(self) -> dict[str, Any]:
-        weighted = None if self._cumulative is None else float(self._cumulative @ np.arange(len(self._cumulative)))
         return {
             "version": STATE_VERSION,
             "labels": self.labels.fingerprint,
             "batch_size": self.batch_size,
             "shuffle": self._shuffle,
             "seed": self._seed,
-            "weights": weighted,
+            "weights": self._weighted,
             "window_s": self.options.window_s,
             "crops": self.options.crops,
             "upsample": self.options.upsample or None,
