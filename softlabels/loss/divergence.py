@@ -19,6 +19,7 @@ from typing import Any
 
 TINY = 2.0**-126  # the smallest normal float32
 SLOPE_FLOOR = 2.0**-116  # 1 / p above this stays finite in float32 after a factor of T times a sample weight
+LEAST_TOP = 2.0**-100  # below the largest of any classes that sum to 1; its ratio to 1 is a normal number
 FAR = 1e20  # log-odds of certainty: finite, so 0 * FAR is 0
 ALL_BUT_ONE_STEP = 1.0 - 2.0**-24  # the largest float32 below 1
 
@@ -63,8 +64,9 @@ def _of_log_odds(ops: Any, soft: Any, log_odds: Any, temperature: float) -> tupl
     In log-odds and probabilities of the side that the teacher thinks less likely, which have the finest steps.
     """
     side = ops.sign(0.4999999 - soft)  # 1 where that is the presence; never 0
-    v = side * ops.clip(ops.log(soft / (1.0 - soft)) * (1.0 / temperature), -FAR, FAR)
-    z = side * log_odds * (1.0 / temperature)
+    scale = side * (1.0 / temperature)
+    v = ops.maximum(scale * ops.log(soft / (1.0 - soft)), -FAR)  # 0 or below, but for a rounding around 0.5
+    z = scale * log_odds
     q, p = ops.sigmoid(v), ops.sigmoid(z)
     # log((1 - q) / (1 - p)), of which the second is exp(-z) times p where the student likes this side better
     rarer = ops.minimum(p, 1.0 - p)
@@ -92,21 +94,25 @@ def softmax_divergence(
     if from_logits:
         z = ops.where(covered, x, -FAR)
         z = (z - _top(ops, z)) * (1.0 / temperature)  # the largest first: what a large one adds to all would cost steps
-        p = ops.softmax(z)
+        p, far = ops.softmax(z), _top(ops, v)  # of z the largest is 0
     else:
         x = ops.maximum(x, TINY)
         z, p = _softened(ops, x * ops.cast(covered, "float32"), temperature)
+        far = _top(ops, v) - _top(ops, z)
     # Where both are near 1 their difference is that of what they leave, which has finer steps.
     minor = q <= 0.5  # all but the class that the teacher is sure of
     others = ops.cast(minor, "float32")
-    q_rest, p_rest = _sum(ops, others * q), _sum(ops, others * p)  # (batch, 1) twice
-    more = p_rest - q_rest  # (batch, 1)
-    q_top, p_top = ops.maximum(_top(ops, q), TINY), ops.maximum(_top(ops, p), TINY)  # 0 only in a row without any mass
-    log_ratio = ops.where(p_rest < 0.5, ops.log1p(more / p_top), ops.log(ops.maximum(q_top / p_top, TINY)))
-    slope = ops.where(minor, p - q, -more)
+    apart = p - q
+    more = _sum(ops, others * apart)  # (batch, 1), of what they leave
+    q_top, p_top = _top(ops, q), _top(ops, p)
+    if temperature == 1.0:  # without a softmax, 0 in a row without any mass
+        q_top, p_top = ops.maximum(q_top, LEAST_TOP), ops.maximum(p_top, LEAST_TOP)
+    is_sure = _sum(ops, others * p) < 0.5
+    log_ratio = ops.where(is_sure, ops.log1p(more / p_top), ops.log(q_top / p_top))
+    slope = ops.where(minor, apart, -more)
     if not from_logits:
         slope = ops.where(x >= SLOPE_FLOOR, slope / x, 0.0)
-    value = _sum(ops, q * ((v - z) - (_top(ops, v) - _top(ops, z)))) + log_ratio
+    value = _sum(ops, q * (v - z - far)) + log_ratio
     return _scaled(ops, ops.squeeze(value, -1), slope, student, temperature)
 
 
