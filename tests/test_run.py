@@ -370,6 +370,22 @@ def test_a_store_keeps_its_jitters_and_classes_when_it_grows_and_refuses_others(
             label(corpus, **other)
 
 
+def test_a_store_is_compressed_as_it_was_begun(corpus: Corpus, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.planning.prepare.ZSTD_LEVEL", 6)  # as before there was a choice
+    older = label(corpus)
+    monkeypatch.undo()
+    assert "zstd_level" not in (older.storage.root / "store.json").read_text()
+    before = shard_bytes(older.storage.root)
+    corpus.write_audio("c6.wav", 0.2, seed=6)
+    corpus.write_manifest(corpus.manifest.read_text() + "c6,c6.wav,,train\n")
+    grown = label(corpus)
+    assert (len(grown), grown.spec.zstd_level) == (16, 6)
+    assert before.items() <= shard_bytes(grown.storage.root).items()
+    assert verify(grown, recompute=1.0).good
+    run(corpus, "new")
+    assert softlabels.open(corpus.folder / "new").spec.zstd_level == 1
+
+
 def test_kept_classes_that_the_teacher_lacks_are_refused(corpus: Corpus, tmp_path) -> None:
     with pytest.raises(ClassListError, match="--keep-classes .*lacks 1 of them: 'Dus dus'; `softlabels classes LIST`"):
         label(corpus, keep_classes=_file(tmp_path, "Aus aus_Alpha\nDus dus\n"))

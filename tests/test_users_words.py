@@ -73,6 +73,7 @@ OTHER_SETTINGS = {  # what is asked for -> what is said, beside a store of the s
     "decode int16 here, float32, mean of channels in the store, which another version": {"decode": "int16"},
     "resample linear here": {"resample": "linear"},
     "significand_bits 10 here, 8 in the store": {"significand_bits": 10},
+    "zstd_level 3 here, 1 in the store": {"zstd_level": 3},
     "--pool mean here, none in the store": {"pool": "mean"},
     "--scale 0.5 here, 1 in the store; --offset -2 here, 0 in the store": {"scale": 0.5, "offset": -2.0},
     "--peak 0.25 here, 0 in the store": {"peak": 0.25},

@@ -16,7 +16,7 @@ MAX_JITTERS = 64
 MAX_RATE_HZ = 1 << 20  # of audio and teachers; with it and MAX_SAMPLES, all arithmetic is exact in 64 bits
 MAX_SAMPLES = 1 << 40  # of a file
 LIMITS = {"shard_windows": (1 << 31) - 1, "batch_size": 1 << 20, "components": 1 << 12, "significand_bits": 23}
-LIMITS["embedding"] = 1 << 14
+LIMITS |= {"embedding": 1 << 14, "zstd_level": 22}
 MAX_TEXT = 10_000
 Layout = Literal["dense", "sparse"]
 
@@ -45,6 +45,7 @@ class LabelSpec:
     layout: "dense", or "sparse" with the classes above min_probability and the sum of the rest.
     shard_windows: at most so many windows a shard.
     decode, resample, significand_bits: fixed in this version of the format, named so that they are on record.
+    zstd_level: how hard shards are compressed; older stores do not say it, and have 6.
     """
 
     teacher: str
@@ -60,6 +61,7 @@ class LabelSpec:
     decode: str = "float32, mean of channels"
     resample: str = "soxr HQ, whole file"
     significand_bits: int = 8
+    zstd_level: int = 6
     jitters: int = 1
     teacher_class_digest: str = ""
     components: int = 0
@@ -88,6 +90,7 @@ class LabelSpec:
             ("shard_windows", self.shard_windows > 0, "1 or more"),
             ("batch_size", self.batch_size > 0, "1 or more"),
             ("significand_bits", self.significand_bits > 0, "1 or more"),
+            ("zstd_level", self.zstd_level > 0, "1 or more"),
             ("jitters", 1 <= self.jitters <= MAX_JITTERS, f"1 to {MAX_JITTERS}"),
             ("fold", bool(self.fold) == bool(self.source_digest), "'' if source_digest is ''"),
             ("pool", self.pool in ("", "max", "mean"), "max, mean or ''"),
@@ -136,7 +139,7 @@ class LabelSpec:
         later = {"jitters": 1, "teacher_class_digest": "", "fold": "", "source_digest": ""}
         later |= {"components": 0, "component_digest": "", "embedding": 0, "pool": ""}
         later |= {"scores_output": "", "embedding_output": "", "scale": 1.0, "offset": 0.0, "peak": 0.0}
-        later |= {"remove_mean": False, "taxonomy_year": 0}
+        later |= {"remove_mean": False, "taxonomy_year": 0, "zstd_level": 6}
         return {name: value for name, value in dataclasses.asdict(self).items() if value != later.get(name)}
 
     @classmethod

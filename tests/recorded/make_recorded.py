@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -32,14 +33,15 @@ def label(name: str, store: Path, repository: Path) -> softlabels.SoftLabelStore
     if "keep_classes" in settings:
         settings["keep_classes"] = repository / settings["keep_classes"]
     clips = sorted(softlabels.read_manifest(repository / "data_manifest.csv"), key=lambda clip: clip.clip_id)[:12]
-    pipeline.run(
-        clips,
-        store,
-        root=repository,
-        teacher=pipeline.TeacherChoice(kind="birdnet", portable=True, folding="1"),  # stores of that time go on with it
-        labelling=pipeline.LabelOptions(shard_windows=5, **settings),
-        options=pipeline.RunOptions(backend="sequential"),
-    )
+    with patch("pipeline.planning.prepare.ZSTD_LEVEL", 6):  # of that time, like the folding
+        pipeline.run(
+            clips,
+            store,
+            root=repository,
+            teacher=pipeline.TeacherChoice(kind="birdnet", portable=True, folding="1"),
+            labelling=pipeline.LabelOptions(shard_windows=5, **settings),
+            options=pipeline.RunOptions(backend="sequential"),
+        )
     return softlabels.open(store)
 
 
