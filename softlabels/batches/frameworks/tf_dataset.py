@@ -110,9 +110,7 @@ class _Stream:
         made = (
             tf.data.Dataset.from_tensors(0)
             .flat_map(_as_it_is(lambda _: self._calls(together)))
-            .map(
-                _as_it_is(self._one if together == 1 else self._several), **parallel
-            )  # a Python call each, never one a row
+            .map(_as_it_is(self._one if together == 1 else self._several), **parallel)  # never a Python call a row
             .prefetch(workers)  # 0 is none
         )
         return (
